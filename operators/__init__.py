@@ -1,0 +1,1 @@
+"""Columns, the instruction set, the operators and their back ends."""

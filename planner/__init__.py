@@ -1,0 +1,1 @@
+"""SQL text to logical plan to sub-tasks."""

@@ -1,0 +1,132 @@
+"""What the binder makes of one SQL statement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from finequery.operators.expr import Expr
+from finequery.planner.logical import Node
+from finequery.types import SqlType
+
+
+@dataclass(frozen=True)
+class View:
+    """A stored query; bound anew wherever it is used."""
+
+    name: str
+    sql: str
+    columns: tuple[str, ...] = ()
+
+
+class Resolver(Protocol):
+    """How the binder finds tables. Names are folded (case-insensitive) by the resolver."""
+
+    def table(self, parts: tuple[str, ...]) -> Any | None:
+        """The operators.table.Table or View called ``parts`` (catalog, schema, name; last part alone is usual), a
+        variable of the caller's scope, or a file path in quotes; None where there is nothing."""
+
+    def names(self) -> Iterable[str]:
+        """All table and view names, for suggestions."""
+
+    def function(self, name: str, args: list[Any], named: dict[str, Any]) -> Any | None:
+        """The table that a table function (read_parquet, read_csv, …) stands for; None where it is unknown."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """Base of all statements."""
+
+
+@dataclass(frozen=True)
+class Query(Statement):
+    """SELECT and everything with its shape. ``names`` are the output names as the user sees them."""
+
+    plan: Node
+    names: tuple[str, ...]
+    types: tuple[SqlType, ...]
+    parameters: tuple[int | str, ...] = ()  # keys of the user's parameters, in order of appearance
+
+
+@dataclass(frozen=True)
+class Explain(Statement):
+    query: Statement
+    analyze: bool = False
+
+
+@dataclass(frozen=True)
+class CreateTable(Statement):
+    name: str
+    columns: tuple[tuple[str, SqlType, bool], ...]  # name, type, NOT NULL
+    if_not_exists: bool = False
+    or_replace: bool = False
+
+
+@dataclass(frozen=True)
+class CreateTableAs(Statement):
+    name: str
+    query: Query
+    if_not_exists: bool = False
+    or_replace: bool = False
+
+
+@dataclass(frozen=True)
+class Insert(Statement):
+    """``query`` yields exactly ``columns`` of the table, cast to their types already; others become NULL."""
+
+    table: Any
+    columns: tuple[str, ...]
+    query: Query
+
+
+@dataclass(frozen=True)
+class CreateView(Statement):
+    view: View
+    if_not_exists: bool = False
+    or_replace: bool = False
+
+
+@dataclass(frozen=True)
+class Drop(Statement):
+    kind: str  # "table" or "view"
+    names: tuple[str, ...]
+    if_exists: bool = False
+
+
+@dataclass(frozen=True)
+class Describe(Statement):
+    """DESCRIBE table, DESCRIBE query, SHOW table: one row per output column."""
+
+    query: Query
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class ShowTables(Statement):
+    pass
+
+
+@dataclass(frozen=True)
+class Copy(Statement):
+    """COPY query or table TO 'path'."""
+
+    query: Query
+    path: str
+    format: str  # parquet, csv
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SetOption(Statement):
+    """SET name = value; RESET name has value None."""
+
+    name: str
+    value: Expr | str | None
+
+
+@dataclass(frozen=True)
+class ShowSetting(Statement):
+    """SHOW name; SHOW SETTINGS has name None."""
+
+    name: str | None
