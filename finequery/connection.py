@@ -1,0 +1,208 @@
+"""Connections: what ``finequery.connect`` gives, and the functions on a default one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from finequery.catalog import Catalog
+from finequery.errors import CatalogError, InterfaceError, nearest
+from finequery.relation import Relation
+from finequery.resolver import Scope, caller
+from finequery.session import Session, Values
+from finequery.settings import Settings
+
+
+def connect(
+    database: str = ":memory:", threads: int | None = None, memory_limit: str | int | None = None, **settings: Any
+) -> Connection:
+    """Open a database: ``":memory:"``, or the path of a directory that keeps its tables (made if it is not there).
+
+    ``settings`` are those of ``SHOW SETTINGS``.
+
+    >>> with connect(threads=2) as con:
+    ...     con.execute("create table t as select 1 as a")
+    ...     con.sql("select a + 1 as b from t").fetchall()
+    [(2,)]
+    """
+    chosen = Settings({"threads": threads, "memory_limit": memory_limit, **settings})
+    return Connection(_Database(Catalog(None if database in (":memory:", "") else str(database))), chosen)
+
+
+class _Database:
+    """A catalog and how many connections use it: the last one closes it."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.users = 0
+        self.lock = threading.Lock()
+
+    def enter(self) -> None:
+        with self.lock:
+            self.users += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.users -= 1
+            if not self.users:
+                self.catalog.close()
+
+
+class Connection:
+    """A handle on a database. Threads may share it: their queries run one after another. For queries side by side give
+    each thread its own ``cursor()``."""
+
+    def __init__(self, database: _Database, settings: Settings) -> None:
+        self._database = database
+        self._session = Session(database.catalog, settings)
+        database.enter()
+
+    def sql(self, query: str, params: Values = None) -> Relation:
+        """Bind a query now and run it when rows are asked for. Other statements run at once.
+
+        ``params`` are the values of ``?`` and ``$1`` (a list) or ``$name`` (a dict). Tables may be Python variables of
+        the caller and files: ``from df``, ``from 'data/*.parquet'``.
+        """
+        return self._session.run(query, params, Scope(caller()))
+
+    def execute(self, query: str, params: Values = None) -> Relation:
+        """Run one or more statements, separated by ``;``, at once. The last one's result."""
+        return self._session.run(query, params, Scope(caller())).execute()
+
+    def executemany(self, query: str, params: Iterable[Values]) -> int:
+        """Run a statement once for each set of parameters, all or none; the number of rows changed."""
+        scope = Scope(caller())
+        changed = 0
+        with self._session.lock, self._session.catalog.batch():
+            for values in params:
+                changed += self._session.run(query, values, scope).execute().changed or 0
+        return changed
+
+    def prepare(self, query: str) -> Prepared:
+        """A statement to run often with other parameters.
+
+        >>> with connect() as con:
+        ...     twice = con.prepare("select 2 * ? as x")
+        ...     [twice(n).fetchone() for n in (1, 2)]
+        [(2,), (4,)]
+        """
+        from finequery.planner.parse import parse
+
+        if len(parse(query)) != 1:
+            raise InterfaceError("prepare takes exactly one statement")
+        return Prepared(self, query)
+
+    def register(self, name: str, table: Any) -> Connection:
+        """Give a name to a pyarrow, pandas or polars table, a dict of numpy arrays or a Relation. It is not copied: a
+        query sees what the object holds then."""
+        session = self._session
+        with session.lock:
+            if session.sources.of_object(name, table) is None:
+                raise CatalogError(
+                    f"An object of type {type(table).__name__} is no table",
+                    hint="Tables are pyarrow, pandas and polars frames, dicts of numpy arrays and Relations.",
+                )
+            session.registered[name.lower()] = (name, table)
+        return self
+
+    def unregister(self, name: str) -> Connection:
+        """Forget a registered name."""
+        session = self._session
+        with session.lock:
+            if session.registered.pop(name.lower(), None) is None:
+                names = [known for known, _ in session.registered.values()]
+                raise CatalogError(f'No object is registered as "{name}"', hint=nearest(name, names) or None)
+        return self
+
+    def cursor(self) -> Connection:
+        """Another handle on the same database, with these settings and registered objects, for another thread."""
+        self._check_open()
+        other = Connection(self._database, self._session.settings.copy())
+        other._session.registered = dict(self._session.registered)
+        return other
+
+    def interrupt(self) -> None:
+        """Stop the running query; call it from another thread. The query raises InterruptError."""
+        self._session.interrupt()
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Name and value of every setting."""
+        return self._session.settings.values()
+
+    def close(self) -> None:
+        """Close this handle; closing it again does nothing."""
+        with self._session.lock:
+            if not self._session.closed:
+                self._session.closed = True
+                self._session.plans.clear()
+                self._database.leave()
+
+    def _check_open(self) -> None:
+        if self._session.closed:
+            raise InterfaceError("The connection is closed")
+
+    def __enter__(self) -> Connection:
+        self._check_open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_session"):
+            self.close()
+
+
+class Prepared:
+    """A statement with parameters; calling it with their values runs it."""
+
+    def __init__(self, connection: Connection, query: str) -> None:
+        self._connection = connection
+        self.query = query
+
+    def __call__(self, *values: Any, **named: Any) -> Relation:
+        """Run with positional values, or with named ones."""
+        if values and named:
+            raise InterfaceError("Parameters are either positional or named")
+        params = named or (values if values else None)
+        return self._connection._session.run(self.query, params, Scope(caller())).execute()
+
+
+_default: Connection | None = None
+_default_lock = threading.Lock()
+
+
+def default_connection() -> Connection:
+    """The connection in memory behind ``finequery.sql``; made when first asked for."""
+    global _default
+    with _default_lock:
+        if _default is None or _default._session.closed:
+            _default = connect()
+        return _default
+
+
+def sql(query: str, params: Values = None) -> Relation:
+    """``Connection.sql`` on the default connection."""
+    return default_connection().sql(query, params)
+
+
+def execute(query: str, params: Values = None) -> Relation:
+    """``Connection.execute`` on the default connection."""
+    return default_connection().execute(query, params)
+
+
+def register(name: str, table: Any) -> Connection:
+    """``Connection.register`` on the default connection."""
+    return default_connection().register(name, table)
+
+
+def unregister(name: str) -> Connection:
+    """``Connection.unregister`` on the default connection."""
+    return default_connection().unregister(name)
+
+
+def interrupt() -> None:
+    """``Connection.interrupt`` on the default connection."""
+    default_connection().interrupt()

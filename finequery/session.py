@@ -1,0 +1,193 @@
+"""From SQL text to rows: cache, parse, bind, optimize, plan, execute."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from finequery.convert import parameters
+from finequery.errors import Error, InterfaceError, ProgrammingError
+from finequery.plan_cache import Key, Plan, PlanCache
+from finequery.resolver import Resolver, Scope, Sources
+from finequery.types import SqlType
+
+if TYPE_CHECKING:
+    from finequery.catalog import Catalog
+    from finequery.operators.column import Frame
+    from finequery.planner.statements import Query, Statement
+    from finequery.relation import Relation
+    from finequery.settings import Settings
+
+#: What a user may pass as parameters.
+Values = Sequence[Any] | Mapping[str, Any] | None
+
+
+class Session:
+    """The state behind one connection. Its methods run under its lock, one query at a time."""
+
+    def __init__(self, catalog: Catalog, settings: Settings) -> None:
+        self.catalog = catalog
+        self.settings = settings
+        self.registered: dict[str, tuple[str, Any]] = {}
+        self.sources = Sources()
+        self.plans = PlanCache()
+        self.lock = threading.RLock()
+        self.closed = False
+        self._context: Any = None
+
+    def resolver(self, scope: Scope) -> Resolver:
+        """A resolver over what this session knows and the variables of ``scope``."""
+        return Resolver(self.catalog, self.registered, self.sources, scope)
+
+    def run(self, text: str, values: Values, scope: Scope) -> Relation:
+        """Run the statements in ``text``; the last one's result. A query is bound here and executed when asked."""
+        from finequery.relation import Relation
+
+        types, physical = parameters(values)
+        key = (text, tuple(types.items()))
+        with self.lock:
+            if self.closed:
+                raise InterfaceError("The connection is closed")
+            if self.sources.gone:
+                self.sources.gone = False
+                self.plans.clear()
+            plan = self.plans.get(key, self.resolver(scope))
+            if plan is not None:
+                return self._start(plan.statement, plan, physical)
+            from finequery.planner.parse import parse
+
+            parsed = parse(text)
+            if not parsed:
+                return Relation.constant(self, (), (), ())
+            if len(parsed) > 1 and types:
+                raise ProgrammingError("Parameters need a single statement", hint="Run the statements one by one.")
+            for one in parsed:
+                statement, plan = self.prepare(one, types, scope)
+                if plan is not None and len(parsed) == 1:
+                    self._keep(key, plan)
+                relation = self._start(statement, plan, physical)
+                if one is not parsed[-1]:
+                    relation.execute()
+            return relation
+
+    def _start(self, statement: Statement, plan: Plan | None, physical: dict[int | str, Any]) -> Relation:
+        if plan is not None and plan.statement is plan.query:
+            from finequery.relation import Relation
+
+            return Relation(self, plan, physical)
+        from finequery import commands
+
+        return commands.run(self, statement, plan, physical)
+
+    def _keep(self, key: Key, plan: Plan) -> None:
+        from finequery.planner.statements import Insert, Query
+
+        size = self.settings["plan_cache_size"]
+        if size and plan.lasting and isinstance(plan.statement, (Query, Insert)):
+            self.plans.put(key, plan, size)
+
+    def prepare(self, parsed: Any, types: dict[int | str, SqlType], scope: Scope) -> tuple[Statement, Plan | None]:
+        """Bind one parsed statement, and plan the query in it if it has one."""
+        from finequery import commands
+
+        resolver = self.resolver(scope)
+        statement = self.bind(parsed, resolver, types)
+        query = commands.query_of(statement)
+        return statement, None if query is None else self.plan(parsed.text, statement, query, resolver, types)
+
+    def bind(self, parsed: Any, resolver: Resolver, types: dict[int | str, SqlType]) -> Statement:
+        """Bind one parsed statement; errors know the text they are about."""
+        from finequery.planner.binder import bind
+
+        try:
+            return bind(parsed, resolver, types)
+        except Error as error:
+            if error.sql is None and error.position is not None:
+                error.sql = parsed.sql
+            raise
+
+    def plan(
+        self, text: str, statement: Statement, query: Query, resolver: Resolver, types: dict[int | str, SqlType]
+    ) -> Plan:
+        """Optimize a bound query and choose its operators."""
+        from finequery.planner.optimizer import optimize
+        from finequery.planner.physical import physical_plan
+        from finequery.planner.statements import Insert
+
+        _check_parameters(query.parameters, types)
+        logical = optimize(query.plan)
+        found, target = list(resolver.found), None
+        if isinstance(statement, Insert):
+            target = next(f for f in found if f[1] is statement.table)
+            found.remove(target)
+        return Plan(
+            text=text,
+            statement=statement,
+            query=query,
+            logical=logical,
+            root=physical_plan(logical),
+            types=types,
+            found=found,
+            target=target,
+            variables=resolver.variables,
+            lasting=resolver.lasting,
+        )
+
+    def refreshed(self, plan: Plan) -> Plan:
+        """The plan, or one made anew where a table it reads was changed since."""
+        if not plan.found or plan.holds(self.resolver(Scope(values=plan.variables))) or not plan.lasting:
+            return plan
+        from finequery.planner.parse import parse
+
+        again = self.prepare(parse(plan.text)[0], plan.types, Scope(values=plan.variables))[1]
+        assert again is not None
+        return again
+
+    def execute(self, plan: Plan, physical: dict[int | str, Any]) -> Frame:
+        """Run a plan. Ctrl-C and ``interrupt`` stop it and leave the session as it was."""
+        from finequery.operators.executor import execute
+
+        with self.lock:
+            if self.closed:
+                raise InterfaceError("The connection is closed")
+            context = self.context(physical)
+            self._context = context
+            try:
+                return execute(plan.root, context)
+            finally:
+                self._context = None
+
+    def context(self, physical: dict[int | str, Any]) -> Any:
+        """What the executor needs to know besides the plan."""
+        from finequery.operators.executor import Context
+
+        return Context(
+            parameters=physical, threads=self.settings["threads"], memory_limit=self.settings["memory_limit"]
+        )
+
+    def explain(self, plan: Plan, physical: dict[int | str, Any], analyze: bool) -> str:
+        """EXPLAIN and EXPLAIN ANALYZE."""
+        from finequery.planner.explain import explain
+
+        with self.lock:
+            return explain(plan, self.context(physical), analyze)
+
+    def interrupt(self) -> None:
+        """Stop the query that is running now, from another thread."""
+        context = self._context
+        if context is not None:
+            context.interrupt()
+
+
+def _check_parameters(wanted: Sequence[int | str], given: Mapping[int | str, Any]) -> None:
+    missing = [key for key in wanted if key not in given]
+    extra = [key for key in given if key not in wanted]
+    if not missing and not extra:
+        return
+    count = len(dict.fromkeys(wanted))
+    if all(isinstance(key, int) for key in (*missing, *extra)):
+        raise ProgrammingError(f"The statement has {count} parameter{'' if count == 1 else 's'}, {len(given)} given")
+    if missing:
+        raise ProgrammingError(f"No value for parameter ${missing[0]}")
+    raise ProgrammingError(f"The statement has no parameter ${extra[0]}")

@@ -1,0 +1,178 @@
+"""The settings of a connection: one table of what there is, what it means and what it may be.
+
+``connect(threads=4)``, ``SET threads = 4``, ``RESET threads``, ``SHOW threads`` and ``SHOW SETTINGS`` all read this
+table.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from finequery.errors import CatalogError, DataError, nearest
+
+
+@dataclass(frozen=True)
+class Setting:
+    """``parse`` turns what a user wrote into the value kept, or raises ValueError saying what it must be."""
+
+    name: str
+    type: str
+    default: Callable[[], Any]
+    parse: Callable[[Any], Any]
+    description: str
+
+
+def _threads(value: Any) -> int:
+    if isinstance(value, bool) or not str(value).strip().isdigit() or not 1 <= int(value) <= 1024:
+        raise ValueError("a number of threads from 1 to 1024")
+    return int(value)
+
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+def _bytes(value: Any) -> int:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-zA-Z]*|%)\s*", str(value))
+    if match and not isinstance(value, bool):
+        number, unit = float(match[1]), match[2].lower()
+        if unit == "%" and 0 < number <= 100:
+            return int(physical_memory() * number / 100)
+        if unit in _UNITS and number > 0:
+            return int(number * _UNITS[unit])
+    raise ValueError("a size such as '4GB', '512MiB', '80%' or a number of bytes")
+
+
+def _boolean(value: Any) -> bool:
+    text = str(value).lower()
+    if text in ("true", "on", "1", "yes"):
+        return True
+    if text in ("false", "off", "0", "no"):
+        return False
+    raise ValueError("true or false")
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if str(value).lower() in choices:
+            return str(value).lower()
+        raise ValueError("one of " + ", ".join(choices))
+
+    return parse
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not str(value).strip().isdigit():
+        raise ValueError("a number, 0 or more")
+    return int(value)
+
+
+def physical_memory() -> int:
+    """Bytes of main memory this process may use: the machine's, or its container's where that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path) as file:
+                text = file.read().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            total = min(total, int(text))
+    return total
+
+
+def available_cores() -> int:
+    """Cores this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
+TABLE: dict[str, Setting] = {
+    setting.name: setting
+    for setting in (
+        Setting("threads", "BIGINT", available_cores, _threads, "worker threads of a query; all cores by default"),
+        Setting(
+            "memory_limit",
+            "VARCHAR",
+            lambda: physical_memory() * 8 // 10,
+            _bytes,
+            "bytes a query may hold before it spills or is refused; 80% of main memory by default",
+        ),
+        Setting(
+            "device",
+            "VARCHAR",
+            lambda: "auto",
+            _one_of("auto", "cpu", "gpu"),
+            "where queries run: auto lets the performance model choose per pipeline",
+        ),
+        Setting(
+            "strict",
+            "BOOLEAN",
+            lambda: False,
+            _boolean,
+            "an error instead of another device or a slower path than the one asked for",
+        ),
+        Setting("plan_cache_size", "BIGINT", lambda: 256, _count, "plans kept for texts that come again; 0 keeps none"),
+    )
+}
+
+
+class Settings:
+    """The values in force for one connection."""
+
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        self._values: dict[str, Any] = {name: setting.default() for name, setting in TABLE.items()}
+        for name, value in (values or {}).items():
+            if value is not None:
+                self.set(name, value)
+
+    def copy(self) -> Settings:
+        other = Settings()
+        other._values = dict(self._values)
+        return other
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def get(self, name: str) -> Any:
+        """The value of the setting a user named."""
+        return self._values[find(name).name]
+
+    def set(self, name: str, value: Any) -> None:
+        """SET; with None RESET."""
+        setting = find(name)
+        if value is None:
+            self._values[setting.name] = setting.default()
+            return
+        try:
+            self._values[setting.name] = setting.parse(value)
+        except ValueError as error:
+            raise DataError(f"Setting {setting.name} must be {error}, not {value!r}") from None
+
+    def values(self) -> dict[str, Any]:
+        """A copy of all, by name."""
+        return dict(self._values)
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """name, value, type, description of every setting."""
+        return [(s.name, shown(self._values[s.name]), s.type, s.description) for s in TABLE.values()]
+
+
+def find(name: str) -> Setting:
+    """The setting called ``name`` in any case."""
+    setting = TABLE.get(name.lower())
+    if setting is None:
+        hint = nearest(name, TABLE) or "SHOW SETTINGS lists what there is."
+        raise CatalogError(f'There is no setting "{name}"', hint=hint)
+    return setting
+
+
+def shown(value: Any) -> str:
+    """A value as SHOW gives it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

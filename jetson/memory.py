@@ -1,0 +1,119 @@
+"""Memory for columns: aligned, padded, counted against a limit.
+
+Every block starts on a 64-byte boundary and may be read for PADDING bytes past its end, so that kernels load whole
+vectors. A block lives as long as any numpy view on it; what is alive is counted, and an allocation that would pass the
+limit is refused. Memory kinds other than pageable host memory (mapped, managed, device) join here.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from finequery.errors import NotSupportedError, OutOfMemoryError
+
+ALIGNMENT = 64
+PADDING = 64
+
+_lock = threading.RLock()  # re-entrant: a block may be freed by the garbage collector while the lock is held
+_live = 0
+_peak = 0
+_limit: int | None = None
+
+
+class _Block(np.ndarray):
+    """The array that owns the bytes. numpy keeps it as the ``base`` of all views on it; its end ends the count."""
+
+    counted: int = 0
+
+    def __del__(self) -> None:
+        if self.counted:
+            _count(-self.counted)
+
+
+def _count(nbytes: int) -> None:
+    global _live, _peak
+    with _lock:
+        if nbytes > 0 and _limit is not None and _live + nbytes > _limit:
+            raise OutOfMemoryError(
+                f"host memory: {readable(nbytes)} more would pass the memory_limit of {readable(_limit)} "
+                f"({readable(_live)} in use)",
+                hint="Raise it with SET memory_limit = '…', or drop tables that are no longer needed.",
+            )
+        _live += nbytes
+        _peak = max(_peak, _live)
+
+
+def allocate(nbytes: int, kind: str = "pageable") -> np.ndarray:
+    """``nbytes`` uninitialised bytes. Large blocks come straight from the system: untouched pages cost nothing."""
+    if kind != "pageable":
+        raise NotSupportedError(f"memory kind {kind!r}: this build allocates pageable host memory alone")
+    total = nbytes + ALIGNMENT + PADDING
+    _count(total)
+    try:
+        block = np.empty(total, np.uint8).view(_Block)
+    except MemoryError:
+        _count(-total)
+        raise OutOfMemoryError(
+            f"host memory: the system refused {readable(nbytes)}",
+            hint="Lower memory_limit so that FineQuery stops before the system does, or free memory.",
+        ) from None
+    block.counted = total
+    start = -block.ctypes.data % ALIGNMENT
+    # numpy shortens chains of views only among arrays of one type: the plain view's base is the _Block, never past it.
+    return block[start : start + nbytes].view(np.ndarray)
+
+
+def array(shape: int | tuple[int, ...], dtype: Any, *, zero: bool = False) -> np.ndarray:
+    """An uninitialised (or zeroed) array over a block of its own."""
+    dtype = np.dtype(dtype)
+    count = int(np.prod(shape)) if isinstance(shape, tuple) else shape
+    result = allocate(count * dtype.itemsize).view(dtype).reshape(shape)
+    if zero:
+        result[...] = 0
+    return result
+
+
+def live() -> int:
+    """Bytes in use."""
+    return _live
+
+
+def peak() -> int:
+    """Most bytes ever in use since the start or ``reset_peak``."""
+    return _peak
+
+
+def reset_peak() -> None:
+    """Start a new peak from what is in use now."""
+    global _peak
+    with _lock:
+        _peak = _live
+
+
+def limit() -> int | None:
+    """The setting memory_limit in bytes; None: no limit."""
+    return _limit
+
+
+def set_limit(nbytes: int | None) -> None:
+    """Set memory_limit. What is in use already stays."""
+    global _limit
+    with _lock:
+        _limit = nbytes
+
+
+def readable(nbytes: int) -> str:
+    """Bytes for people.
+
+    >>> readable(1536)
+    '1.5 KiB'
+    """
+    size = float(nbytes)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

@@ -1,0 +1,197 @@
+"""Strings to columns: a sorted dictionary where values repeat, offsets and bytes where they don't."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from finequery.jetson import memory
+from finequery.operators import dictionary as dictionaries
+from finequery.operators import encode_kernels as kernels
+from finequery.operators.column import ColumnData, Dictionary, Stats
+from finequery.operators.encode import finish, mask_of, slices, validity_of
+from finequery.operators.threads import parallel
+from finequery.types import VARCHAR
+
+_SAMPLE = 65536
+_SMALL = 1024  # dictionaries up to this size are always worth it
+_LARGE = 65536  # no dictionary has more values
+
+
+def largest_dictionary(rows: int) -> int:
+    """How many distinct values a dictionary for ``rows`` rows may have."""
+    return max(_SMALL, min(_LARGE, rows // 4))
+
+
+def encode_strings(arrays: list[Any], rows: int, part: bool) -> ColumnData:
+    """A VARCHAR column of Arrow string, large_string or dictionary arrays (non-empty, not all NULL)."""
+    import pyarrow as pa
+
+    coded = all(isinstance(a, pa.DictionaryArray) for a in arrays)
+    column = None
+    if coded or _repeats([a for a in arrays], rows):
+        column = _with_dictionary(arrays, rows, largest_dictionary(rows))
+    if column is None:
+        plain = [a.dictionary_decode() if isinstance(a, pa.DictionaryArray) else a for a in arrays]
+        column = encode_plain(plain, rows)
+    return column if part else finish(column)
+
+
+def _repeats(arrays: list[Any], rows: int) -> bool:
+    """Whether a sample of the rows holds few enough different values for a dictionary to be tried."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    step = max(1, rows // _SAMPLE)
+    taken = 0
+    parts = []
+    for array in arrays:  # eight stretches of each array, so that clustered values don't mislead
+        share = max(1, len(array) // step)
+        stretch = max(1, share // 8)
+        for start in range(0, len(array), max(1, len(array) // 8)):
+            parts.append(array.slice(start, stretch))
+            taken += min(stretch, len(array) - start)
+    values = [p.dictionary_decode() if isinstance(p, pa.DictionaryArray) else p for p in parts]
+    distinct = pc.count_distinct(pa.chunked_array([v.cast(pa.large_string()) for v in values])).as_py()
+    return distinct <= max(_SMALL, taken // 2)
+
+
+def _with_dictionary(arrays: list[Any], rows: int, most: int) -> ColumnData | None:
+    """Codes and a sorted dictionary, or None where that has more than ``most`` values."""
+    import pyarrow as pa
+
+    def encode(task: list[tuple[Any, int]]) -> list[tuple[Any, int]]:
+        done = []
+        for chunk, start in task:
+            if not isinstance(chunk, pa.DictionaryArray):
+                chunk = chunk.dictionary_encode()
+            done.append((chunk, start))
+        return done
+
+    tasks = slices(arrays)
+    encoded: list[list[tuple[Any, int]]] = []
+    wave = 4
+    for at in range(0, len(tasks), wave):  # in waves, to give up early
+        encoded += parallel(encode, tasks[at : at + wave])
+        if max(len(c.dictionary) for task in encoded[at:] for c, _ in task) > most and _too_many(encoded, most):
+            return None
+    values: list[Any] = []  # distinct dictionary arrays, by the address of their buffers
+    place: dict[tuple[int, int, int], int] = {}
+    where: list[int] = []
+    for task in encoded:
+        for chunk, _ in task:
+            item = chunk.dictionary
+            buffers = item.buffers()
+            key = (buffers[1].address if buffers[1] else 0, item.offset, len(item))
+            if key not in place:
+                place[key] = len(values)
+                values.append(item.cast(pa.large_string()))
+            where.append(place[key])
+    dictionary, codes = dictionaries.build(pa.concat_arrays(values))
+    if len(dictionary) > most:
+        return None
+    ends = np.cumsum([len(v) for v in values])
+    maps = np.split(codes, ends[:-1])
+    dictionary, maps = _used_only(dictionary, maps, encoded, where)
+    validity, nulls = validity_of([c for task in encoded for c, _ in task], rows)
+    data = memory.array(rows, dictionaries.code_type(len(dictionary)))
+
+    def store(item: tuple[Any, int, int]) -> None:
+        chunk, start, which = item
+        target = data[start : start + len(chunk)]
+        mask = mask_of(chunk)
+        indices = chunk.indices.fill_null(0) if mask is not None else chunk.indices
+        if len(maps[which]) == 0:
+            target[:] = 0
+            return
+        kernels.remap(indices.to_numpy(), maps[which], target)
+        if mask is not None:
+            target *= mask
+
+    flat = [(chunk, start) for task in encoded for chunk, start in task]
+    parallel(store, [(chunk, start, which) for (chunk, start), which in zip(flat, where)])
+    stats = Stats(nulls=nulls, ascii=dictionary.ascii)
+    if nulls == 0 and len(data):
+        stats.sorted, stats.unique = order_of(data)
+    return ColumnData(VARCHAR, "dict", rows, data, validity=validity, dictionary=dictionary, stats=stats)
+
+
+def _too_many(encoded: list[list[tuple[Any, int]]], most: int) -> bool:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    seen: dict[int, Any] = {}
+    for task in encoded:
+        for chunk, _ in task:
+            buffer = chunk.dictionary.buffers()[1]
+            seen[buffer.address if buffer else 0] = chunk.dictionary.cast(pa.large_string())
+    return pc.count_distinct(pa.chunked_array(list(seen.values()))).as_py() > most
+
+
+def _used_only(
+    dictionary: Dictionary, maps: list[np.ndarray], encoded: list[list[tuple[Any, int]]], where: list[int]
+) -> tuple[Dictionary, list[np.ndarray]]:
+    """Drop values that no row has (a sliced or filtered dictionary column), so that the size is the distinct count."""
+    used = np.zeros(len(dictionary), np.bool_)
+    chunks = [chunk for task in encoded for chunk, _ in task]
+    for chunk, which in zip(chunks, where):
+        if not used.all():
+            indices = chunk.indices.drop_null().to_numpy()
+            used[maps[which][indices]] = True
+    if used.all():
+        return dictionary, maps
+    import pyarrow as pa
+
+    kept = dictionaries.to_arrow(dictionary).filter(pa.array(used))
+    new = np.maximum(np.cumsum(used) - 1, 0).astype(np.uint32)
+    return dictionaries.from_sorted(kept), [new[m] for m in maps]
+
+
+def order_of(stored: np.ndarray) -> tuple[bool, bool]:
+    """Whether stored values ascend, and whether they do strictly."""
+    strict = True
+    last = None
+    for start in range(0, len(stored), kernels.CHUNK):
+        found = kernels.measure(stored[start : start + kernels.CHUNK], True)
+        if not found.ascending or (last is not None and found.first < last):
+            return False, False
+        strict = strict and found.strict and (last is None or found.first > last)
+        last = found.last
+    return True, strict
+
+
+def encode_plain(arrays: list[Any], rows: int) -> ColumnData:
+    """Offsets and bytes. Nothing is kept of the arrays."""
+    validity, nulls = validity_of(arrays, rows)
+    sources: list[tuple[np.ndarray, np.ndarray, int, int]] = []
+    start = total = 0
+    for array in arrays:
+        offsets, chars = _tidy(array)
+        sources.append((offsets, chars, start, total))
+        start += len(array)
+        total += int(offsets[-1] - offsets[0])
+    data = memory.array(rows + 1, np.int64)
+    text = memory.array(total, np.uint8)
+    data[0] = 0
+
+    def store(source: tuple[np.ndarray, np.ndarray, int, int]) -> bool:
+        offsets, chars, row, byte = source
+        first, last = int(offsets[0]), int(offsets[-1])
+        np.add(offsets[1:], byte - first, out=data[row + 1 : row + len(offsets)], dtype=np.int64)
+        target = text[byte : byte + last - first]
+        target[:] = chars[first:last]
+        return dictionaries.is_ascii(target)
+
+    plain = all(parallel(store, sources))
+    stats = Stats(nulls=nulls, ascii=plain)
+    return ColumnData(VARCHAR, "string", rows, data, validity=validity, chars=text, stats=stats)
+
+
+def _tidy(array: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets and bytes in which NULL rows take no bytes."""
+    offsets, chars = dictionaries.string_parts(array)
+    mask = mask_of(array)
+    if mask is not None and bool(np.diff(offsets)[~mask].any()):
+        return dictionaries.string_parts(array.fill_null(""))
+    return offsets, chars

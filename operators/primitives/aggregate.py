@@ -1,0 +1,297 @@
+"""Accumulation: over groups numbered by a uint32 vector, and over everything.
+
+Grouped kernels: group, source, stride, index or 0, validity or 0, accumulator. ``index`` gathers from a column at its
+stored width. Totals: the same without group; the accumulator is one entry.
+"""
+
+# mypy: ignore-errors
+from __future__ import annotations
+
+import numpy as np
+
+from finequery.operators.intrinsics import POINTER, p_f64, p_i64, p_u8, p_u32, p_u64
+from finequery.operators.primitives import kernel
+
+
+@kernel("count")
+def count(t, n, k, args):
+    """group, accumulator"""
+    group, acc = p_u32(args[0]), p_i64(args[1])
+    for j in range(np.uint64(k)):
+        acc[group[j]] += 1
+    return k
+
+
+@kernel("count_valid")
+def count_valid(t, n, k, args):
+    """group, validity, accumulator"""
+    group, ok, acc = p_u32(args[0]), p_u8(args[1]), p_i64(args[2])
+    for j in range(np.uint64(k)):
+        acc[group[j]] += np.int64(ok[j])
+    return k
+
+
+@kernel("total_count")
+def total_count(t, n, k, args):
+    """accumulator"""
+    p_i64(args[0])[0] += k
+    return k
+
+
+@kernel("total_count_valid")
+def total_count_valid(t, n, k, args):
+    """validity, accumulator"""
+    ok, total = p_u8(args[0]), np.int64(0)
+    for j in range(np.uint64(k)):
+        total += np.int64(ok[j])
+    p_i64(args[1])[0] += total
+    return k
+
+
+def _define_sum(source: str) -> None:
+    pointer = POINTER[source]
+    zero = np.float64(0) if source == "f64" else np.int64(0)
+    cast = np.float64 if source == "f64" else np.int64
+    accumulator = p_f64 if source == "f64" else p_i64
+
+    @kernel(f"sum_{source}")
+    def sum_groups(t, n, k, args):
+        group, x, acc = p_u32(args[0]), pointer(args[1] + t * args[2]), accumulator(args[5])
+        if args[3] != 0:
+            index = p_u32(args[3])
+            if args[4] != 0:
+                ok = p_u8(args[4])
+                for j in range(np.uint64(k)):
+                    acc[group[j]] += cast(x[index[j]]) if ok[j] != 0 else zero
+            else:
+                for j in range(np.uint64(k)):
+                    acc[group[j]] += cast(x[index[j]])
+        elif args[4] != 0:
+            ok = p_u8(args[4])
+            for j in range(np.uint64(k)):
+                acc[group[j]] += cast(x[j]) if ok[j] != 0 else zero
+        else:
+            for j in range(np.uint64(k)):
+                acc[group[j]] += cast(x[j])
+        return k
+
+    @kernel(f"total_sum_{source}")
+    def total_sum(t, n, k, args):
+        """source, stride, index or 0, validity or 0, accumulator"""
+        x, total = pointer(args[0] + t * args[1]), zero
+        if args[2] != 0:
+            index = p_u32(args[2])
+            if args[3] != 0:
+                ok = p_u8(args[3])
+                for j in range(np.uint64(k)):
+                    total += cast(x[index[j]]) if ok[j] != 0 else zero
+            else:
+                for j in range(np.uint64(k)):
+                    total += cast(x[index[j]])
+        elif args[3] != 0:
+            ok = p_u8(args[3])
+            for j in range(np.uint64(k)):
+                total += cast(x[j]) if ok[j] != 0 else zero
+        else:
+            for j in range(np.uint64(k)):
+                total += cast(x[j])
+        accumulator(args[4])[0] += total
+        return k
+
+
+for _name in ("u8", "u16", "u32", "i64", "f64"):
+    _define_sum(_name)
+
+
+@kernel("sum_w_i64")
+def sum_w_i64(t, n, k, args):
+    """64-bit values into 128-bit sums: group or 0, source (i64), validity or 0, accumulator (low, high)"""
+    x, acc = p_i64(args[1]), p_i64(args[3])
+    for j in range(np.uint64(k)):
+        g = np.uint64(p_u32(args[0])[j]) * np.uint64(2) if args[0] != 0 else np.uint64(0)
+        if args[2] == 0 or p_u8(args[2])[j] != 0:
+            low = acc[g] + x[j]
+            acc[g + np.uint64(1)] += (x[j] >> np.int64(63)) + np.int64(np.uint64(low) < np.uint64(x[j]))
+            acc[g] = low
+    return k
+
+
+@kernel("sum_w")
+def sum_w(t, n, k, args):
+    """128-bit values; -2 on overflow: group or 0, source (w), validity or 0, accumulator"""
+    x, acc = p_i64(args[1]), p_i64(args[3])
+    for j in range(np.uint64(k)):
+        g = np.uint64(p_u32(args[0])[j]) * np.uint64(2) if args[0] != 0 else np.uint64(0)
+        if args[2] == 0 or p_u8(args[2])[j] != 0:
+            b, bh, ah = x[j + j], x[j + j + np.uint64(1)], acc[g + np.uint64(1)]
+            low = acc[g] + b
+            high = ah + bh + np.int64(np.uint64(low) < np.uint64(b))
+            if ((ah ^ high) & (bh ^ high)) < 0:
+                return np.int64(-2)
+            acc[g] = low
+            acc[g + np.uint64(1)] = high
+    return k
+
+
+def _define_extreme(name: str, source: str, least: bool) -> None:
+    pointer = POINTER[source]
+
+    @kernel(f"group_{name}_{source}")
+    def extreme(t, n, k, args):
+        """group or 0, source, validity or 0, accumulator; for f64 NaN is the greatest"""
+        x, acc = pointer(args[1]), pointer(args[3])
+        for j in range(np.uint64(k)):
+            g = np.uint64(p_u32(args[0])[j]) if args[0] != 0 else np.uint64(0)
+            v, best = x[j], acc[g]
+            if least:
+                better = (v < best) | ((best != best) & (v == v))
+            else:
+                better = (v > best) | ((v != v) & (best == best))
+            if args[2] != 0:
+                better = better & (p_u8(args[2])[j] != 0)
+            if better:
+                acc[g] = v
+        return k
+
+
+for _source in ("i64", "f64", "u32"):
+    _define_extreme("min", _source, True)
+    _define_extreme("max", _source, False)
+
+
+def _define_extreme_wide(name: str, least: bool) -> None:
+    @kernel(f"group_{name}_w")
+    def extreme(t, n, k, args):
+        x, acc = p_i64(args[1]), p_i64(args[3])
+        for j in range(np.uint64(k)):
+            g = np.uint64(p_u32(args[0])[j]) * np.uint64(2) if args[0] != 0 else np.uint64(0)
+            low, high = x[j + j], x[j + j + np.uint64(1)]
+            bl, bh = acc[g], acc[g + np.uint64(1)]
+            less = (high < bh) | ((high == bh) & (np.uint64(low) < np.uint64(bl)))
+            same = (high == bh) & (low == bl)
+            better = less if least else (not less) & (not same)
+            if better and (args[2] == 0 or p_u8(args[2])[j] != 0):
+                acc[g] = low
+                acc[g + np.uint64(1)] = high
+        return k
+
+
+_define_extreme_wide("min", True)
+_define_extreme_wide("max", False)
+
+
+@kernel("moments")
+def moments(t, n, k, args):
+    """Welford's running mean and sum of squared deviations: group or 0, source (f64), validity or 0, accumulator of three
+    doubles (count, mean, m2). Knuth, The Art of Computer Programming 2, 4.2.2."""
+    x, acc = p_f64(args[1]), p_f64(args[3])
+    for j in range(np.uint64(k)):
+        g = np.uint64(p_u32(args[0])[j]) * np.uint64(3) if args[0] != 0 else np.uint64(0)
+        if args[2] == 0 or p_u8(args[2])[j] != 0:
+            count_ = acc[g] + 1.0
+            delta = x[j] - acc[g + np.uint64(1)]
+            mean = acc[g + np.uint64(1)] + delta / count_
+            acc[g] = count_
+            acc[g + np.uint64(1)] = mean
+            acc[g + np.uint64(2)] += delta * (x[j] - mean)
+    return k
+
+
+@kernel("first_row")
+def first_row(t, n, k, args):
+    """The smallest row number of each group: group or 0, rows (u32), validity or 0, accumulator (u32)"""
+    x, acc = p_u32(args[1]), p_u32(args[3])
+    for j in range(np.uint64(k)):
+        g = np.uint64(p_u32(args[0])[j]) if args[0] != 0 else np.uint64(0)
+        if (x[j] < acc[g]) and (args[2] == 0 or p_u8(args[2])[j] != 0):
+            acc[g] = x[j]
+    return k
+
+
+def _define_few(source: str) -> None:
+    pointer = POINTER[source]
+
+    @kernel(f"few_sum_{source}")
+    def few_sum(t, n, k, args):
+        """Masked sums for a few groups: group (u8), source, stride, number of groups, accumulator. One vectorised pass over
+        the tile per group."""
+        group, x, acc = p_u8(args[0]), pointer(args[1] + t * args[2]), p_i64(args[4])
+        for g in range(np.uint64(args[3])):
+            wanted, total = np.uint8(g), np.int64(0)
+            for j in range(np.uint64(k)):
+                total += np.int64(x[j]) if group[j] == wanted else np.int64(0)
+            acc[g] += total
+        return k
+
+
+for _name in ("u8", "u16", "u32", "i64"):
+    _define_few(_name)
+
+
+@kernel("few_count")
+def few_count(t, n, k, args):
+    """group (u8), number of groups, accumulator"""
+    group, acc = p_u8(args[0]), p_i64(args[2])
+    for g in range(np.uint64(args[1])):
+        wanted, total = np.uint8(g), np.int64(0)
+        for j in range(np.uint64(k)):
+            total += np.int64(group[j] == wanted)
+        acc[g] += total
+    return k
+
+
+@kernel("masked_group")
+def masked_group(t, n, k, args):
+    """The group number as a byte; rejected rows get one that nobody sums: group (u32), mask, rejected group, out (u8)"""
+    group, mask, out = p_u32(args[0]), p_u8(args[1]), p_u8(args[3])
+    reject = np.uint8(args[2])
+    for j in range(np.uint64(k)):
+        out[j] = np.uint8(group[j]) if mask[j] != 0 else reject
+    return k
+
+
+@kernel("byte_group")
+def byte_group(t, n, k, args):
+    """group (u32), out (u8)"""
+    group, out = p_u32(args[0]), p_u8(args[1])
+    for j in range(np.uint64(k)):
+        out[j] = np.uint8(group[j])
+    return k
+
+
+@kernel("trash_group")
+def trash_group(t, n, k, args):
+    """group (u32), mask, rejected group, out (u32)"""
+    group, mask, out, reject = p_u32(args[0]), p_u8(args[1]), p_u32(args[3]), np.uint32(args[2])
+    for j in range(np.uint64(k)):
+        out[j] = group[j] if mask[j] != 0 else reject
+    return k
+
+
+@kernel("find_groups")
+def find_groups(t, n, k, args):
+    """Numbers of the groups that occur, of ``n`` presence counts: counts, out (u32); gives how many"""
+    counts, out, z = p_i64(args[0]), p_u32(args[1]), np.uint64(0)
+    for g in range(np.uint64(n)):
+        out[z] = np.uint32(g)
+        z += np.uint64(counts[g] != 0)
+    return np.int64(z)
+
+
+@kernel("merge_moments")
+def merge_moments(t, n, k, args):
+    """Moments of another thread into these, group by group: target, source, map (u32) or 0. Chan, Golub, LeVeque, "Updating
+    formulae and a pairwise algorithm for computing sample variances" (1979)."""
+    a, b = p_f64(args[0]), p_f64(args[1])
+    for j in range(np.uint64(n)):
+        i = j * np.uint64(3)
+        g = np.uint64(p_u32(args[2])[j]) * np.uint64(3) if args[2] != 0 else i
+        nb = b[i]
+        if nb > 0:
+            na = a[g]
+            total = na + nb
+            delta = b[i + np.uint64(1)] - a[g + np.uint64(1)]
+            a[g + np.uint64(1)] += delta * nb / total
+            a[g + np.uint64(2)] += b[i + np.uint64(2)] + delta * delta * na * nb / total
+            a[g] = total
+    return np.int64(0)

@@ -1,0 +1,231 @@
+"""Implicit and explicit casts: which type two expressions meet in, and casts of constants done while binding."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from finequery.errors import ConversionError
+from finequery.operators.expr import Cast, Expr, Literal, Parameter
+from finequery.planner.literals import DAY, parse_value, round_half_away
+from finequery.types import (
+    BIGINT, BOOLEAN, DATE, DOUBLE, FLOAT, HUGEINT, INTEGER, NULL, SMALLINT, TIMESTAMP, VARCHAR, Interval, SqlType,
+    decimal,
+)  # fmt: skip
+
+#: Decimal digits that hold every value of an integer type.
+DIGITS = {
+    "TINYINT": 3, "SMALLINT": 5, "INTEGER": 10, "BIGINT": 19, "HUGEINT": 38,
+    "UTINYINT": 3, "USMALLINT": 5, "UINTEGER": 10, "UBIGINT": 20,
+}  # fmt: skip
+
+_SIGNED = (SMALLINT, INTEGER, BIGINT, HUGEINT)
+
+
+class Untyped(Literal):
+    """A literal as the user wrote it: an integer, a string or NULL takes on the type of what it meets."""
+
+    __slots__ = ()
+
+
+NULL_LITERAL = Untyped(NULL, None)
+TRUE = Literal(BOOLEAN, True)
+FALSE = Literal(BOOLEAN, False)
+
+
+def integer_literal(value: int) -> Untyped:
+    """The literal in the narrowest of INTEGER, BIGINT, HUGEINT that holds it."""
+    for candidate in (INTEGER, BIGINT, HUGEINT):
+        low, high = candidate.limits
+        if low <= value <= high:
+            return Untyped(candidate, value)
+    raise OverflowError
+
+
+def is_null(e: Expr) -> bool:
+    return isinstance(e, Literal) and e.value is None and e.type is NULL
+
+
+def is_integer_literal(e: Expr) -> bool:
+    return isinstance(e, Untyped) and e.type.is_integer
+
+
+def is_string_literal(e: Expr) -> bool:
+    """A string whose type is open: a literal, or the user's parameter."""
+    return e.type is VARCHAR and isinstance(e, (Untyped, Parameter))
+
+
+def as_decimal(t: SqlType) -> SqlType:
+    """The DECIMAL that holds every value of an integer type (HUGEINT: up to 38 digits)."""
+    return t if t.is_decimal else decimal(DIGITS[t.name], 0)
+
+
+@lru_cache(maxsize=4096)
+def combine(a: SqlType, b: SqlType) -> SqlType | None:
+    """The type that values of two types are compared in and that a column of both has; None where there is none."""
+    if a == b or b is NULL:
+        return a
+    if a is NULL:
+        return b
+    if a.is_integer and b.is_integer:
+        (low, high), (low_b, high_b) = a.limits, b.limits
+        if low <= low_b and high >= high_b:
+            return a
+        if low_b <= low and high_b >= high:
+            return b
+        return next(t for t in _SIGNED if t.limits[0] <= min(low, low_b) and t.limits[1] >= max(high, high_b))
+    if a.is_numeric and b.is_numeric:
+        if a.is_float or b.is_float:
+            return DOUBLE if DOUBLE in (a, b) else FLOAT
+        x, y = as_decimal(a), as_decimal(b)
+        scale = max(x.scale, y.scale)
+        return decimal(min(38, max(x.precision - x.scale, y.precision - y.scale) + scale), scale)
+    if a.is_temporal and b.is_temporal:
+        return TIMESTAMP
+    if a is BOOLEAN and b.is_integer:
+        return b
+    if b is BOOLEAN and a.is_integer:
+        return a
+    return None
+
+
+def common_type(exprs: Iterable[Expr]) -> SqlType | None:
+    """The type that all the expressions meet in. Open literals follow the others; NULL where all are NULL."""
+    result: SqlType | None = None
+    integers: list[Any] = []
+    strings = False
+    for e in exprs:
+        if is_null(e):
+            continue
+        if is_integer_literal(e):
+            integers.append(e)
+        elif is_string_literal(e):
+            strings = True
+        else:
+            result = e.type if result is None else combine(result, e.type)
+            if result is None:
+                return None
+    for e in integers:
+        if result is None:
+            result = e.type
+        elif not (result.is_integer and result.limits[0] <= e.value <= result.limits[1]):
+            result = combine(result, e.type)
+            if result is None:
+                return None
+    return result or (VARCHAR if strings else NULL)
+
+
+def set_operation_type(a: SqlType, b: SqlType) -> SqlType | None:
+    """The type of a column of UNION, INTERSECT and EXCEPT: as ``combine``, but text takes in everything."""
+    if VARCHAR in (a, b):
+        return VARCHAR
+    return combine(a, b)
+
+
+def implicit_cost(e: Expr, target: SqlType) -> int | None:
+    """How far an argument is from a parameter's type, for choosing an overload; None where it can't be passed."""
+    source = e.type
+    if source == target:
+        return 0
+    if source is NULL:
+        return 1
+    if is_string_literal(e):
+        return 20
+    if is_integer_literal(e) and target.is_integer:
+        low, high = target.limits
+        return 1 if isinstance(e, Literal) and low <= e.value <= high else None
+    if source.is_integer and target.is_integer:
+        (low, high), (low_t, high_t) = source.limits, target.limits
+        return 2 + DIGITS[target.name] if low_t <= low and high <= high_t else None
+    if source.is_numeric and target.is_numeric:
+        if target.is_float:
+            return None if source is DOUBLE else (50 if target is DOUBLE else 60)
+        return 40 if target.is_decimal and source.is_integer else None
+    return 5 if source is DATE and target is TIMESTAMP else None
+
+
+def cast(e: Expr, target: SqlType, safe: bool = False) -> Expr:
+    """``e`` as ``target``. Literals are converted here; text that is not a value of the type is a ConversionError."""
+    if e.type == target:
+        return Literal(target, e.value) if isinstance(e, Untyped) else e
+    if isinstance(e, Literal):
+        folded = fold(e, target, safe)
+        if folded is not None:
+            return folded
+    return Cast(target, e, safe)
+
+
+def cast_all(exprs: Sequence[Expr], target: SqlType) -> list[Expr]:
+    return [cast(e, target) for e in exprs]
+
+
+def settle(e: Expr) -> Expr:
+    """An open literal with the type it has on its own."""
+    return Literal(e.type, e.value) if isinstance(e, Untyped) else e
+
+
+def fold(e: Literal, target: SqlType, safe: bool = False) -> Literal | None:
+    """The literal as ``target``; None where that is better left to the run (it would fail, or its text is DuckDB's
+    business)."""
+    value, source = e.value, e.type
+    if value is None:
+        return Literal(target, None)
+    if source is VARCHAR:
+        parsed = parse_value(value, target)
+        if parsed is None and not safe:
+            raise ConversionError(f"Could not convert '{value}' to {target}.", hint=_hint(target))
+        return Literal(target, _single(parsed) if target is FLOAT and parsed is not None else parsed)
+    if source.is_integer or source.is_decimal:
+        if target.is_float:
+            number = value / 10**source.scale
+            return Literal(target, _single(number) if target is FLOAT else number)
+        if target is BOOLEAN:
+            return Literal(target, value != 0)
+        if target is VARCHAR and source.is_integer:
+            return Literal(target, str(value))
+        if target.is_integer or target.is_decimal:
+            shift = target.scale - source.scale
+            scaled = value * 10**shift if shift >= 0 else round_half_away(value, 10**-shift)
+            low, high = target.limits
+            return Literal(target, scaled) if low <= scaled <= high else None
+    if source is BOOLEAN:
+        if target is VARCHAR:
+            return Literal(target, "true" if value else "false")
+        if target.is_integer or target.is_float:
+            return Literal(target, float(value) if target.is_float else int(value))
+    if source is DATE and target is TIMESTAMP and abs(value) < 2**62 // DAY:
+        return Literal(target, value * DAY)
+    if source is TIMESTAMP and target is DATE:
+        return Literal(target, value // DAY)
+    if source is FLOAT and target is DOUBLE:
+        return Literal(target, value)
+    return None
+
+
+def _single(value: float) -> float:
+    try:
+        return float(struct.unpack("f", struct.pack("f", value))[0])
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+def _hint(target: SqlType) -> str | None:
+    return {
+        "DATE": "A date is written as 'YYYY-MM-DD'.",
+        "TIMESTAMP": "A timestamp is written as 'YYYY-MM-DD HH:MM:SS[.ffffff]'.",
+        "INTERVAL": "An interval is written as '1 day 2 hours'.",
+        "BOOLEAN": "A boolean is written as 'true' or 'false'.",
+    }.get(target.name)
+
+
+def negated(e: Literal) -> Literal | None:
+    """The literal with its sign changed; None where it must be computed."""
+    if isinstance(e, Untyped) and e.type.is_integer:
+        return integer_literal(-e.value)
+    if e.value is not None and (e.type.is_decimal or e.type is DOUBLE):
+        return Literal(e.type, -e.value)
+    if isinstance(e.value, Interval):
+        return Literal(e.type, Interval(*(-part for part in e.value)))
+    return None

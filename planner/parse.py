@@ -1,0 +1,178 @@
+"""SQL text to syntax trees: sqlglot's DuckDB dialect, cut into statements, errors with their place.
+
+Functions come out as ``exp.Anonymous`` under the name the user wrote, whatever sqlglot knows of them: its own function
+nodes rename, reorder and default arguments, and the binder has a registry of its own. The parser is told so by the marker
+comment it looks for behind a call's closing parenthesis.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from finequery.errors import NotSupportedError, ParseError, nearest
+
+#: First words of the statements that are understood, for suggestions.
+STATEMENTS = (
+    "SELECT", "FROM", "VALUES", "WITH", "EXPLAIN", "CREATE", "INSERT", "DROP", "DESCRIBE", "SHOW", "COPY", "SET", "RESET",
+)  # fmt: skip
+
+_ANONYMOUS = ["sqlglot.anonymous"]
+_EXPLAIN = re.compile(r"explain(\s+analyze)?\b", re.IGNORECASE)
+_SHOW = re.compile(r"(show|reset)\s+(\w+|\"[^\"]+\")\s*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ParsedStatement:
+    """One statement. ``sql`` is the user's whole text: positions in ``tree`` and in errors are offsets into it.
+
+    ``verb`` is EXPLAIN, EXPLAIN ANALYZE (``tree`` is the statement explained), SHOW or RESET (``argument`` is the name)
+    for the statements that have no tree of their own, otherwise empty.
+    """
+
+    sql: str
+    start: int
+    end: int
+    tree: Any = None
+    verb: str = ""
+    argument: str = ""
+
+    @property
+    def text(self) -> str:
+        """The statement's own source, without the semicolon."""
+        return self.sql[self.start : self.end]
+
+
+#: Set while this thread parses: sqlglot then keeps its warnings to itself, because they become errors here.
+_parsing = threading.local()
+
+
+@lru_cache(maxsize=1)
+def _dialect() -> Any:
+    from sqlglot.dialects.duckdb import DuckDB
+
+    logging.getLogger("sqlglot").addFilter(lambda record: not getattr(_parsing, "active", False))
+    return DuckDB()
+
+
+def parse(sql: str) -> list[ParsedStatement]:
+    """The statements of a text, in order; empty ones are left out.
+
+    >>> [s.text for s in parse("select 1; from t;")]
+    ['select 1', 'from t']
+    """
+    from sqlglot.tokens import TokenType
+
+    statements, chunk = [], []
+    for token in _tokens(sql):
+        if token.token_type is TokenType.SEMICOLON:
+            if chunk:
+                statements.append(_statement(sql, chunk))
+            chunk = []
+        else:
+            chunk.append(token)
+    if chunk:
+        statements.append(_statement(sql, chunk))
+    return statements
+
+
+def _tokens(sql: str, start: int = 0) -> list[Any]:
+    """Tokens from ``start`` on, with offsets into the whole text; comments dropped, calls marked as anonymous."""
+    from sqlglot.errors import TokenError
+    from sqlglot.tokens import TokenType
+
+    try:
+        tokens = _dialect().tokenize(" " * start + sql[start:] if start else sql)
+    except TokenError as error:
+        raise ParseError("The text ends inside a quote, or holds a character that is not SQL.", sql=sql,
+                         position=_open_quote(sql, start), hint=str(error.__cause__ or "") or None) from None  # fmt: skip
+    closing = TokenType.R_PAREN
+    for token in tokens:
+        token.comments = _ANONYMOUS if token.token_type is closing else []
+    return tokens
+
+
+def _open_quote(sql: str, start: int) -> int | None:
+    """Where a quote begins that nothing ends."""
+    rest = re.sub(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", lambda m: " " * len(m[0]), sql[start:],
+                  flags=re.DOTALL)  # fmt: skip
+    found = re.search(r"['\"]|/\*", rest)
+    return start + found.start() if found else None
+
+
+def _statement(sql: str, tokens: list[Any]) -> ParsedStatement:
+    from sqlglot import exp
+    from sqlglot.tokens import TokenType
+
+    start, end = tokens[0].start, tokens[-1].end + 1
+    word = tokens[0].text.upper()
+    if word == "EXPLAIN":
+        prefix = _EXPLAIN.match(sql, start)
+        inner = start + len(prefix[0]) if prefix else start
+        rest = [t for t in _tokens(sql[:end], inner) if t.token_type is not TokenType.SEMICOLON]
+        if not rest:
+            raise ParseError("EXPLAIN of nothing.", sql=sql, position=start, hint="Write a query after EXPLAIN.")
+        explained = _statement(sql, rest)
+        if explained.verb:
+            raise NotSupportedError(f"EXPLAIN {explained.verb} is not supported.", sql=sql, position=explained.start)
+        verb = "EXPLAIN ANALYZE" if prefix and prefix[1] else "EXPLAIN"
+        return ParsedStatement(sql, start, end, explained.tree, verb)
+    short = _SHOW.match(sql[start:end])
+    if short and short[2].upper() != "TABLES":
+        return ParsedStatement(sql, start, end, None, short[1].upper(), short[2].strip('"'))
+    if word in ("SHOW", "RESET"):
+        if not short:
+            raise ParseError(f"{word} takes one name.", sql=sql, position=start)
+        return ParsedStatement(sql, start, end, None, "SHOW", "TABLES")
+    tree = _tree(sql, tokens)
+    if tree is None or isinstance(tree, (exp.Command, exp.Column, exp.Alias)):
+        if word in STATEMENTS:
+            raise ParseError(f"This form of {word} is not understood.", sql=sql, position=start)
+        kind = NotSupportedError if isinstance(tree, exp.Command) else ParseError
+        raise kind(f"{word} is not a statement of FineQuery.", sql=sql, position=start, hint=nearest(word, STATEMENTS))
+    return ParsedStatement(sql, start, end, tree)
+
+
+def _tree(sql: str, tokens: list[Any]) -> Any:
+    from sqlglot.errors import ParseError as SqlglotError
+
+    parser = _dialect().parser()
+    _parsing.active = True
+    try:
+        trees = parser.parse(tokens, sql)
+    except SqlglotError as error:
+        raise _parse_error(sql, tokens, error) from None
+    except RecursionError:
+        raise ParseError("The statement is nested too deeply.", sql=sql, position=tokens[0].start) from None
+    finally:
+        _parsing.active = False
+    return trees[0] if trees else None
+
+
+def _parse_error(sql: str, tokens: list[Any], error: Any) -> ParseError:
+    detail = error.errors[0] if error.errors else {}
+    description = str(detail.get("description", error))
+    line, column, highlight = detail.get("line"), detail.get("col"), detail.get("highlight") or ""
+    offset: int | None = tokens[0].start
+    if line and column:
+        offset = 0
+        for _ in range(line - 1):
+            offset = sql.find("\n", offset) + 1
+        offset += column - len(highlight)
+    if "SENTINEL" in description or highlight == "":
+        return ParseError("The statement ends too early.", sql=sql, position=tokens[-1].end + 1)
+    if "Expecting )" in description and highlight == sql[tokens[-1].start : tokens[-1].end + 1]:
+        return ParseError("A parenthesis is not closed.", sql=sql, position=tokens[-1].end + 1)
+    first = tokens[0].text
+    hint = nearest(first, STATEMENTS) if first.upper() not in STATEMENTS else ""
+    if "Required keyword" in description:
+        message = f'Something is missing at "{highlight}".'
+    elif "Unexpected token" in description:
+        message = f'Syntax error at or near "{highlight}".'
+    else:
+        message = f'Syntax error at or near "{highlight}": {description.split(" but got ")[0]}.'
+    return ParseError(message, sql=sql, position=offset, hint=hint or None)

@@ -1,0 +1,1 @@
+"""Rewrite rules: one public function per file, ``rule(plan) -> plan``; ``planner.optimizer`` gives their order."""

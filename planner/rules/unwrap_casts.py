@@ -1,0 +1,101 @@
+"""Comparisons of a cast column with a constant: cast the constant instead, so that the stored column is compared."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from finequery.operators.expr import Call, Cast, Expr, Literal
+from finequery.planner.logical import Node
+from finequery.planner.rules._everywhere import Everywhere
+from finequery.types import BOOLEAN, SqlType
+
+MICROS_PER_DAY = 86_400_000_000
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+#: Decimals of at most 15 digits and integers up to 2**53 are told apart by their DOUBLE.
+EXACT_DIGITS, EXACT_INTEGER = 10**15, 2**53
+
+
+def unwrap_casts(plan: Node) -> Node:
+    """Move the cast from the column to the constant where that keeps every result.
+
+    Before::
+
+        Filter cast(quantity as DOUBLE) < 24.0
+
+    After::
+
+        Filter quantity < 24.00
+    """
+    return Everywhere(unwrap).node(plan)
+
+
+def unwrap(e: Expr) -> Expr:
+    if type(e) is not Call or not e.args or type(e.args[0]) is not Cast:
+        return e
+    wide = e.args[0]
+    narrow = wide.child.type
+    if e.name in COMPARISONS:
+        other = e.args[1]
+        if type(other) is Cast:
+            if other.child.type == narrow and factor(narrow, wide.type) is not None:
+                return Call(BOOLEAN, e.name, (wide.child, other.child))
+        elif type(other) is Literal and other.value is not None:
+            return compare_narrow(e, wide.child, other)
+    elif e.name == "in" and all(type(a) is Literal and a.value is not None for a in e.args[1:]):
+        values = [narrowed(a, narrow) for a in e.args[1:]]
+        if None in values:
+            return e
+        exact = [v for v, is_exact in values if is_exact]  # type: ignore[misc]
+        if exact:
+            return Call(BOOLEAN, "in", (wide.child, *(Literal(narrow, v) for v in exact)))
+    return e
+
+
+def compare_narrow(e: Call, child: Expr, constant: Literal) -> Expr:
+    found = narrowed(constant, child.type)
+    if found is None:
+        return e
+    value, exact = found
+    name = e.name
+    if not exact:  # ``value`` is the next one below the constant
+        if name in ("eq", "ne"):
+            return e
+        name = {"lt": "le", "ge": "gt"}.get(name, name)
+    return Call(BOOLEAN, name, (child, Literal(child.type, value)))
+
+
+def factor(narrow: SqlType, wide: SqlType) -> int | None:
+    """By how much physical values grow in a cast that never loses or fails; None if it might."""
+    if narrow.name == "DATE" and wide.name == "TIMESTAMP":
+        return MICROS_PER_DAY
+    if not (narrow.is_integer or narrow.is_decimal) or not (wide.is_integer or wide.is_decimal):
+        return 1 if narrow == wide else None
+    if wide.scale < narrow.scale:
+        return None
+    grow: int = 10 ** (wide.scale - narrow.scale)
+    (low, high), (wide_low, wide_high) = narrow.limits, wide.limits
+    return grow if wide_low <= low * grow and high * grow <= wide_high else None
+
+
+def narrowed(constant: Literal, narrow: SqlType) -> tuple[int, bool] | None:
+    """The constant as a physical value of ``narrow`` (rounded down) and whether that is exact."""
+    if constant.type.name == "DOUBLE":
+        if not (narrow.is_integer or narrow.is_decimal) or not math.isfinite(constant.value):
+            return None
+        scale = 10**narrow.scale
+        value = math.floor(Fraction(constant.value) * scale)
+        bound = EXACT_DIGITS if narrow.scale else EXACT_INTEGER
+        if abs(value) + 1 >= bound:
+            return None
+        exact = value / scale == constant.value
+        if not exact and (value + 1) / scale == constant.value:  # 0.07 is a little below or above 7/100
+            value, exact = value + 1, True
+    else:
+        grow = factor(narrow, constant.type)
+        if grow is None:
+            return None
+        value, rest = divmod(constant.value, grow)
+        exact = rest == 0
+    low, high = narrow.limits
+    return (value, exact) if low <= value <= high else None

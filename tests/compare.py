@@ -1,0 +1,142 @@
+"""Comparing FineQuery's answers with DuckDB's."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import sqlglot
+from sqlglot import exp
+
+Row = tuple[Any, ...]
+RELATIVE = 1e-9
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_0-9]*\Z")
+
+
+def assert_same(con: Any, duck: Any, sql: str, ordered: bool | None = None) -> None:
+    """FineQuery's answer to ``sql`` equals DuckDB's: column names, types, and every value.
+
+    ``ordered`` compares row by row (True) or as multisets (False). By default rows are multisets, and where the query
+    has an ORDER BY whose keys are in the result, the sequence of those keys is compared as well: ties may differ.
+    """
+    want_relation = duck.sql(sql)
+    want = want_relation.fetchall()
+    got_relation = con.sql(sql)
+    got = got_relation.fetchall()
+    label = f"\n{sql.strip()}\n"
+    want_names, got_names = list(want_relation.columns), list(got_relation.columns)
+    assert len(got_names) == len(want_names), f"{label}columns {got_names}, DuckDB has {want_names}"
+    for number, (name, expected) in enumerate(zip(got_names, want_names, strict=True)):
+        if IDENTIFIER.match(expected):  # the text of a nameless expression is each engine's own
+            assert name == expected, f"{label}column {number} is named {name!r}, DuckDB says {expected!r}"
+    want_types, got_types = type_names(want_relation.types), type_names(got_relation.types)
+    assert got_types == want_types, f"{label}types {got_types}, DuckDB has {want_types}"
+    difference = row_difference(got, want, ordered=bool(ordered))
+    assert difference is None, label + str(difference)
+    if ordered is None:
+        keys = order_keys(sql, want_names)
+        if keys:
+            mine, theirs = ([tuple(row[key] for key in keys) for row in rows] for rows in (got, want))
+            difference = row_difference(mine, theirs, ordered=True)
+            assert difference is None, f"{label}order: {difference}"
+
+
+def type_names(types: list[Any]) -> list[str]:
+    """Types as text; a column of bare NULLs has DuckDB's type \"NULL\", which it stores as INTEGER."""
+    return ["INTEGER" if str(kind) in ('"NULL"', "NULL") else str(kind) for kind in types]
+
+
+def order_keys(sql: str, names: list[str]) -> list[int]:
+    """The result columns that ORDER BY names, up to the first key that is not a result column."""
+    tree = sqlglot.parse_one(sql, dialect="duckdb")
+    order = tree.args.get("order")
+    if order is None:
+        return []
+    folded = [name.lower() for name in names]
+    shown: dict[str, int] = {}
+    if isinstance(tree, exp.Select) and len(tree.expressions) == len(names) and not tree.is_star:
+        shown = {
+            (item.this if isinstance(item, exp.Alias) else item).sql(): n for n, item in enumerate(tree.expressions)
+        }
+    keys = []
+    for item in order.expressions:
+        key = item.this if isinstance(item, exp.Ordered) else item
+        if isinstance(key, exp.Literal) and key.is_int:
+            keys.append(int(key.this) - 1)
+        elif isinstance(key, exp.Column) and not key.table and folded.count(key.name.lower()) == 1:
+            keys.append(folded.index(key.name.lower()))
+        elif key.sql() in shown:
+            keys.append(shown[key.sql()])
+        else:
+            break
+    return keys
+
+
+def row_difference(got: list[Row], want: list[Row], ordered: bool) -> str | None:
+    """What differs between two results, in words, or None."""
+    if len(got) != len(want):
+        return f"{len(got)} rows, expected {len(want)}. {extra_rows(got, want)}"
+    if ordered:
+        for number, (row, expected) in enumerate(zip(got, want, strict=True)):
+            if not same_row(row, expected):
+                return f"row {number} is {row!r}, expected {expected!r}"
+        return None
+    mine, theirs = Counter(map(canonical, got)), Counter(map(canonical, want))
+    left, right = list((mine - theirs).elements()), list((theirs - mine).elements())
+    # what is left differs in the last bits of floats, or truly; line up by the exact columns, then by the floats
+    left.sort(key=sort_key)
+    right.sort(key=sort_key)
+    if all(map(same_row, left, right)):
+        return None
+    for row in left:  # floats that nearly tie can sort apart
+        match = next((other for other in right if same_row(row, other)), None)
+        if match is None:
+            return extra_rows(got, want)
+        right.remove(match)
+    return None
+
+
+def extra_rows(got: list[Row], want: list[Row], shown: int = 5) -> str:
+    mine, theirs = Counter(map(canonical, got)), Counter(map(canonical, want))
+    extra, missing = list((mine - theirs).elements()), list((theirs - mine).elements())
+    return f"Unexpected: {extra[:shown]!r} ({len(extra)} rows); missing: {missing[:shown]!r} ({len(missing)} rows)"
+
+
+def canonical(row: Row) -> Row:
+    """The row with values that compare by ``==`` and hash: NaN is one value, an interval is one span of time."""
+    return tuple(canonical_value(value) for value in row)
+
+
+def canonical_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        return ("bool", value)  # True is not 1
+    if isinstance(value, float):
+        return math.nan if math.isnan(value) else value  # the one object math.nan: Counter finds it by identity
+    if hasattr(value, "months") and hasattr(value, "micros"):
+        return timedelta(days=value.months * 30 + value.days, microseconds=value.micros)
+    if isinstance(value, (list, dict)):
+        return repr(value)
+    return value
+
+
+def sort_key(row: Row) -> tuple[list[tuple[str, str]], list[tuple[bool, float]]]:
+    exact = [(type(value).__name__, str(value)) for value in row if not isinstance(value, float)]
+    floats = [(math.isnan(value), 0.0 if math.isnan(value) else value) for value in row if isinstance(value, float)]
+    return exact, floats
+
+
+def same_row(mine: Row, theirs: Row) -> bool:
+    return len(mine) == len(theirs) and all(map(same_value, mine, theirs))
+
+
+def same_value(mine: Any, theirs: Any) -> bool:
+    """Equal and of one Python type; floats within 1e-9 of each other, relative to their size."""
+    mine, theirs = canonical_value(mine), canonical_value(theirs)
+    if isinstance(mine, float) and isinstance(theirs, float):
+        if math.isnan(mine) or math.isnan(theirs):
+            return math.isnan(mine) and math.isnan(theirs)
+        return math.isclose(mine, theirs, rel_tol=RELATIVE, abs_tol=1e-300)
+    return type(mine) is type(theirs) and mine == theirs

@@ -1,0 +1,142 @@
+"""Data and connections that the tests share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+for folder in (ROOT, ROOT / "scripts", ROOT / "tests"):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+TPCH_SCALE = 0.01
+SSB_SCALE = 0.05
+
+
+class Engines(NamedTuple):
+    """FineQuery and DuckDB over the same data."""
+
+    con: Any
+    duck: Any
+
+
+def connect() -> Any:
+    import finequery
+
+    return finequery.connect(threads=2)
+
+
+def connect_duckdb() -> Any:
+    import duckdb
+
+    duck = duckdb.connect(config={"threads": 2})
+    duck.execute("set timezone = 'UTC'")
+    return duck
+
+
+def load(folder: Path, tables: tuple[str, ...]) -> Engines:
+    """Both engines with ``tables`` loaded from the Parquet files in ``folder``."""
+    engines = Engines(connect(), connect_duckdb())
+    for engine in engines:
+        for table in tables:
+            engine.execute(f"create table {table} as select * from '{folder / table}.parquet'")
+    return engines
+
+
+@pytest.fixture(scope="session")
+def tpch_dir() -> Path:
+    """TPC-H at scale 0.01, one Parquet file a table. Made once and kept in the cache folder."""
+    import tpch
+
+    return tpch.generate(TPCH_SCALE)
+
+
+@pytest.fixture(scope="session")
+def ssb_dir() -> Path:
+    """SSB at scale 0.05, one Parquet file a table. Made once and kept in the cache folder."""
+    import ssb
+
+    return ssb.generate(SSB_SCALE)
+
+
+@pytest.fixture(scope="session")
+def tpch_engines(tpch_dir: Path) -> Engines:
+    import tpch
+
+    return load(tpch_dir, tpch.TABLES)
+
+
+@pytest.fixture(scope="session")
+def ssb_engines(ssb_dir: Path) -> Engines:
+    import ssb
+
+    return load(ssb_dir, ssb.TABLES)
+
+
+@pytest.fixture
+def con() -> Iterator[Any]:
+    """An empty FineQuery connection."""
+    connection = connect()
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def duck() -> Iterator[Any]:
+    """An empty DuckDB connection."""
+    connection = connect_duckdb()
+    yield connection
+    connection.close()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes minutes; run with -m slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("-m"):
+        return
+    skip = pytest.mark.skip(reason="slow; run with -m slow")
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(skip)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Files of the sqllogictest format are tests too."""
+    if file_path.suffix in (".test", ".slt"):
+        return SltFile.from_parent(parent, path=file_path)
+    return None
+
+
+class SltFile(pytest.File):
+    def collect(self) -> Iterator[pytest.Item]:
+        yield SltItem.from_parent(self, name=self.path.stem)
+
+
+class SltItem(pytest.Item):
+    """One file of the sqllogictest format; all of its failing records are reported, not just the first."""
+
+    def runtest(self) -> None:
+        import slt
+
+        report = slt.run_file(self.path, slt.FineQuery(connect()))
+        if report.failures:
+            raise slt.SltFailure(report)
+        if not report.passed:
+            pytest.skip(report.skip_reason or "no record applies to FineQuery")
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        import slt
+
+        if isinstance(excinfo.value, slt.SltFailure):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, 0, self.path.name
