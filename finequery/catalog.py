@@ -51,7 +51,7 @@ class Catalog:
         state = storage.read()
         for name, table in state["tables"].items():
             columns = tuple((column, SqlType(*type_)) for column, type_ in table["columns"])
-            self._entries[name.lower()] = MemoryTable(name, columns, storage.read_columns(table["file"]))
+            self._entries[name.lower()] = MemoryTable.restored(name, columns, storage.read_columns(table["file"]))
             self._not_null[name.lower()] = frozenset(table["not_null"])
             self._files[name.lower()] = table["file"]
         for name, view in state["views"].items():
@@ -106,7 +106,8 @@ class Catalog:
                 raise CatalogError(f'Table "{table.name}" was changed by another connection during the INSERT')
             assert isinstance(table, MemoryTable)
             with self._changing():
-                self._entries[key] = table.appended(columns)
+                self._entries[key] = longer = table.copy()
+                longer.append(columns)
                 self._files.pop(key, None)
 
     def drop(self, kind: str, name: str, if_exists: bool = False) -> None:

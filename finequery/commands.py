@@ -14,6 +14,8 @@ from finequery.settings import find, shown
 from finequery.types import BIGINT, INTEGER, VARCHAR, SqlType
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from finequery.operators.column import ColumnData, Frame
     from finequery.plan_cache import Plan
     from finequery.session import Session
@@ -80,7 +82,7 @@ def _create_table(session: Session, statement: sql.CreateTable, plan: Plan | Non
 
     columns = tuple((name, type_) for name, type_, _ in statement.columns)
     session.catalog.create(
-        MemoryTable.empty(statement.name, columns),
+        MemoryTable(statement.name, columns),
         or_replace=statement.or_replace,
         if_not_exists=statement.if_not_exists,
         not_null=frozenset(name for name, _, required in statement.columns if required),
@@ -98,13 +100,14 @@ def _create_table_as(session: Session, statement: sql.CreateTableAs, plan: Plan 
     data = stored_columns(frame, [column.id for column in plan.logical.schema])
     names = unique_names(plan.query.names)
     types = [INTEGER if t.name == "NULL" else t for t in plan.query.types]
-    table = MemoryTable(statement.name, tuple(zip(names, types)), data)
+    table = MemoryTable(statement.name, tuple(zip(names, types)))
+    table.append(data)
     session.catalog.create(table, or_replace=statement.or_replace, if_not_exists=statement.if_not_exists)
     return _count(session, frame.length)
 
 
 def _insert(session: Session, statement: sql.Insert, plan: Plan | None, values: Values) -> Relation:
-    from finequery.operators.table import null_column
+    from finequery.operators.concat import constant_column, null_count
 
     assert plan is not None
     catalog = session.catalog
@@ -120,22 +123,13 @@ def _insert(session: Session, statement: sql.Insert, plan: Plan | None, values: 
         data: list[ColumnData] = []
         for column, type_ in table.columns:
             source = given.get(column.lower())
-            part = null_column(type_, frame.length) if source is None else frame.columns[source.id]
-            if column in required and _has_null(part):
+            part = constant_column(type_, None, frame.length) if source is None else frame.columns[source.id]
+            if column in required and null_count(part):
                 raise IntegrityError(f'Column "{column}" of table "{table.name}" is NOT NULL, and a row has NULL')
             data.append(part)
         if frame.length:
             catalog.append(table, data)
     return _count(session, frame.length)
-
-
-def _has_null(column: ColumnData) -> bool:
-    import numpy as np
-
-    if column.validity is None:
-        return False
-    bits = np.unpackbits(column.validity, count=column.length, bitorder="little")
-    return int(bits.sum()) < column.length
 
 
 def _create_view(session: Session, statement: sql.CreateView, plan: Plan | None, values: Values) -> Relation:
@@ -194,11 +188,20 @@ def _explain(session: Session, statement: sql.Explain, plan: Plan | None, values
     return Relation.constant(session, ("explain_key", "explain_value"), (VARCHAR, VARCHAR), [(kind, text)])
 
 
+def _arrow(session: Session, plan: Plan, values: Values) -> pyarrow.Table:
+    from finequery.operators.export import frame_to_arrow
+
+    ids = [column.id for column in plan.logical.schema]
+    return frame_to_arrow(session.execute(plan, values), ids, plan.query.names)
+
+
 def _copy(session: Session, statement: sql.Copy, plan: Plan | None, values: Values) -> Relation:
     from finequery.copy_to import write
 
     assert plan is not None
-    return _count(session, write(Relation(session, plan, values), statement.path, statement.format, statement.options))
+    types = [INTEGER if t.name == "NULL" else t for t in plan.query.types]
+    rows = write(_arrow(session, plan, values), types, statement.path, statement.format, statement.options)
+    return _count(session, rows)
 
 
 _COMMANDS: dict[type, Callable[[Session, Any, Plan | None, Values], Relation]] = {

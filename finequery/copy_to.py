@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from finequery.errors import BindError, FileError, NotSupportedError
 
 if TYPE_CHECKING:
-    from finequery.relation import Relation
+    import pyarrow
+
+    from finequery.types import SqlType
 
 _COMPRESSIONS = ("uncompressed", "snappy", "gzip", "zstd", "lz4", "brotli")
 
 
-def write(relation: Relation, path: str, format: str, options: dict[str, Any]) -> int:
+def write(table: pyarrow.Table, types: Sequence[SqlType], path: str, format: str, options: dict[str, Any]) -> int:
     """Write the rows to a new file, put it in the place of ``path``, and return how many there were."""
     options = {name.lower(): value for name, value in options.items()}
     path = os.path.expanduser(path)
@@ -22,11 +25,9 @@ def write(relation: Relation, path: str, format: str, options: dict[str, Any]) -
     if writer is None:
         raise NotSupportedError(f"COPY TO format {format} is not supported", hint="There are parquet and csv.")
     try:
-        rows = writer(relation, temporary, options)
-        if options:
-            raise BindError(f'COPY TO {format} has no option "{next(iter(options))}"')
+        writer(table, types, temporary, options)
         os.replace(temporary, path)
-        return rows
+        return int(table.num_rows)
     except OSError as error:
         raise FileError(f"Can't write '{path}': {error.strerror or error}") from None
     finally:
@@ -34,38 +35,41 @@ def write(relation: Relation, path: str, format: str, options: dict[str, Any]) -
             os.unlink(temporary)
 
 
-def _parquet(relation: Relation, path: str, options: dict[str, Any]) -> int:
+def _parquet(table: pyarrow.Table, types: Sequence[SqlType], path: str, options: dict[str, Any]) -> None:
     from pyarrow import parquet
 
     compression = str(options.pop("compression", options.pop("codec", "snappy"))).lower()
+    size = options.pop("row_group_size", 122_880)
+    _refuse(options, "parquet")
     if compression not in _COMPRESSIONS:
         raise BindError(f"There is no compression {compression}", hint="There are " + ", ".join(_COMPRESSIONS) + ".")
-    size = options.pop("row_group_size", 122_880)
-    if options:
-        return 0
-    table = relation.arrow()
-    parquet.write_table(
-        table, path, compression="none" if compression == "uncompressed" else compression, row_group_size=int(size)
-    )
-    return int(table.num_rows)
+    _refuse_intervals(table, types, "Parquet")
+    compression = "none" if compression == "uncompressed" else compression
+    parquet.write_table(table, path, compression=compression, row_group_size=int(size))
 
 
-def _csv(relation: Relation, path: str, options: dict[str, Any]) -> int:
+def _csv(table: pyarrow.Table, types: Sequence[SqlType], path: str, options: dict[str, Any]) -> None:
     from pyarrow import csv
 
     header = options.pop("header", True)
     delimiter = options.pop("delimiter", options.pop("delim", options.pop("sep", ",")))
-    if options:
-        return 0
+    _refuse(options, "csv")
     if isinstance(header, str):
         header = header.lower() in ("true", "1", "on")
     if not isinstance(delimiter, str) or len(delimiter.encode()) != 1:
         raise BindError(f"The delimiter of a CSV file is one ASCII character, not {delimiter!r}")
-    for name, type_ in zip(relation.columns, relation.types):
+    _refuse_intervals(table, types, "CSV")
+    csv.write_csv(table, path, csv.WriteOptions(include_header=bool(header), delimiter=delimiter))
+
+
+def _refuse(options: dict[str, Any], format: str) -> None:
+    if options:
+        raise BindError(f'COPY TO {format} has no option "{next(iter(options))}"')
+
+
+def _refuse_intervals(table: pyarrow.Table, types: Sequence[SqlType], format: str) -> None:
+    for name, type_ in zip(table.column_names, types):
         if type_.name == "INTERVAL":
             raise NotSupportedError(
-                f'Column "{name}" is an INTERVAL, which CSV does not hold', hint="Cast it to VARCHAR."
+                f'Column "{name}" is an INTERVAL, which {format} does not hold', hint="Cast it to VARCHAR."
             )
-    table = relation.arrow()
-    csv.write_csv(table, path, csv.WriteOptions(include_header=bool(header), delimiter=delimiter))
-    return int(table.num_rows)

@@ -33,7 +33,6 @@ class Plan:
     types: dict[int | str, SqlType]  # of the parameters
     found: list[Found] = field(default_factory=list)
     target: Found | None = None  # of an INSERT: here it is enough that the columns are the same
-    variables: dict[str, Any] = field(default_factory=dict)
     lasting: bool = True
 
     def holds(self, resolver: Resolver) -> bool:

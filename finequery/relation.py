@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finequery import display
-from finequery.types import INTEGER, SqlType
+from finequery.types import INTEGER, Interval, SqlType
 
 if TYPE_CHECKING:
     import numpy
@@ -24,6 +24,9 @@ Row = tuple[Any, ...]
 #: Most rows that ``show`` and ``repr`` print, half from the start and half from the end.
 SHOWN_ROWS = 20
 
+#: Rows turned into Python values at once, when they are fetched one by one.
+CHUNK = 1024
+
 
 class Relation:
     """The rows of a query.
@@ -32,15 +35,24 @@ class Relation:
     them stopped; ``arrow``, ``df``, ``pl``, ``numpy`` and ``show`` always give everything.
     """
 
-    def __init__(self, session: Session, plan: Plan | None, values: dict[int | str, Any]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        plan: Plan | None,
+        values: dict[int | str, Any],
+        variables: Mapping[str, Any] | None = None,
+    ) -> None:
         self.plan = plan
         #: Rows that INSERT, CREATE TABLE AS and COPY changed or wrote; None for others.
         self.changed: int | None = None
         self._session = session
         self._values = values
+        self._variables = variables or {}  # of the caller, in case the query has to be planned again
         self._frame: Frame | None = None
         self._constant: list[Row] | None = None
-        self._next = 0
+        self._next = 0  # first row that was not fetched from the frame
+        self._fetched: list[Row] = []
+        self._taken = 0  # how many of _fetched the user has
         self._table: Table | None = None
         if plan is not None:
             self._names: tuple[str, ...] = plan.query.names
@@ -84,9 +96,16 @@ class Relation:
             else:
                 assert self.plan is not None
                 with self._session.lock:
-                    self.plan = self._session.refreshed(self.plan)
+                    self._refresh()
                     self._frame = self._session.execute(self.plan, self._values)
+                    self._variables = {}
         return self._frame
+
+    def _refresh(self) -> None:
+        """Plan again if a table was changed since."""
+        assert self.plan is not None
+        self.plan = self._session.refreshed(self.plan, self._variables)
+        self._names, self._types = self.plan.query.names, self.plan.query.types
 
     def _ids(self) -> list[int]:
         if self.plan is None:
@@ -111,10 +130,12 @@ class Relation:
         if self._constant is not None:
             return self._constant[start:stop]
         from finequery.operators.export import frame_to_python
+        from finequery.operators.slice import slice_frame
 
-        frame = self._computed()
-        end = frame.length if stop is None else min(stop, frame.length)
-        return frame_to_python(frame, self._ids(), start, end) if start < end else []
+        frame, ids = self._computed(), self._ids()
+        if start or stop is not None:
+            frame = slice_frame(frame, ids, start, frame.length if stop is None else stop)
+        return frame_to_python(frame, ids)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -127,14 +148,21 @@ class Relation:
 
     def fetchall(self) -> list[Row]:
         """All rows that were not fetched yet."""
-        rows = self._slice(self._next, None)
-        self._next += len(rows)
-        return rows
+        rows = self._fetched[self._taken :]
+        rest = self._slice(self._next, None)
+        self._next, self._fetched, self._taken = len(self), [], 0
+        return rows + rest if rows else rest
 
     def fetchmany(self, size: int = 1) -> list[Row]:
         """The next ``size`` rows, fewer at the end."""
-        rows = self._slice(self._next, self._next + max(0, size))
-        self._next += len(rows)
+        rows = self._fetched[self._taken : self._taken + max(0, size)]
+        self._taken += len(rows)
+        if len(rows) < size:
+            missing = size - len(rows)
+            self._fetched = self._slice(self._next, self._next + max(missing, CHUNK))
+            self._next += len(self._fetched)
+            self._taken = min(missing, len(self._fetched))
+            rows += self._fetched[: self._taken]
         return rows
 
     def fetchone(self) -> Row | None:
@@ -143,7 +171,7 @@ class Relation:
         return rows[0] if rows else None
 
     def __iter__(self) -> Iterator[Row]:
-        while rows := self.fetchmany(4096):
+        while rows := self.fetchmany(CHUNK):
             yield from rows
 
     # Everything at once
@@ -156,9 +184,7 @@ class Relation:
 
     def record_batches(self, rows: int = 65536) -> pyarrow.RecordBatchReader:
         """A pyarrow RecordBatchReader with at most ``rows`` rows in a batch."""
-        from finequery.operators.export import frame_to_batches
-
-        return frame_to_batches(self._computed(), self._ids(), self.columns, rows)
+        return self.arrow().to_reader(max_chunksize=rows)
 
     def df(self) -> pandas.DataFrame:
         """A pandas DataFrame."""
@@ -189,17 +215,33 @@ class Relation:
             from finequery.operators.table import MemoryTable
 
             frame = self._computed()
-            columns = tuple(zip(unique_names(self.columns), self.types))
-            self._table = MemoryTable(name, columns, stored_columns(frame, self._ids()))
+            table = MemoryTable(name, tuple(zip(unique_names(self.columns), self.types)))
+            table.append(stored_columns(frame, self._ids()))
+            self._table = table
         return self._table
 
     # To look at
 
+    def shown_rows(self, start: int = 0, stop: int | None = None) -> list[Row]:
+        """Rows to be printed: intervals keep their months, which Python's timedelta does not have."""
+        rows = self._slice(start, stop)
+        for place, type_ in enumerate(self._types):
+            if type_.name == "INTERVAL" and self._constant is None:
+                column = self._computed().columns[self._ids()[place]]
+                pairs = column.data[: 2 * column.length].reshape(-1, 2)[start:stop]
+                parts = pairs[:, 0].astype("int32"), pairs[:, 0] >> 32, pairs[:, 1]
+                spans = map(Interval, *(part.tolist() for part in parts))
+                rows = [
+                    row if row[place] is None else (*row[:place], span, *row[place + 1 :])
+                    for row, span in zip(rows, spans)
+                ]
+        return rows
+
     def _sample(self, rows: int) -> tuple[list[Row], list[Row], int]:
         total = len(self)
         if total <= rows:
-            return self._slice(0, None), [], total
-        return (self._slice(0, (rows + 1) // 2), self._slice(total - rows // 2, None), total)
+            return self.shown_rows(), [], total
+        return self.shown_rows(0, (rows + 1) // 2), self.shown_rows(total - rows // 2), total
 
     def box(self, max_rows: int = SHOWN_ROWS, max_width: int = 120) -> str:
         """The first and last rows in a frame."""
@@ -220,6 +262,7 @@ class Relation:
             from finequery.errors import NotSupportedError
 
             raise NotSupportedError("Only a query has a plan to explain")
+        self._refresh()
         return self._session.explain(self.plan, self._values, analyze)
 
     def __repr__(self) -> str:

@@ -7,14 +7,13 @@ that can't (Arrow tables, a Relation, a file with the same size and time of chan
 
 from __future__ import annotations
 
-import glob
 import os
 import sys
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from finequery.errors import BindError, CatalogError, FileError
+from finequery.errors import BindError, CatalogError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -27,6 +26,9 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 _PARQUET = (".parquet", ".pq")
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _MISSING = object()
+
+#: Classes of pyarrow whose objects never change (what a reader gave is kept: it can be read only once).
+_CONSTANT = ("Table", "RecordBatch", "RecordBatchReader")
 
 
 def caller() -> FrameType | None:
@@ -48,135 +50,55 @@ class Sources:
 
     def of_object(self, name: str, value: Any) -> tuple[Table, bool] | None:
         """The table that a Python object stands for and whether it may be kept; None where it is no table."""
-        from finequery.operators.table import ArrowTable
-
-        root = type(value).__module__.partition(".")[0]
-        if root == "finequery" and hasattr(value, "as_table"):
+        if type(value).__module__ == "finequery.relation":
             return value.as_table(name), False
         if isinstance(value, os.PathLike):
             path = os.fspath(value)
             return self.of_files("read_csv" if path.lower().endswith(_CSV) else "read_parquet", path, {}), True
-        if root == "pyarrow" and type(value).__name__ in ("Table", "RecordBatch"):
-            known = self._objects.get(id(value))
-            if known is not None and known[0]() is value:
-                return known[1], True
-            table = ArrowTable(name, _arrow(value))
-            key = id(value)
+        from finequery.operators.sources import table_of
 
-            def forget(_: object) -> None:
-                self._objects.pop(key, None)
-                self.gone = True
+        if type(value).__module__.partition(".")[0] != "pyarrow" or type(value).__name__ not in _CONSTANT:
+            table = table_of(value, name)
+            return None if table is None else (table, False)
+        key = id(value)
+        known = self._objects.get(key)
+        if known is not None and known[0]() is value:
+            return known[1], True
+        # Another object over the same columns, so that what is kept here keeps the user's object from nobody's hands.
+        table = table_of(value.slice() if hasattr(value, "slice") else value, name)
+        assert table is not None
 
-            self._objects[key] = (weakref.ref(value, forget), table)
-            return table, True
-        arrow = _arrow(value)
-        return None if arrow is None else (ArrowTable(name, arrow), False)
+        def forget(_: object) -> None:
+            self._objects.pop(key, None)
+            self.gone = True
+
+        self._objects[key] = (weakref.ref(value, forget), table)
+        return table, True
 
     def of_files(self, function: str, pattern: str | list[str], options: dict[str, Any]) -> Table:
         """The table in one or more Parquet or CSV files."""
-        from finequery.operators.table import CsvTable, ParquetTable
+        from finequery.operators import files
 
-        paths = _expand(pattern)
+        paths = files.expand(pattern)
         key = (function, str(pattern), repr(sorted(options.items())))
-        signature = tuple((path, *_stamp(path)) for path in paths)
+        signature = files.fingerprint(paths)
         known = self._files.get(key)
         if known is not None and known[0] == signature:
             return known[1]
-        stem = os.path.basename(paths[0]).partition(".")[0]
         if function == "read_parquet":
+            from finequery.operators.parquet_table import ParquetTable
+
             if options:
                 raise BindError(f'read_parquet has no option "{next(iter(options))}"')
-            table: Table = ParquetTable(stem, paths)
+            table: Table = ParquetTable(paths)
         else:
-            table = CsvTable(stem, paths, **_csv_options(options))
+            from finequery.operators.csv_table import CsvTable
+
+            table = CsvTable(paths, **options)
         if len(self._files) >= 64:
             del self._files[next(iter(self._files))]
         self._files[key] = (signature, table)
         return table
-
-
-def _arrow(value: Any) -> Any:
-    """A pyarrow Table of a Python object that holds a table, else None."""
-    root = type(value).__module__.partition(".")[0]
-    if isinstance(value, Mapping):
-        numpy = sys.modules.get("numpy")
-        if numpy is None or not value or not all(isinstance(v, numpy.ndarray) for v in value.values()):
-            return None
-        import pyarrow
-
-        return pyarrow.table({str(k): pyarrow.array(_unmasked(v), mask=_mask(v)) for k, v in value.items()})
-    kind = type(value).__name__
-    if root == "pyarrow":
-        import pyarrow
-
-        if kind == "Table":
-            return value.slice()  # another object over the same columns, so that the cache keeps nobody's alive
-        if kind == "RecordBatch":
-            return pyarrow.Table.from_batches([value])
-        if kind == "RecordBatchReader":
-            raise BindError("A RecordBatchReader can be read only once", hint="Use reader.read_all().")
-        return value.to_table() if hasattr(value, "to_table") else None
-    if root == "pandas" and kind == "DataFrame":
-        import pyarrow
-
-        return pyarrow.Table.from_pandas(value, preserve_index=False)
-    if root == "polars" and kind in ("DataFrame", "LazyFrame"):
-        return (value.collect() if kind == "LazyFrame" else value).to_arrow()
-    if hasattr(value, "__arrow_c_stream__"):
-        import pyarrow
-
-        return pyarrow.table(value)
-    return None
-
-
-def _unmasked(array: Any) -> Any:
-    return getattr(array, "data", array) if hasattr(array, "mask") else array
-
-
-def _mask(array: Any) -> Any:
-    import numpy
-
-    return numpy.ma.getmaskarray(array) if hasattr(array, "mask") else None
-
-
-def _expand(pattern: str | list[str]) -> list[str]:
-    paths: list[str] = []
-    for one in [pattern] if isinstance(pattern, str) else pattern:
-        one = os.path.expanduser(one)
-        found = sorted(glob.glob(one, recursive=True)) if any(c in one for c in "*?[") else [one]
-        if os.path.exists(one):
-            found = [one]
-        if not found:
-            raise FileError(f"No file matches '{one}'")
-        for path in found:
-            if os.path.isdir(path):
-                raise FileError(
-                    f"'{path}' is a directory", hint=f"Name its files: '{os.path.join(path, '*.parquet')}'."
-                )
-            paths.append(path)
-    if not paths:
-        raise FileError("No file was named")
-    return paths
-
-
-def _stamp(path: str) -> tuple[int, int, int]:
-    try:
-        stat = os.stat(path)
-    except OSError as error:
-        raise FileError(f"Can't read '{path}': {error.strerror}") from None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-
-_CSV_OPTIONS = {"header": "header", "delim": "delimiter", "delimiter": "delimiter", "sep": "delimiter"}
-
-
-def _csv_options(options: dict[str, Any]) -> dict[str, Any]:
-    out = {}
-    for name, value in options.items():
-        if name.lower() not in _CSV_OPTIONS:
-            raise BindError(f'read_csv has no option "{name}"', hint="It has header and delim.")
-        out[_CSV_OPTIONS[name.lower()]] = value
-    return out
 
 
 #: What was asked for (name parts; or a function, its arguments and named arguments) and what it stood for.
@@ -197,12 +119,16 @@ class Resolver:
         self.found: list[Found] = []
         #: The caller's variables that were used, by name.
         self.variables: dict[str, Any] = {}
-        #: Whether a later query would find the same by the same names.
+        #: Whether a later query would find the same by the same names; ``found`` has only what would be.
         self.lasting = True
+        self._fleeting = False
 
     def table(self, parts: tuple[str, ...]) -> Table | View | None:
+        self._fleeting = False
         entry = self._find(parts)
-        if entry is not None:
+        if self._fleeting:
+            self.lasting = False
+        elif entry is not None:
             self.found.append(((parts,), entry))
         return entry
 
@@ -239,7 +165,7 @@ class Resolver:
                 hint="Tables are pyarrow, pandas and polars frames, dicts of numpy arrays and Relations.",
             )
         table, lasting = found
-        self.lasting &= lasting
+        self._fleeting = not lasting
         return table
 
     def names(self) -> Iterable[str]:

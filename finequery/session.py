@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finequery.convert import parameters
-from finequery.errors import Error, InterfaceError, ProgrammingError
+from finequery.errors import InterfaceError, NotSupportedError, ProgrammingError
 from finequery.plan_cache import Key, Plan, PlanCache
 from finequery.resolver import Resolver, Scope, Sources
 from finequery.types import SqlType
@@ -52,9 +52,10 @@ class Session:
             if self.sources.gone:
                 self.sources.gone = False
                 self.plans.clear()
-            plan = self.plans.get(key, self.resolver(scope))
+            resolver = self.resolver(scope)
+            plan = self.plans.get(key, resolver)
             if plan is not None:
-                return self._start(plan.statement, plan, physical)
+                return self._start(plan.statement, plan, physical, resolver)
             from finequery.planner.parse import parse
 
             parsed = parse(text)
@@ -63,19 +64,22 @@ class Session:
             if len(parsed) > 1 and types:
                 raise ProgrammingError("Parameters need a single statement", hint="Run the statements one by one.")
             for one in parsed:
-                statement, plan = self.prepare(one, types, scope)
+                resolver = self.resolver(scope)
+                statement, plan = self.prepare(one, types, resolver)
                 if plan is not None and len(parsed) == 1:
                     self._keep(key, plan)
-                relation = self._start(statement, plan, physical)
+                relation = self._start(statement, plan, physical, resolver)
                 if one is not parsed[-1]:
                     relation.execute()
             return relation
 
-    def _start(self, statement: Statement, plan: Plan | None, physical: dict[int | str, Any]) -> Relation:
+    def _start(
+        self, statement: Statement, plan: Plan | None, physical: dict[int | str, Any], resolver: Resolver
+    ) -> Relation:
         if plan is not None and plan.statement is plan.query:
             from finequery.relation import Relation
 
-            return Relation(self, plan, physical)
+            return Relation(self, plan, physical, resolver.variables)
         from finequery import commands
 
         return commands.run(self, statement, plan, physical)
@@ -87,25 +91,16 @@ class Session:
         if size and plan.lasting and isinstance(plan.statement, (Query, Insert)):
             self.plans.put(key, plan, size)
 
-    def prepare(self, parsed: Any, types: dict[int | str, SqlType], scope: Scope) -> tuple[Statement, Plan | None]:
+    def prepare(
+        self, parsed: Any, types: dict[int | str, SqlType], resolver: Resolver
+    ) -> tuple[Statement, Plan | None]:
         """Bind one parsed statement, and plan the query in it if it has one."""
         from finequery import commands
-
-        resolver = self.resolver(scope)
-        statement = self.bind(parsed, resolver, types)
-        query = commands.query_of(statement)
-        return statement, None if query is None else self.plan(parsed.text, statement, query, resolver, types)
-
-    def bind(self, parsed: Any, resolver: Resolver, types: dict[int | str, SqlType]) -> Statement:
-        """Bind one parsed statement; errors know the text they are about."""
         from finequery.planner.binder import bind
 
-        try:
-            return bind(parsed, resolver, types)
-        except Error as error:
-            if error.sql is None and error.position is not None:
-                error.sql = parsed.sql
-            raise
+        statement = bind(parsed, resolver, types)
+        query = commands.query_of(statement)
+        return statement, None if query is None else self.plan(parsed.text, statement, query, resolver, types)
 
     def plan(
         self, text: str, statement: Statement, query: Query, resolver: Resolver, types: dict[int | str, SqlType]
@@ -130,17 +125,16 @@ class Session:
             types=types,
             found=found,
             target=target,
-            variables=resolver.variables,
             lasting=resolver.lasting,
         )
 
-    def refreshed(self, plan: Plan) -> Plan:
-        """The plan, or one made anew where a table it reads was changed since."""
-        if not plan.found or plan.holds(self.resolver(Scope(values=plan.variables))) or not plan.lasting:
+    def refreshed(self, plan: Plan, variables: Mapping[str, Any]) -> Plan:
+        """The plan, or one made anew where a table it reads was changed. ``variables``: the caller's that it used."""
+        if plan.holds(self.resolver(Scope(values=variables))):
             return plan
         from finequery.planner.parse import parse
 
-        again = self.prepare(parse(plan.text)[0], plan.types, Scope(values=plan.variables))[1]
+        again = self.prepare(parse(plan.text)[0], plan.types, self.resolver(Scope(values=variables)))[1]
         assert again is not None
         return again
 
@@ -162,6 +156,8 @@ class Session:
         """What the executor needs to know besides the plan."""
         from finequery.operators.executor import Context
 
+        if self.settings["device"] == "gpu":
+            raise NotSupportedError("There is no GPU back end in this version", hint="SET device = 'auto' or 'cpu'.")
         return Context(
             parameters=physical, threads=self.settings["threads"], memory_limit=self.settings["memory_limit"]
         )

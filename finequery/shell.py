@@ -65,6 +65,11 @@ class Shell:
         except KeyboardInterrupt:
             self.failed = True
             print("Interrupted", file=sys.stderr)
+        except OSError:
+            raise  # a closed pipe
+        except Exception as error:  # a defect of FineQuery must not cost the user the session
+            self.failed = True
+            print(f"Internal error: {type(error).__name__}: {error}", file=sys.stderr)
 
     def script(self, text: str) -> None:
         """Run a whole file, statement by statement, up to the first error."""
@@ -95,17 +100,17 @@ class Shell:
         names, types = relation.columns, relation.types
         if not names:
             return
-        if relation.changed is not None and self.mode == "box":
+        if relation.changed is not None:
             if self.interactive:
                 print(f"{relation.changed:,} row{'' if relation.changed == 1 else 's'}")
         elif names == ["explain_key", "explain_value"]:
             print(relation.fetchall()[0][1])
         elif self.mode == "csv":
-            print(display.csv_lines(names, relation.fetchall()))
+            print(display.csv_lines(names, relation.shown_rows()))
         elif self.mode == "json":
-            print(display.json_lines(names, relation.fetchall()))
+            print(display.json_lines(names, relation.shown_rows()))
         elif self.mode == "markdown":
-            print(display.markdown(names, types, relation.fetchall()))
+            print(display.markdown(names, types, relation.shown_rows()))
         else:
             print(relation.box(max_rows=40, max_width=terminal_width()))
 
@@ -381,8 +386,8 @@ def completions(shell: Shell, word: str) -> list[str]:
 
 
 KEYWORDS = (
-    "ALL ANALYZE AND ANTI AS ASC BETWEEN BY CASE CAST COPY CREATE CROSS DATE DESC DESCRIBE DISTINCT DROP ELSE END EXCEPT "
-    "EXISTS EXPLAIN FALSE FROM FULL GROUP HAVING IN INNER INSERT INTERSECT INTERVAL INTO IS JOIN LEFT LIKE LIMIT NOT "
-    "NULL OFFSET ON OR ORDER OVER PARTITION REPLACE RESET RIGHT SELECT SEMI SET SETTINGS SHOW TABLE TABLES THEN TRUE "
-    "UNION USING VALUES VIEW WHEN WHERE WINDOW WITH"
-).split(" ")
+    "ALL ANALYZE AND ANTI AS ASC BETWEEN BY CASE CAST COPY CREATE CROSS DATE DESC DESCRIBE DISTINCT DROP ELSE END "
+    "EXCEPT EXISTS EXPLAIN FALSE FROM FULL GROUP HAVING IN INNER INSERT INTERSECT INTERVAL INTO IS JOIN LEFT LIKE "
+    "LIMIT NOT NULL OFFSET ON OR ORDER OVER PARTITION REPLACE RESET RIGHT SELECT SEMI SET SETTINGS SHOW TABLE "
+    "TABLES THEN TRUE UNION USING VALUES VIEW WHEN WHERE WINDOW WITH"
+).split()

@@ -26,7 +26,7 @@ def concat_columns(pieces: Sequence[ColumnData], *, statistics: bool = True) -> 
     sql_type = next((p.type for p in pieces if p.type.name != "NULL"), pieces[0].type)
     pieces = [p if p.type == sql_type else _retyped(p, sql_type) for p in pieces]
     filled = [p for p in pieces if p.length] or [pieces[0]]
-    if len(filled) == 1:
+    if len(filled) == 1 and filled[0].owner is None:
         only = filled[0]
         return finish(only) if statistics and only.stats.block_low is None else only
     rows = sum(p.length for p in filled)
@@ -77,9 +77,8 @@ def constant_column(sql_type: SqlType, value: Any, length: int) -> ColumnData:
     if sql_type.is_float:
         kind, dtype = ("float32", np.float32) if sql_type.name == "FLOAT" else ("float64", np.float64)
         data = memory.array(length, dtype)
-        data[:] = value or 0  # -0.0 is stored as it is below
+        data[:] = 0 if value is None else value
         if value is not None:
-            data[:] = value
             stats.low = stats.high = float(value) if value == value else None
         return ColumnData(sql_type, kind, length, data, validity=validity, stats=stats)
     if sql_type.name == "INTERVAL":
@@ -216,7 +215,7 @@ def _own_factor(piece: ColumnData, constant: bool) -> int:
         return 1
     if piece.kind == "int64" and piece.scale == 1 and piece.base == 0:  # from an operator that did not look
         mask = mask_of(piece)
-        return kernels.common_factor(piece.data if mask is None else piece.data[mask], 0)
+        return kernels.measure(piece.data if mask is None else piece.data[mask], False, 0).factor
     return gcd(piece.base, piece.scale)
 
 
@@ -329,6 +328,4 @@ def expand(column: ColumnData) -> ColumnData:
     chars = memory.array(int(data[-1]), np.uint8)
     chars[:] = bytes_of[: int(data[-1])]
     stats = Stats(nulls=column.stats.nulls, ascii=column.stats.ascii, distinct=column.stats.distinct)
-    return ColumnData(
-        column.type, "string", column.length, data, validity=column.validity, chars=chars, stats=stats
-    )
+    return ColumnData(column.type, "string", column.length, data, validity=column.validity, chars=chars, stats=stats)

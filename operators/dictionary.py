@@ -85,9 +85,7 @@ def merge(dictionaries: Sequence[Dictionary]) -> tuple[Dictionary, list[np.ndarr
 
 def same(a: Dictionary, b: Dictionary) -> bool:
     """Whether two dictionaries hold the same values."""
-    return a is b or (
-        len(a) == len(b) and np.array_equal(a.offsets, b.offsets) and np.array_equal(a.chars, b.chars)
-    )
+    return a is b or (len(a) == len(b) and np.array_equal(a.offsets, b.offsets) and np.array_equal(a.chars, b.chars))
 
 
 def lower_bound(dictionary: Dictionary, value: str) -> int:

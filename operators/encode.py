@@ -19,15 +19,17 @@ from finequery.types import SqlType
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Rows that one thread takes at a time, in chunks.
-TASK = 8 * CHUNK
+#: Rows that one thread takes at a time.
+TASK = 4 * CHUNK
 _SAMPLE = 16384
 _DAY = 86_400_000
 
 
-def encode(data: Any, sql_type: SqlType | None = None, name: str = "", *, part: bool = False) -> ColumnData:
+def encode(
+    data: Any, sql_type: SqlType | None = None, name: str = "", *, part: bool = False, plain: bool = False
+) -> ColumnData:
     """A column of an Arrow array or chunked array. ``part``: it will be joined to others (operators.concat), so leave
-    out the statistics that would have to be made anew; a part's strings may also come without a dictionary."""
+    out the statistics that would have to be made anew. ``plain``: don't try a dictionary for strings."""
     import pyarrow as pa
 
     arrays = [a for a in (data.chunks if isinstance(data, pa.ChunkedArray) else [data]) if len(a)]
@@ -42,7 +44,7 @@ def encode(data: Any, sql_type: SqlType | None = None, name: str = "", *, part: 
     if sql_type.is_string:
         from finequery.operators.encode_strings import encode_strings
 
-        return encode_strings(arrays, rows, part)
+        return encode_strings(arrays, rows, part, plain)
     if sql_type.is_float:
         column = _encode_floats(arrays, sql_type, rows)
     elif sql_type.name == "INTERVAL":
@@ -76,19 +78,14 @@ def _canonical(array: pa.Array) -> pa.Array:
     return array
 
 
-def slices(arrays: list[Any]) -> list[list[tuple[Any, int]]]:
-    """The rows in chunks, with the row where each starts, gathered into tasks."""
-    tasks: list[list[tuple[Any, int]]] = []
-    start, held = 0, TASK
+def slices(arrays: list[Any]) -> list[tuple[Any, int]]:
+    """The rows in tasks for threads, each with the row where it starts."""
+    tasks = []
+    start = 0
     for array in arrays:
-        for offset in range(0, len(array), CHUNK):
-            chunk = array.slice(offset, CHUNK)
-            if held >= TASK:
-                tasks.append([])
-                held = 0
-            tasks[-1].append((chunk, start))
-            held += len(chunk)
-            start += len(chunk)
+        for offset in range(0, len(array), TASK):
+            tasks.append((array.slice(offset, TASK) if len(array) > TASK else array, start + offset))
+        start += len(array)
     return tasks
 
 
@@ -156,6 +153,8 @@ def physical(array: pa.Array) -> tuple[np.ndarray, bool]:
 
     kind = array.type
     plain = _INTEGERS.get(str(kind))
+    if plain == "u8":
+        return _unsigned(array)
     if plain is not None:
         return _raw(array, plain), False
     if kinds.is_boolean(kind):
@@ -176,6 +175,17 @@ def physical(array: pa.Array) -> tuple[np.ndarray, bool]:
     if kinds.is_date64(kind):
         return values // _DAY, False
     return _microseconds(values, kind.unit, mask_of(array)), False
+
+
+def _unsigned(array: pa.Array) -> tuple[np.ndarray, bool]:
+    values, mask = _raw(array, "u8"), mask_of(array)
+    if mask is not None:
+        values = values * mask
+    if int(values.max()) < 2**63:
+        return values.view(np.int64), False
+    words = np.zeros(2 * len(values), np.uint64)
+    words[::2] = values
+    return words, True
 
 
 def _microseconds(values: np.ndarray, unit: str, mask: np.ndarray | None) -> np.ndarray:
@@ -213,78 +223,58 @@ def _encode_exact(arrays: list[Any], sql_type: SqlType, rows: int, part: bool) -
     validity, nulls = validity_of(arrays, rows)
     tasks = slices(arrays)
     factored = has_factor(sql_type)
-    order = nulls == 0  # one chunk out of order ends the question for all that start later
-    unit = 0
+    order = nulls == 0  # one task out of order ends the question for all that start later
+    common = 0  # may lag behind other threads: only a first guess of what divides
 
-    def measure(task: list[tuple[Any, int]]) -> tuple[list[Range], int]:
-        nonlocal order, unit
-        found = []
-        common = unit  # may lag behind other threads: only a hint of what divides
-        for chunk, _ in task:
-            values, wide = physical(chunk)
-            mask = mask_of(chunk)
-            if wide:
-                low, high = kernels.range128(values if mask is None else values.reshape(-1, 2)[mask].reshape(-1))
-                found.append(Range(low, high, False, False, 1, 0, 0))
-                common, order = 1, False
-                continue
-            if mask is not None:
-                values = values[mask]
-                if len(values) == 0:
-                    continue
-            found.append(kernels.measure(values, order))
-            order = order and found[-1].ascending
-            if factored and common != 1:
-                common = kernels.common_factor(values, common)
-        unit = 1 if common == 1 else unit
-        return found, common
+    def measure(task: tuple[Any, int]) -> Range | None:
+        nonlocal order, common
+        values, wide = physical(task[0])
+        mask = mask_of(task[0])
+        if wide:
+            order = False
+            low, high = kernels.range128(values if mask is None else values.reshape(-1, 2)[mask].reshape(-1))
+            return Range(low, high, False, False, 0, 1, 0, 0)
+        if mask is not None:
+            values = values[mask]
+            if len(values) == 0:
+                return None
+        found = kernels.measure(values, order, common if factored else None)
+        order, common = order and found.ascending, found.factor
+        return found
 
-    results = parallel(measure, tasks)
-    ranges = [item for found, _ in results for item in found]
+    ranges = [r for r in parallel(measure, tasks) if r is not None]
     low, high = min(r.low for r in ranges), max(r.high for r in ranges)
-    factor = 0
-    for _, common in results:
-        factor = gcd(factor, common)
-    kind, dtype, base, scale = layout(sql_type, low, high, factor)
+    kind, dtype, base, scale = layout(sql_type, low, high, gcd(*(r.factor for r in ranges)))
     data = memory.array(rows * (2 if kind == "int128" else 1), dtype)
 
-    def store(task: list[tuple[Any, int]]) -> None:
-        for chunk, start in task:
-            values, wide = physical(chunk)
-            mask = mask_of(chunk)
-            if kind == "int128":
-                target = data[2 * start : 2 * (start + len(chunk))]
-                if wide:
-                    target[:] = values
-                else:
-                    target[::2] = values.astype(np.int64 if values.dtype.kind == "i" else np.uint64).view(np.uint64)
-                    target[1::2] = (values < 0).astype(np.uint64) * np.uint64(2**64 - 1)
-                if mask is not None:
-                    target.reshape(-1, 2)[~mask] = 0
-                continue
-            target = data[start : start + len(chunk)]
+    def store(task: tuple[Any, int]) -> None:
+        chunk, start = task
+        values, wide = physical(chunk)
+        mask = mask_of(chunk)
+        if kind == "int128":
+            target = data[2 * start : 2 * (start + len(chunk))]
+            if wide:
+                target[:] = values
+            else:
+                target[::2] = values.astype(np.int64).view(np.uint64)
+                target[1::2] = (values < 0).astype(np.uint64) * np.uint64(2**64 - 1)
             if mask is not None:
-                values = np.where(mask, values, values.dtype.type(0) if kind == "int64" else _fill(values, base))
-            kernels.narrow(values, base, scale, target)
-            if mask is not None:
-                target *= mask
+                target.reshape(-1, 2)[~mask] = 0
+            return
+        if mask is not None:
+            values = np.where(mask, values, values.dtype.type(base))
+        kernels.narrow(values, base, scale, data[start : start + len(chunk)])
 
     parallel(store, tasks)
     stats = Stats(low=low, high=high, nulls=nulls)
-    runs = None
     if nulls == 0 and order:
-        steps = list(zip(ranges, ranges[1:]))
-        stats.sorted = all(a.last <= b.first for a, b in steps)
-        stats.unique = stats.sorted and all(r.strict for r in ranges) and all(a.last < b.first for a, b in steps)
-        runs = sum(r.runs for r in ranges) - sum(a.last == b.first for a, b in steps) if stats.sorted else None
+        steps = [(a.last, b.first) for a, b in zip(ranges, ranges[1:])]
+        stats.sorted = all(a <= b for a, b in steps)
+        if stats.sorted:
+            stats.unique = all(r.strict for r in ranges) and all(a < b for a, b in steps)
+            stats.distinct = sum(r.runs for r in ranges) - sum(a == b for a, b in steps)
     column = ColumnData(sql_type, kind, rows, data, base, scale, validity, stats=stats)
-    stats.distinct = runs
     return column if part else finish(column)
-
-
-def _fill(values: np.ndarray, base: int) -> Any:
-    """The base in the values' own type (it is one of them, or 0)."""
-    return values.dtype.type(base)
 
 
 def _encode_floats(arrays: list[Any], sql_type: SqlType, rows: int) -> ColumnData:
@@ -292,13 +282,13 @@ def _encode_floats(arrays: list[Any], sql_type: SqlType, rows: int) -> ColumnDat
     single = sql_type.name == "FLOAT"
     data = memory.array(rows, np.float32 if single else np.float64)
 
-    def store(task: list[tuple[Any, int]]) -> None:
-        for chunk, start in task:
-            target = data[start : start + len(chunk)]
-            target[:] = _raw(chunk, data.dtype)
-            mask = mask_of(chunk)
-            if mask is not None:
-                target[~mask] = 0
+    def store(task: tuple[Any, int]) -> None:
+        chunk, start = task
+        target = data[start : start + len(chunk)]
+        target[:] = _raw(chunk, data.dtype)
+        mask = mask_of(chunk)
+        if mask is not None:
+            target[~mask] = 0
 
     parallel(store, slices(arrays))
     return ColumnData(

@@ -1,75 +1,73 @@
-"""The inner loops of encoding, each over one chunk of rows so that threads share the work and the chunk stays in cache."""
+"""The inner loops of encoding. Those over single values are compiled (primitives/encode.py); the rest is numpy, which
+releases the interpreter lock as well."""
 
 from __future__ import annotations
 
-from math import gcd
 from typing import NamedTuple
 
 import numpy as np
 
-#: Rows that a kernel handles at a time.
+from finequery.operators import native
+
+#: Rows that a numpy loop handles at a time, to stay in cache.
 CHUNK = 65536
 _WORD = 2**64
+_SOURCES = {"i4": "i32", "i8": "i64", "u1": "u8", "u2": "u16", "u4": "u32"}
+_TARGETS = {"u1": "u8", "u2": "u16", "u4": "u32", "i8": "i64"}
 
 
 class Range(NamedTuple):
-    """What one pass over a chunk's integers finds."""
+    """What one pass over integers finds."""
 
     low: int
     high: int
-    ascending: bool  # no value below the one before
+    ascending: bool  # no value below the one before; False where nobody asked
     strict: bool  # every value above the one before
-    runs: int  # values that differ from the one before, plus one; meaningful where ascending
+    runs: int  # different values, where ascending
+    factor: int  # common factor of all values, where asked for; 0: all are 0
     first: int
     last: int
 
 
-def measure(values: np.ndarray, order: bool) -> Range:
-    """Range of a non-empty integer array, and its order unless ``order`` says that nobody asks."""
-    low, high = int(values.min()), int(values.max())
-    first, last = int(values[0]), int(values[-1])
-    ascending = strict = order and first <= last
-    runs = 1
-    if ascending and len(values) > 1:
-        head = values[:1024]
-        ascending = bool((head[1:] >= head[:-1]).all())
-        if ascending:
-            before, after = values[:-1], values[1:]
-            ascending = bool((after >= before).all())
-        if ascending:
-            runs += int(np.count_nonzero(after != before))
-        strict = ascending and runs == len(values)
-    return Range(low, high, ascending, strict, runs, first, last)
+def source_of(values: np.ndarray) -> tuple[np.ndarray, str]:
+    """The array in a form that the compiled kernels read, and that form's name."""
+    if values.dtype.str[1:] in ("i1", "i2"):
+        values = values.astype(np.int32)
+    if values.dtype == np.int64 and values.strides == (16,):
+        return values, "w"
+    return np.ascontiguousarray(values), _SOURCES[values.dtype.str[1:]]
 
 
-def common_factor(values: np.ndarray, factor: int) -> int:
-    """gcd of ``factor`` (0: none yet) and the values; gives up at 1."""
-    if factor == 0 or len(values) > 256:
-        factor = gcd(factor, int(np.gcd.reduce(values[:256].astype(np.int64))))
-    if factor <= 1 or len(values) <= 256:
-        return factor if factor == 0 or len(values) > 256 else gcd(factor, int(np.gcd.reduce(values.astype(np.int64))))
-    if factor < 2**62 and bool((values % values.dtype.type(factor) == 0).all()):
-        return factor
-    return gcd(factor, int(np.gcd.reduce(values.astype(np.int64))))
+def measure(values: np.ndarray, order: bool, factor: int | None = None) -> Range:
+    """Range of a non-empty integer array. ``order``: also whether it ascends. ``factor``: also the greatest common
+    factor of this number (0 to start with) and all values."""
+    values, form = source_of(values)
+    out = np.zeros(5, np.int64)
+    out[4] = factor or 0
+    where, count = out.ctypes.data, len(values)
+    native.run(f"measure_{form}", values.ctypes.data, where, int(order), int(factor is not None), n=count)
+    low, high, descents, equal, common = out.tolist()
+    ascending = order and descents == 0
+    return Range(
+        low,
+        high,
+        ascending,
+        ascending and equal == 0,
+        count - equal,
+        common % _WORD,
+        int(values[0]),
+        int(values[-1]),
+    )
 
 
 def narrow(values: np.ndarray, base: int, scale: int, out: np.ndarray) -> None:
-    """out = (value - base) / scale for integers of any width; the caller knows that it divides and fits."""
-    if out.dtype == np.int64:
-        if base:
-            raise AssertionError("int64 columns have base 0")
-        if scale == 1:
-            out[:] = values
-        else:
-            np.floor_divide(values, scale, out=out, casting="unsafe")
-        return
-    if base == 0 and scale == 1:
-        np.copyto(out, values, casting="unsafe")
-        return
-    wide = values.astype(np.int64, copy=False).view(np.uint64) - np.uint64(base % _WORD)  # exact: wraps as it should
-    if scale != 1:
-        np.floor_divide(wide, np.uint64(scale), out=wide)
-    np.copyto(out, wide, casting="unsafe")
+    """out = (value - base) / scale; the caller knows that it divides and fits, and that int64 has base 0."""
+    values, form = source_of(values)
+    shift = (scale & -scale).bit_length() - 1
+    inverse = pow(scale >> shift, -1, _WORD) if scale >> shift > 1 else 1
+    name = f"narrow_{form}_{_TARGETS[out.dtype.str[1:]]}"
+    inverse -= _WORD if inverse >= _WORD // 2 else 0
+    native.run(name, values.ctypes.data, out.ctypes.data, base, shift, inverse, n=len(values))
 
 
 def rebase(stored: np.ndarray, factor: int, shift: int, out: np.ndarray) -> None:

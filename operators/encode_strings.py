@@ -11,7 +11,7 @@ from finequery.operators import dictionary as dictionaries
 from finequery.operators import encode_kernels as kernels
 from finequery.operators.column import ColumnData, Dictionary, Stats
 from finequery.operators.encode import finish, mask_of, slices, validity_of
-from finequery.operators.threads import parallel
+from finequery.operators.threads import parallel, size
 from finequery.types import VARCHAR
 
 _SAMPLE = 65536
@@ -24,17 +24,17 @@ def largest_dictionary(rows: int) -> int:
     return max(_SMALL, min(_LARGE, rows // 4))
 
 
-def encode_strings(arrays: list[Any], rows: int, part: bool) -> ColumnData:
+def encode_strings(arrays: list[Any], rows: int, part: bool, plain: bool = False) -> ColumnData:
     """A VARCHAR column of Arrow string, large_string or dictionary arrays (non-empty, not all NULL)."""
     import pyarrow as pa
 
     coded = all(isinstance(a, pa.DictionaryArray) for a in arrays)
     column = None
-    if coded or _repeats([a for a in arrays], rows):
-        column = _with_dictionary(arrays, rows, largest_dictionary(rows))
+    if coded or (not plain and _repeats(arrays, rows)):
+        column = _with_dictionary(arrays, rows, largest_dictionary(rows), part)
     if column is None:
-        plain = [a.dictionary_decode() if isinstance(a, pa.DictionaryArray) else a for a in arrays]
-        column = encode_plain(plain, rows)
+        decoded = [a.dictionary_decode() if isinstance(a, pa.DictionaryArray) else a for a in arrays]
+        column = _borrowed(decoded[0], rows) if part and len(decoded) == 1 else encode_plain(decoded, rows)
     return column if part else finish(column)
 
 
@@ -57,44 +57,39 @@ def _repeats(arrays: list[Any], rows: int) -> bool:
     return distinct <= max(_SMALL, taken // 2)
 
 
-def _with_dictionary(arrays: list[Any], rows: int, most: int) -> ColumnData | None:
+def _with_dictionary(arrays: list[Any], rows: int, most: int, part: bool) -> ColumnData | None:
     """Codes and a sorted dictionary, or None where that has more than ``most`` values."""
     import pyarrow as pa
 
-    def encode(task: list[tuple[Any, int]]) -> list[tuple[Any, int]]:
-        done = []
-        for chunk, start in task:
-            if not isinstance(chunk, pa.DictionaryArray):
-                chunk = chunk.dictionary_encode()
-            done.append((chunk, start))
-        return done
+    def encode(task: tuple[Any, int]) -> tuple[Any, int]:
+        chunk, start = task
+        return (chunk if isinstance(chunk, pa.DictionaryArray) else chunk.dictionary_encode()), start
 
     tasks = slices(arrays)
-    encoded: list[list[tuple[Any, int]]] = []
-    wave = 4
+    encoded: list[tuple[Any, int]] = []
+    wave = 2 * size()
     for at in range(0, len(tasks), wave):  # in waves, to give up early
         encoded += parallel(encode, tasks[at : at + wave])
-        if max(len(c.dictionary) for task in encoded[at:] for c, _ in task) > most and _too_many(encoded, most):
+        if sum(len(c.dictionary) for c, _ in encoded) > most and _too_many([c for c, _ in encoded], most):
             return None
     values: list[Any] = []  # distinct dictionary arrays, by the address of their buffers
     place: dict[tuple[int, int, int], int] = {}
     where: list[int] = []
-    for task in encoded:
-        for chunk, _ in task:
-            item = chunk.dictionary
-            buffers = item.buffers()
-            key = (buffers[1].address if buffers[1] else 0, item.offset, len(item))
-            if key not in place:
-                place[key] = len(values)
-                values.append(item.cast(pa.large_string()))
-            where.append(place[key])
+    for chunk, _ in encoded:
+        item = chunk.dictionary
+        key = _identity(item)
+        if key not in place:
+            place[key] = len(values)
+            values.append(item.cast(pa.large_string()))
+        where.append(place[key])
     dictionary, codes = dictionaries.build(pa.concat_arrays(values))
     if len(dictionary) > most:
         return None
     ends = np.cumsum([len(v) for v in values])
     maps = np.split(codes, ends[:-1])
-    dictionary, maps = _used_only(dictionary, maps, encoded, where)
-    validity, nulls = validity_of([c for task in encoded for c, _ in task], rows)
+    if not part:
+        dictionary, maps = _used_only(dictionary, maps, [c for c, _ in encoded], where)
+    validity, nulls = validity_of([c for c, _ in encoded], rows)
     data = memory.array(rows, dictionaries.code_type(len(dictionary)))
 
     def store(item: tuple[Any, int, int]) -> None:
@@ -109,32 +104,32 @@ def _with_dictionary(arrays: list[Any], rows: int, most: int) -> ColumnData | No
         if mask is not None:
             target *= mask
 
-    flat = [(chunk, start) for task in encoded for chunk, start in task]
-    parallel(store, [(chunk, start, which) for (chunk, start), which in zip(flat, where)])
+    parallel(store, [(chunk, start, which) for (chunk, start), which in zip(encoded, where)])
     stats = Stats(nulls=nulls, ascii=dictionary.ascii)
     if nulls == 0 and len(data):
         stats.sorted, stats.unique = order_of(data)
     return ColumnData(VARCHAR, "dict", rows, data, validity=validity, dictionary=dictionary, stats=stats)
 
 
-def _too_many(encoded: list[list[tuple[Any, int]]], most: int) -> bool:
+def _identity(dictionary: Any) -> tuple[int, int, int]:
+    """Equal for dictionaries that share their memory, as those of one chunked array usually do."""
+    offsets = dictionary.buffers()[1]
+    return offsets.address if offsets else 0, dictionary.offset, len(dictionary)
+
+
+def _too_many(encoded: list[Any], most: int) -> bool:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    seen: dict[int, Any] = {}
-    for task in encoded:
-        for chunk, _ in task:
-            buffer = chunk.dictionary.buffers()[1]
-            seen[buffer.address if buffer else 0] = chunk.dictionary.cast(pa.large_string())
-    return pc.count_distinct(pa.chunked_array(list(seen.values()))).as_py() > most
+    different = {_identity(chunk.dictionary): chunk.dictionary.cast(pa.large_string()) for chunk in encoded}
+    return pc.count_distinct(pa.chunked_array(list(different.values()))).as_py() > most
 
 
 def _used_only(
-    dictionary: Dictionary, maps: list[np.ndarray], encoded: list[list[tuple[Any, int]]], where: list[int]
+    dictionary: Dictionary, maps: list[np.ndarray], chunks: list[Any], where: list[int]
 ) -> tuple[Dictionary, list[np.ndarray]]:
     """Drop values that no row has (a sliced or filtered dictionary column), so that the size is the distinct count."""
     used = np.zeros(len(dictionary), np.bool_)
-    chunks = [chunk for task in encoded for chunk, _ in task]
     for chunk, which in zip(chunks, where):
         if not used.all():
             indices = chunk.indices.drop_null().to_numpy()
@@ -150,15 +145,8 @@ def _used_only(
 
 def order_of(stored: np.ndarray) -> tuple[bool, bool]:
     """Whether stored values ascend, and whether they do strictly."""
-    strict = True
-    last = None
-    for start in range(0, len(stored), kernels.CHUNK):
-        found = kernels.measure(stored[start : start + kernels.CHUNK], True)
-        if not found.ascending or (last is not None and found.first < last):
-            return False, False
-        strict = strict and found.strict and (last is None or found.first > last)
-        last = found.last
-    return True, strict
+    found = kernels.measure(stored, True)
+    return found.ascending, found.strict
 
 
 def encode_plain(arrays: list[Any], rows: int) -> ColumnData:
@@ -186,6 +174,15 @@ def encode_plain(arrays: list[Any], rows: int) -> ColumnData:
     plain = all(parallel(store, sources))
     stats = Stats(nulls=nulls, ascii=plain)
     return ColumnData(VARCHAR, "string", rows, data, validity=validity, chars=text, stats=stats)
+
+
+def _borrowed(array: Any, rows: int) -> ColumnData:
+    """A part over Arrow's own memory: it is copied once, when the parts are joined."""
+    offsets, chars = _tidy(array)
+    validity, nulls = validity_of([array], rows)
+    stats = Stats(nulls=nulls, ascii=dictionaries.is_ascii(chars[offsets[0] : offsets[-1]]))
+    data = offsets.astype(np.int64, copy=False)
+    return ColumnData(VARCHAR, "string", rows, data, validity=validity, chars=chars, stats=stats, owner=array)
 
 
 def _tidy(array: Any) -> tuple[np.ndarray, np.ndarray]:

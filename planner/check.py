@@ -17,7 +17,6 @@ def check(plan: Node, outer: frozenset[int] = frozenset(), subqueries: bool = Tr
 class _Checker:
     def __init__(self, subqueries: bool):
         self.subqueries = subqueries
-        self.producer: dict[int, int] = {}  # column id -> id of the node that makes it
         self.types: dict[int, object] = {}
         self.shared: set[int] = set()
 
@@ -37,8 +36,6 @@ class _Checker:
         self.node(node, below, outer)
         made = self.made(node)
         for column in made:
-            if self.producer.setdefault(column.id, id(node)) != id(node):
-                raise InternalError(f"{column.name}#{column.id} is produced twice")
             self.types[column.id] = column.type
 
     def made(self, node: Node) -> list[Column]:

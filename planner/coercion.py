@@ -8,18 +8,37 @@ from functools import lru_cache
 from typing import Any
 
 from finequery.errors import ConversionError
-from finequery.operators.expr import Cast, Expr, Literal, Parameter
+from finequery.operators.expr import Call, Cast, Expr, Literal, Parameter
 from finequery.planner.literals import DAY, parse_value, round_half_away
 from finequery.types import (
-    BIGINT, BOOLEAN, DATE, DOUBLE, FLOAT, HUGEINT, INTEGER, NULL, SMALLINT, TIMESTAMP, VARCHAR, Interval, SqlType,
+    BIGINT,
+    BOOLEAN,
+    DATE,
+    DOUBLE,
+    FLOAT,
+    HUGEINT,
+    INTEGER,
+    NULL,
+    SMALLINT,
+    TIMESTAMP,
+    VARCHAR,
+    Interval,
+    SqlType,
     decimal,
-)  # fmt: skip
+)
 
 #: Decimal digits that hold every value of an integer type.
 DIGITS = {
-    "TINYINT": 3, "SMALLINT": 5, "INTEGER": 10, "BIGINT": 19, "HUGEINT": 38,
-    "UTINYINT": 3, "USMALLINT": 5, "UINTEGER": 10, "UBIGINT": 20,
-}  # fmt: skip
+    "TINYINT": 3,
+    "SMALLINT": 5,
+    "INTEGER": 10,
+    "BIGINT": 19,
+    "HUGEINT": 38,
+    "UTINYINT": 3,
+    "USMALLINT": 5,
+    "UINTEGER": 10,
+    "UBIGINT": 20,
+}
 
 _SIGNED = (SMALLINT, INTEGER, BIGINT, HUGEINT)
 
@@ -45,7 +64,7 @@ def integer_literal(value: int) -> Untyped:
 
 
 def is_null(e: Expr) -> bool:
-    return isinstance(e, Literal) and e.value is None and e.type is NULL
+    return isinstance(e, Literal) and e.value is None and e.type == NULL
 
 
 def is_integer_literal(e: Expr) -> bool:
@@ -54,7 +73,7 @@ def is_integer_literal(e: Expr) -> bool:
 
 def is_string_literal(e: Expr) -> bool:
     """A string whose type is open: a literal, or the user's parameter."""
-    return e.type is VARCHAR and isinstance(e, (Untyped, Parameter))
+    return e.type == VARCHAR and isinstance(e, (Untyped, Parameter))
 
 
 def as_decimal(t: SqlType) -> SqlType:
@@ -65,9 +84,9 @@ def as_decimal(t: SqlType) -> SqlType:
 @lru_cache(maxsize=4096)
 def combine(a: SqlType, b: SqlType) -> SqlType | None:
     """The type that values of two types are compared in and that a column of both has; None where there is none."""
-    if a == b or b is NULL:
+    if a == b or b == NULL:
         return a
-    if a is NULL:
+    if a == NULL:
         return b
     if a.is_integer and b.is_integer:
         (low, high), (low_b, high_b) = a.limits, b.limits
@@ -81,12 +100,15 @@ def combine(a: SqlType, b: SqlType) -> SqlType | None:
             return DOUBLE if DOUBLE in (a, b) else FLOAT
         x, y = as_decimal(a), as_decimal(b)
         scale = max(x.scale, y.scale)
-        return decimal(min(38, max(x.precision - x.scale, y.precision - y.scale) + scale), scale)
+        whole = max(x.precision - x.scale, y.precision - y.scale)
+        if whole + scale <= 38:
+            return decimal(whole + scale, scale)
+        return decimal(38, scale if a.is_integer or b.is_integer else 38 - whole)
     if a.is_temporal and b.is_temporal:
         return TIMESTAMP
-    if a is BOOLEAN and b.is_integer:
+    if a == BOOLEAN and b.is_integer:
         return b
-    if b is BOOLEAN and a.is_integer:
+    if b == BOOLEAN and a.is_integer:
         return a
     return None
 
@@ -129,7 +151,7 @@ def implicit_cost(e: Expr, target: SqlType) -> int | None:
     source = e.type
     if source == target:
         return 0
-    if source is NULL:
+    if source == NULL:
         return 1
     if is_string_literal(e):
         return 20
@@ -141,9 +163,9 @@ def implicit_cost(e: Expr, target: SqlType) -> int | None:
         return 2 + DIGITS[target.name] if low_t <= low and high <= high_t else None
     if source.is_numeric and target.is_numeric:
         if target.is_float:
-            return None if source is DOUBLE else (50 if target is DOUBLE else 60)
+            return None if source == DOUBLE else (50 if target == DOUBLE else 60)
         return 40 if target.is_decimal and source.is_integer else None
-    return 5 if source is DATE and target is TIMESTAMP else None
+    return 5 if source == DATE and target == TIMESTAMP else None
 
 
 def cast(e: Expr, target: SqlType, safe: bool = False) -> Expr:
@@ -155,6 +177,11 @@ def cast(e: Expr, target: SqlType, safe: bool = False) -> Expr:
         if folded is not None:
             return folded
     return Cast(target, e, safe)
+
+
+def call(result: SqlType, name: str, *args: Expr) -> Call:
+    """A Call whose open literals have settled."""
+    return Call(result, name, tuple([Literal(a.type, a.value) if isinstance(a, Untyped) else a for a in args]))
 
 
 def cast_all(exprs: Sequence[Expr], target: SqlType) -> list[Expr]:
@@ -172,34 +199,34 @@ def fold(e: Literal, target: SqlType, safe: bool = False) -> Literal | None:
     value, source = e.value, e.type
     if value is None:
         return Literal(target, None)
-    if source is VARCHAR:
+    if source == VARCHAR:
         parsed = parse_value(value, target)
         if parsed is None and not safe:
             raise ConversionError(f"Could not convert '{value}' to {target}.", hint=_hint(target))
-        return Literal(target, _single(parsed) if target is FLOAT and parsed is not None else parsed)
+        return Literal(target, _single(parsed) if target == FLOAT and parsed is not None else parsed)
     if source.is_integer or source.is_decimal:
         if target.is_float:
             number = value / 10**source.scale
-            return Literal(target, _single(number) if target is FLOAT else number)
-        if target is BOOLEAN:
+            return Literal(target, _single(number) if target == FLOAT else number)
+        if target == BOOLEAN:
             return Literal(target, value != 0)
-        if target is VARCHAR and source.is_integer:
+        if target == VARCHAR and source.is_integer:
             return Literal(target, str(value))
         if target.is_integer or target.is_decimal:
             shift = target.scale - source.scale
             scaled = value * 10**shift if shift >= 0 else round_half_away(value, 10**-shift)
             low, high = target.limits
             return Literal(target, scaled) if low <= scaled <= high else None
-    if source is BOOLEAN:
-        if target is VARCHAR:
+    if source == BOOLEAN:
+        if target == VARCHAR:
             return Literal(target, "true" if value else "false")
         if target.is_integer or target.is_float:
             return Literal(target, float(value) if target.is_float else int(value))
-    if source is DATE and target is TIMESTAMP and abs(value) < 2**62 // DAY:
+    if source == DATE and target == TIMESTAMP and abs(value) < 2**62 // DAY:
         return Literal(target, value * DAY)
-    if source is TIMESTAMP and target is DATE:
+    if source == TIMESTAMP and target == DATE:
         return Literal(target, value // DAY)
-    if source is FLOAT and target is DOUBLE:
+    if source == FLOAT and target == DOUBLE:
         return Literal(target, value)
     return None
 
@@ -224,7 +251,7 @@ def negated(e: Literal) -> Literal | None:
     """The literal with its sign changed; None where it must be computed."""
     if isinstance(e, Untyped) and e.type.is_integer:
         return integer_literal(-e.value)
-    if e.value is not None and (e.type.is_decimal or e.type is DOUBLE):
+    if e.value is not None and (e.type.is_decimal or e.type == DOUBLE):
         return Literal(e.type, -e.value)
     if isinstance(e.value, Interval):
         return Literal(e.type, Interval(*(-part for part in e.value)))

@@ -20,18 +20,52 @@ _SPAN = re.compile(r"\s*(?:([+-]?\d+)(?:\.(\d+))?\s*([a-zA-Z]+)|([+-]?)(\d+):(\d
 
 #: What one of a unit is in (months, days, micros); singular names, the plural and these aliases are accepted too.
 UNITS: dict[str, Interval] = {
-    "millennium": Interval(12000), "century": Interval(1200), "decade": Interval(120), "year": Interval(12),
-    "quarter": Interval(3), "month": Interval(1), "week": Interval(0, 7), "day": Interval(0, 1),
-    "hour": Interval(0, 0, 3600 * MICROS), "minute": Interval(0, 0, 60 * MICROS), "second": Interval(0, 0, MICROS),
-    "millisecond": Interval(0, 0, 1000), "microsecond": Interval(0, 0, 1),
-}  # fmt: skip
+    "millennium": Interval(12000),
+    "century": Interval(1200),
+    "decade": Interval(120),
+    "year": Interval(12),
+    "quarter": Interval(3),
+    "month": Interval(1),
+    "week": Interval(0, 7),
+    "day": Interval(0, 1),
+    "hour": Interval(0, 0, 3600 * MICROS),
+    "minute": Interval(0, 0, 60 * MICROS),
+    "second": Interval(0, 0, MICROS),
+    "millisecond": Interval(0, 0, 1000),
+    "microsecond": Interval(0, 0, 1),
+}
 _UNIT_ALIASES = {
-    "y": "year", "yr": "year", "yrs": "year", "mon": "month", "mons": "month", "d": "day", "w": "week", "h": "hour",
-    "hr": "hour", "hrs": "hour", "m": "minute", "min": "minute", "mins": "minute", "s": "second", "sec": "second",
-    "secs": "second", "ms": "millisecond", "msec": "millisecond", "msecs": "millisecond", "us": "microsecond",
-    "usec": "microsecond", "usecs": "microsecond", "centuries": "century", "millennia": "millennium",
-    "dec": "decade", "decs": "decade", "cent": "century", "c": "century", "mil": "millennium", "mils": "millennium",
-}  # fmt: skip
+    "y": "year",
+    "yr": "year",
+    "yrs": "year",
+    "mon": "month",
+    "mons": "month",
+    "d": "day",
+    "w": "week",
+    "h": "hour",
+    "hr": "hour",
+    "hrs": "hour",
+    "m": "minute",
+    "min": "minute",
+    "mins": "minute",
+    "s": "second",
+    "sec": "second",
+    "secs": "second",
+    "ms": "millisecond",
+    "msec": "millisecond",
+    "msecs": "millisecond",
+    "us": "microsecond",
+    "usec": "microsecond",
+    "usecs": "microsecond",
+    "centuries": "century",
+    "millennia": "millennium",
+    "dec": "decade",
+    "decs": "decade",
+    "cent": "century",
+    "c": "century",
+    "mil": "millennium",
+    "mils": "millennium",
+}
 
 
 def unit_name(text: str) -> str | None:
@@ -141,8 +175,18 @@ def parse_value(text: str, target: SqlType) -> Any:
     if target.is_string:
         return text
     if target.name == "BOOLEAN":
-        return {"true": True, "t": True, "1": True, "yes": True, "y": True,
-                "false": False, "f": False, "0": False, "no": False, "n": False}.get(text.lower())  # fmt: skip
+        return {
+            "true": True,
+            "t": True,
+            "1": True,
+            "yes": True,
+            "y": True,
+            "false": False,
+            "f": False,
+            "0": False,
+            "no": False,
+            "n": False,
+        }.get(text.lower())
     if target.name == "DATE":
         value: Any = parse_date(text)
     elif target.name == "TIMESTAMP":

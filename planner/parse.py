@@ -1,8 +1,8 @@
 """SQL text to syntax trees: sqlglot's DuckDB dialect, cut into statements, errors with their place.
 
 Functions come out as ``exp.Anonymous`` under the name the user wrote, whatever sqlglot knows of them: its own function
-nodes rename, reorder and default arguments, and the binder has a registry of its own. The parser is told so by the marker
-comment it looks for behind a call's closing parenthesis.
+nodes rename, reorder and default arguments, and the binder has a registry of its own. The parser is told so by the
+marker comment it looks for behind a call's closing parenthesis.
 """
 
 from __future__ import annotations
@@ -18,8 +18,20 @@ from finequery.errors import NotSupportedError, ParseError, nearest
 
 #: First words of the statements that are understood, for suggestions.
 STATEMENTS = (
-    "SELECT", "FROM", "VALUES", "WITH", "EXPLAIN", "CREATE", "INSERT", "DROP", "DESCRIBE", "SHOW", "COPY", "SET", "RESET",
-)  # fmt: skip
+    "SELECT",
+    "FROM",
+    "VALUES",
+    "WITH",
+    "EXPLAIN",
+    "CREATE",
+    "INSERT",
+    "DROP",
+    "DESCRIBE",
+    "SHOW",
+    "COPY",
+    "SET",
+    "RESET",
+)
 
 _ANONYMOUS = ["sqlglot.anonymous"]
 _EXPLAIN = re.compile(r"explain(\s+analyze)?\b", re.IGNORECASE)
@@ -88,18 +100,42 @@ def _tokens(sql: str, start: int = 0) -> list[Any]:
     try:
         tokens = _dialect().tokenize(" " * start + sql[start:] if start else sql)
     except TokenError as error:
-        raise ParseError("The text ends inside a quote, or holds a character that is not SQL.", sql=sql,
-                         position=_open_quote(sql, start), hint=str(error.__cause__ or "") or None) from None  # fmt: skip
-    closing = TokenType.R_PAREN
-    for token in tokens:
-        token.comments = _ANONYMOUS if token.token_type is closing else []
+        raise ParseError(
+            "The text ends inside a quote, or holds a character that is not SQL.",
+            sql=sql,
+            position=_open_quote(sql, start),
+            hint=str(error.__cause__ or "") or None,
+        ) from None
+    closing, colon, previous = TokenType.R_PAREN, TokenType.COLON, None
+    for i, token in enumerate(tokens):
+        kind = token.token_type
+        token.comments = _ANONYMOUS if kind is closing else []
+        if (
+            kind is colon
+            and previous not in _operands()
+            and tokens[i + 1 : i + 2]
+            and tokens[i + 1].start == token.end + 1
+        ):
+            token.token_type = TokenType.PARAMETER  # :name is $name; after an operand a colon is something else
+        previous = kind
     return tokens
+
+
+@lru_cache(maxsize=1)
+def _operands() -> frozenset[Any]:
+    from sqlglot.tokens import TokenType as T
+
+    return frozenset((T.VAR, T.IDENTIFIER, T.NUMBER, T.STRING, T.R_PAREN, T.R_BRACKET, T.R_BRACE, T.L_BRACKET))
 
 
 def _open_quote(sql: str, start: int) -> int | None:
     """Where a quote begins that nothing ends."""
-    rest = re.sub(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", lambda m: " " * len(m[0]), sql[start:],
-                  flags=re.DOTALL)  # fmt: skip
+    rest = re.sub(
+        r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/",
+        lambda m: " " * len(m[0]),
+        sql[start:],
+        flags=re.DOTALL,
+    )
     found = re.search(r"['\"]|/\*", rest)
     return start + found.start() if found else None
 

@@ -47,6 +47,7 @@ class Query(Statement):
     names: tuple[str, ...]
     types: tuple[SqlType, ...]
     parameters: tuple[int | str, ...] = ()  # keys of the user's parameters, in order of appearance
+    cacheable: bool = True  # false where a constant of this run is in the plan (current_date, now)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ class Progress:
         self.shown = sys.stderr.isatty()
         self.start = time.perf_counter()
 
-    def __enter__(self) -> Progress:  # noqa: PYI034 (Self needs Python 3.11)
+    def __enter__(self) -> Progress:
         self.draw("")
         return self
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from pathlib import Path
 
 from progress import Progress
@@ -49,15 +50,19 @@ def generate(scale: float, folder: Path | None = None) -> Path:
     if not missing:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    command = generator()
     with tempfile.TemporaryDirectory(dir=folder.parent) as name, Progress(f"TPC-H SF{scale:g}", len(missing)) as bar:
-        for table in missing:
-            bar.step(table, 0)
-            options = ["parquet", "-s", f"{scale:g}", f"--tables={table}", f"--output-dir={name}"]
-            done = subprocess.run([command, *options], capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SystemExit(f"tpchgen-cli failed for {table}:\n{done.stderr.strip()}")
-            bar.step(table)
+        options = ["parquet", "-s", f"{scale:g}", f"--tables={','.join(missing)}", f"--output-dir={name}"]
+        with tempfile.TemporaryFile("w+") as log:
+            running = subprocess.Popen([generator(), *options], stdout=log, stderr=log)
+            while running.poll() is None:
+                time.sleep(0.05)
+                begun = [
+                    file.stem for file in sorted(Path(name).glob("*.parquet"), key=lambda file: file.stat().st_ctime)
+                ]
+                bar.step(begun[-1] if begun else "", max(0, len(begun) - 1 - bar.done))
+            if running.returncode:
+                log.seek(0)
+                raise SystemExit(f"tpchgen-cli failed:\n{log.read().strip()}")
         publish(Path(name), folder)
     return folder
 

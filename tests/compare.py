@@ -84,8 +84,7 @@ def row_difference(got: list[Row], want: list[Row], ordered: bool) -> str | None
             if not same_row(row, expected):
                 return f"row {number} is {row!r}, expected {expected!r}"
         return None
-    mine, theirs = Counter(map(canonical, got)), Counter(map(canonical, want))
-    left, right = list((mine - theirs).elements()), list((theirs - mine).elements())
+    left, right = unmatched(got, want), unmatched(want, got)
     # what is left differs in the last bits of floats, or truly; line up by the exact columns, then by the floats
     left.sort(key=sort_key)
     right.sort(key=sort_key)
@@ -99,22 +98,33 @@ def row_difference(got: list[Row], want: list[Row], ordered: bool) -> str | None
     return None
 
 
+def unmatched(rows: list[Row], others: list[Row]) -> list[Row]:
+    """Rows that remain when each is struck out against an equal one of ``others``."""
+    counts = Counter(map(canonical, others))
+    left = []
+    for row in rows:
+        key = canonical(row)
+        if counts[key]:
+            counts[key] -= 1
+        else:
+            left.append(row)
+    return left
+
+
 def extra_rows(got: list[Row], want: list[Row], shown: int = 5) -> str:
-    mine, theirs = Counter(map(canonical, got)), Counter(map(canonical, want))
-    extra, missing = list((mine - theirs).elements()), list((theirs - mine).elements())
+    extra, missing = unmatched(got, want), unmatched(want, got)
     return f"Unexpected: {extra[:shown]!r} ({len(extra)} rows); missing: {missing[:shown]!r} ({len(missing)} rows)"
 
 
 def canonical(row: Row) -> Row:
-    """The row with values that compare by ``==`` and hash: NaN is one value, an interval is one span of time."""
-    return tuple(canonical_value(value) for value in row)
+    """A key for the row: equal only for equal values of equal Python types (1, 1.0 and True differ)."""
+    return tuple((type(value), value) for value in map(plain, row))
 
 
-def canonical_value(value: Any) -> Any:
-    if isinstance(value, bool):
-        return ("bool", value)  # True is not 1
+def plain(value: Any) -> Any:
+    """The value so that it compares by ``==`` and hashes: NaN is one value, an interval is one span of time."""
     if isinstance(value, float):
-        return math.nan if math.isnan(value) else value  # the one object math.nan: Counter finds it by identity
+        return math.nan if math.isnan(value) else value  # the one object math.nan: it is found by identity
     if hasattr(value, "months") and hasattr(value, "micros"):
         return timedelta(days=value.months * 30 + value.days, microseconds=value.micros)
     if isinstance(value, (list, dict)):
@@ -134,7 +144,7 @@ def same_row(mine: Row, theirs: Row) -> bool:
 
 def same_value(mine: Any, theirs: Any) -> bool:
     """Equal and of one Python type; floats within 1e-9 of each other, relative to their size."""
-    mine, theirs = canonical_value(mine), canonical_value(theirs)
+    mine, theirs = plain(mine), plain(theirs)
     if isinstance(mine, float) and isinstance(theirs, float):
         if math.isnan(mine) or math.isnan(theirs):
             return math.isnan(mine) and math.isnan(theirs)

@@ -7,7 +7,8 @@
 Under pytest every ``.test`` file below tests/ is a test (see conftest.py). Records:
 
     statement ok | statement error [REGEX]       the SQL, and for errors optionally ---- and a part of the message
-    query TYPES [nosort|rowsort|valuesort] [LABEL]   the SQL, ----, and the values: one a line, or a row a line with tabs
+    query TYPES [nosort|rowsort|valuesort] [LABEL]   the SQL, ----, and the values: one a line, or a
+                                                     row a line with tabs
     skipif ENGINE | onlyif ENGINE | halt | hash-threshold N
     loop VAR FROM TO | foreach VAR WORDS... | endloop    ${VAR} is replaced
 
@@ -269,8 +270,8 @@ def matches(value: str, kind: str, expected: str) -> bool:
 
 
 def arrange(rows: list[list[str]], sort: str) -> list[list[str]]:
-    if sort == "rowsort":
-        return sorted(rows)
+    if sort == "rowsort":  # the sign of a zero must not decide
+        return sorted(rows, key=lambda row: (["0.0" if value == "-0.0" else value for value in row], row))
     if sort == "valuesort":
         return [[value] for value in sorted(value for row in rows for value in row)]
     return rows
@@ -302,7 +303,7 @@ def check_answer(rows: list[list[str]], record: Record) -> str | None:
     want = [[value] for row in want for value in row] if record.sort == "valuesort" else arrange(want, record.sort)
     kinds = "?" if record.sort == "valuesort" else record.types
     if len(got) == len(want) and all(
-        kind == "?" and record.sort != "valuesort" or matches(mine, kind, theirs)
+        (kind == "?" and record.sort != "valuesort") or matches(mine, kind, theirs)
         for row, other in zip(got, want, strict=True)
         for mine, theirs, kind in zip(row, other, kinds, strict=True)
     ):
@@ -334,7 +335,7 @@ def run_record(record: Record, engine: Engine, labels: dict[str, str]) -> str | 
     except engine.error as error:
         problem = check_error(error, record) if record.kind == "error" else f"{type(error).__name__}: {error}"
         return None if problem is None else f"{problem}\n{record.sql}"
-    except Exception as error:  # noqa: BLE001  a defect of the engine: report it and go on with the file
+    except Exception as error:
         return f"not an error of the engine's own: {type(error).__name__}: {error}\n{record.sql}"
     if rows and len(rows[0]) != len(record.types):
         return f"{len(rows[0])} columns, expected {len(record.types)} ({record.types})\n{record.sql}"

@@ -295,3 +295,36 @@ def merge_moments(t, n, k, args):
             a[g + np.uint64(2)] += b[i + np.uint64(2)] + delta * delta * na * nb / total
             a[g] = total
     return np.int64(0)
+
+
+@kernel("wide_sum_merge")
+def wide_sum_merge(t, n, k, args):
+    """128-bit sums of another thread into these: target, source, map (u32) or 0"""
+    a, b = p_i64(args[0]), p_i64(args[1])
+    for j in range(np.uint64(n)):
+        i = j * np.uint64(2)
+        g = np.uint64(p_u32(args[2])[j]) * np.uint64(2) if args[2] != 0 else i
+        low = a[g] + b[i]
+        a[g + np.uint64(1)] += b[i + np.uint64(1)] + np.int64(np.uint64(low) < np.uint64(b[i]))
+        a[g] = low
+    return np.int64(0)
+
+
+def _define_wide_merge(name: str, least: bool) -> None:
+    @kernel(f"wide_{name}_merge")
+    def merge(t, n, k, args):
+        a, b = p_i64(args[0]), p_i64(args[1])
+        for j in range(np.uint64(n)):
+            i = j * np.uint64(2)
+            g = np.uint64(p_u32(args[2])[j]) * np.uint64(2) if args[2] != 0 else i
+            low, high, bl, bh = b[i], b[i + np.uint64(1)], a[g], a[g + np.uint64(1)]
+            less = (high < bh) | ((high == bh) & (np.uint64(low) < np.uint64(bl)))
+            same = (high == bh) & (low == bl)
+            if less if least else (not less) & (not same):
+                a[g] = low
+                a[g + np.uint64(1)] = high
+        return np.int64(0)
+
+
+_define_wide_merge("min", True)
+_define_wide_merge("max", False)

@@ -188,6 +188,15 @@ def reserve(t, n, k, args):
     return k
 
 
+@kernel("cursor_at_tile")
+def cursor_at_tile(t, n, k, args):
+    """state of the output: rows keep their places, so the cursor is the tile's start"""
+    state = p_i64(args[0])
+    state[2] = t
+    state[0] += k
+    return k
+
+
 @kernel("string_bytes")
 def string_bytes(t, n, k, args):
     """strings (address, length), validity or 0, state (used, capacity, cursor): room for their bytes, or -1"""

@@ -16,6 +16,7 @@ from finequery.operators.intrinsics import (
     load_u64,
     p_i64,
     p_u8,
+    p_u16,
     p_u32,
     p_u64,
     popcount,
@@ -124,6 +125,8 @@ def radix_scatter(first, end, thread, args):
                 p_u64(d)[at] = p_u64(s)[j]
             elif w == 4:
                 p_u32(d)[at] = p_u32(s)[j]
+            elif w == 2:
+                p_u16(d)[at] = p_u16(s)[j]
             elif w == 1:
                 p_u8(d)[at] = p_u8(s)[j]
             else:
@@ -259,6 +262,26 @@ def matched(t, n, k, args):
     return k
 
 
+@kernel("mark_matched")
+def mark_matched(t, n, k, args):
+    """rows (u32, NONE: none), byte per build row: set to 1 where a row was matched"""
+    x, flags = p_u32(args[0]), p_u8(args[1])
+    for j in range(np.uint64(k)):
+        if x[j] != np.uint32(0xFFFFFFFF):
+            flags[np.uint64(x[j])] = np.uint8(1)
+    return k
+
+
+@kernel("views_of_w")
+def views_of_w(t, n, k, args):
+    """128-bit values as 16-byte strings: values, out (s)"""
+    out = p_i64(args[1])
+    for j in range(np.uint64(k)):
+        out[j + j] = args[0] + np.int64(j) * 16
+        out[j + j + np.uint64(1)] = 16
+    return k
+
+
 @kernel("mark_rows")
 def mark_rows(t, n, k, args):
     """row numbers (u32), byte per row: set to 1"""
@@ -293,6 +316,14 @@ def expand(t, n, k, args):
             continue
         begin = np.int64(starts[np.uint64(g)]) + offset
         end = np.int64(starts[np.uint64(g) + np.uint64(1)])
+        if begin == end:
+            if keep and offset == 0:
+                positions[np.uint64(z)] = np.uint32(j)
+                rows[np.uint64(z)] = np.uint32(0xFFFFFFFF)
+                z += 1
+            j += 1
+            offset = np.int64(0)
+            continue
         take = min(end - begin, room - z)
         for i in range(np.uint64(take)):
             positions[np.uint64(z) + i] = np.uint32(j)
@@ -309,6 +340,45 @@ def expand(t, n, k, args):
     args[2], args[3] = j, offset
     args[0] = np.int64(j < k)
     return z
+
+
+@kernel("single_match")
+def single_match(t, n, k, args):
+    """The one row of each group (NONE: none); -4 where there are two: groups, starts, rows by start or 0, out (u32)"""
+    group, starts, listed, out = p_u32(args[0]), p_u32(args[1]), p_u32(args[2]), p_u32(args[3])
+    for j in range(np.uint64(k)):
+        g = group[j]
+        row = np.uint32(0xFFFFFFFF)
+        if g != np.uint32(0xFFFFFFFF):
+            begin, end = starts[np.uint64(g)], starts[np.uint64(g) + np.uint64(1)]
+            if end > begin + np.uint32(1):
+                return np.int64(-4)
+            if end > begin:
+                row = listed[np.uint64(begin)] if args[2] != 0 else begin
+        out[j] = row
+    return k
+
+
+@kernel("group_of_entry")
+def group_of_entry(t, n, k, args):
+    """Dense-key digits to groups: digits (u32), limit, mask (u8) or 0, out (u32): the digit, NONE at the limit or where masked"""
+    x, limit, out = p_u32(args[0]), np.uint32(args[1]), p_u32(args[3])
+    for j in range(np.uint64(k)):
+        ok = x[j] < limit
+        if args[2] != 0:
+            ok = ok & (p_u8(args[2])[j] != 0)
+        out[j] = x[j] if ok else np.uint32(0xFFFFFFFF)
+    return k
+
+
+@kernel("row_of_entry")
+def row_of_entry(t, n, k, args):
+    """Entries (row + 1; 0: none) to rows (NONE: none): entries (u32), mask (u8) or 0, out (u32)"""
+    x, out = p_u32(args[0]), p_u32(args[2])
+    for j in range(np.uint64(k)):
+        ok = args[1] == 0 or p_u8(args[1])[j] != 0
+        out[j] = x[j] - np.uint32(1) if ok else np.uint32(0xFFFFFFFF)
+    return k
 
 
 @kernel("count_starts")
@@ -333,6 +403,19 @@ def count_starts(t, n, k, args):
 
 def _define_tables(source: str) -> None:
     pointer = POINTER[source]
+
+    @kernel(f"clamp_{source}")
+    def clamp(t, n, k, args):
+        """Key digits: source, stride, index or 0, shift, limit, out (u32) = min(x - shift, limit)"""
+        x, shift, limit, out = pointer(args[0] + t * args[1]), np.uint64(args[3]), np.uint64(args[4]), p_u32(args[5])
+        if args[2] == 0:
+            for j in range(np.uint64(k)):
+                out[j] = np.uint32(min(np.uint64(x[j]) - shift, limit))
+        else:
+            index = p_u32(args[2])
+            for j in range(np.uint64(k)):
+                out[j] = np.uint32(min(np.uint64(x[index[j]]) - shift, limit))
+        return k
 
     @kernel(f"fill_map_{source}")
     def fill_map(t, n, k, args):

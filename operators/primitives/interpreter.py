@@ -149,6 +149,17 @@ def worker(t_, last, k_, args):
     return np.int64(0)
 
 
+@kernel("post")
+def post(t_, n_, k_, args):
+    """Offer a job. args: 0 number of mailboxes, then for each its address, ticket, function, arguments."""
+    for i in range(args[0]):
+        base = args[1 + 4 * i]
+        box = p_i64(base)
+        box[9], box[10], box[11] = args[3 + 4 * i], args[4 + 4 * i], np.int64(0)
+        atomic_store(base, args[2 + 4 * i])
+    return np.int64(0)
+
+
 @kernel("wait")
 def wait(t_, n_, k_, args):
     """The poster's wait. args: 0 number of mailboxes, then their addresses and tickets in pairs. Takes back jobs that nobody

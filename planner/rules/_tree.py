@@ -10,7 +10,6 @@ from finequery.operators.expr import (
     VOLATILE,
     Aggregate as AggregateCall,
     Call,
-    Cast,
     Column,
     Expr,
     ScalarSubquery,
@@ -93,14 +92,6 @@ def has_subquery(expr: Expr) -> bool:
 
 def is_volatile(expr: Expr) -> bool:
     return (type(expr) is Call and expr.name in VOLATILE) or any(is_volatile(c) for c in expr.children)
-
-
-def can_fail(expr: Expr) -> bool:
-    """Whether computing the expression for other rows than the query asks for could raise an error: then it must not
-    be moved to where it sees more rows. Arithmetic is left out: it is checked against the columns' ranges."""
-    if type(expr) is Cast and not expr.safe and expr.child.type.is_string and not expr.type.is_string:
-        return True
-    return any(can_fail(c) for c in expr.children)
 
 
 def expressions(node: Node) -> Iterator[Expr]:

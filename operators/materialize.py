@@ -1,0 +1,343 @@
+"""Materialize: a pipeline's end that writes columns.
+
+Without filters every row keeps its place and threads write into one array; columns that merely pass are handed on as
+they are. With filters or expansions each thread appends to buffers of its own, and the pieces are put in order of their
+morsels: the result has the order of the input whatever the threads did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from finequery.operators.column import ColumnData, Dictionary, Frame, Stats
+from finequery.operators.expr import Column
+from finequery.operators.lower import Lower, Stored, Value, stored_item
+from finequery.operators.lower_expr import value
+from finequery.operators.program import ONE_THREAD, Out, Reg, Symbol
+from finequery.types import SqlType
+
+#: Rows a thread's output starts with.
+FIRST_ROOM = 65536
+
+
+@dataclass(slots=True, eq=False)
+class Target:
+    """One output column: how it is stored, and the threads' arrays while the pipeline runs."""
+
+    id: int
+    type: SqlType
+    kind: str
+    dtype: Any
+    words: int = 1  # entries per row (2 for 128-bit values)
+    base: int = 0
+    scale: int = 1
+    dictionary: Dictionary | None = None
+    low: int | None = None
+    high: int | None = None
+    ascii: bool = False
+    nullable: bool = False
+    arrays: list[np.ndarray] = field(default_factory=list)
+    chars: list[np.ndarray] = field(default_factory=list)
+    flags: list[np.ndarray] = field(default_factory=list)
+
+
+class Materialize:
+    """The sink. ``lower_into`` adds its instructions; ``prepare``/``grow``/``finish`` serve one run."""
+
+    def __init__(self, columns: list[Column]):
+        self.columns = columns
+        self.instance: Any = None
+        self.targets: list[Target] = []
+        self.passed: list[tuple[int, Stored]] = []
+        self.dense = False
+        self.state = np.zeros((1, 8), dtype=np.int64)
+        self.char_states: np.ndarray = np.zeros((1, 1, 8), dtype=np.int64)
+        self.addresses = np.zeros((1, 1, 4), dtype=np.int64)
+        self.rows = 0
+
+    def lower_into(self, lower: Lower) -> None:
+        self.dense = lower.space == 0
+        values: list[tuple[Column, Stored | Value]] = []
+        for column in self.columns:
+            stored = lower.stored(column)
+            if stored is not None and stored.rows is None and self.dense:
+                self.passed.append((column.id, stored))
+            elif stored is not None and _copies(lower, stored):
+                values.append((column, stored))
+            else:
+                values.append((column, value(lower, column)))
+        if not values:
+            if not self.dense:
+                lower.emit("reserve", Symbol(lambda t: self.state[t]), pure=False)
+            return
+        strings = 0
+        cursor = Symbol(lambda t: self.state[t], 16)
+        for column, v in values:  # rooms for strings come first: after the first write nothing may be asked for
+            if isinstance(v, Value) and v.kind == "s":
+                state = Symbol(lambda t, i=strings: self.char_states[t, i])
+                lower.emit("string_bytes", v.reg, v.valid or 0, state, pure=False)
+                strings += 1
+        if self.dense:
+            lower.emit("cursor_at_tile", Symbol(lambda t: self.state[t]), pure=False)
+        else:
+            lower.emit("reserve", Symbol(lambda t: self.state[t]), pure=False)
+        strings = 0
+        for number, (column, v) in enumerate(values):
+            where = Symbol(lambda t, n=number: self.addresses[t, n])
+            if isinstance(v, Stored):
+                valid = lower.validity(v)
+                target = _target_like(column, v.data)
+                target.nullable = valid is not None
+                base, stride = lower.source(v)
+                index = lower.index(v.rows)
+                if index is None:
+                    lower.emit(f"store_{v.data.width}", base, stride, where, cursor, pure=False)
+                else:
+                    lower.emit(f"store_gather_{v.data.width}", base, stride, index, where, cursor, pure=False)
+            else:
+                valid = v.valid
+                target = _store(lower, column, v, where, cursor, self, strings)
+                strings += v.kind == "s"
+                target.nullable = valid is not None
+            if valid is not None:
+                flag = Symbol(lambda t, n=number: self.addresses[t, n], 8)
+                lower.emit("store_1", valid, 0, flag, cursor, pure=False)
+            self.targets.append(target)
+
+    # --- one run -------------------------------------------------------------------------------------------------------
+
+    def prepare(self, threads: int, rows: int) -> None:
+        strings = sum(1 for t in self.targets if t.kind == "string")
+        self.state = np.zeros((threads, 8), dtype=np.int64)
+        self.char_states = np.zeros((threads, max(strings, 1), 8), dtype=np.int64)
+        self.addresses = np.zeros((threads, max(len(self.targets), 1), 4), dtype=np.int64)
+        self.rows = rows
+        room = rows if self.dense else min(rows, FIRST_ROOM)
+        for target in self.targets:
+            target.arrays, target.flags, target.chars = [], [], []
+        for thread in range(threads):
+            for target in self.targets:
+                shared = self.dense and thread > 0
+                target.arrays.append(target.arrays[0] if shared else _room(room * target.words, target.dtype))
+                if target.nullable:
+                    target.flags.append(target.flags[0] if shared else _room(room, np.uint8))
+                if target.kind == "string":
+                    target.chars.append(_room(max(room * 16, 4096), np.uint8))
+            self.state[thread, 1] = room if (not self.dense) else 1 << 62
+            self._publish(thread)
+
+    def _publish(self, thread: int) -> None:
+        strings = 0
+        for number, target in enumerate(self.targets):
+            self.addresses[thread, number, 0] = target.arrays[thread].ctypes.data
+            if target.nullable:
+                self.addresses[thread, number, 1] = target.flags[thread].ctypes.data
+            if target.kind == "string":
+                self.char_states[thread, strings, 1] = len(target.chars[thread])
+                self.addresses[thread, number, 2] = target.chars[thread].ctypes.data
+                strings += 1
+
+    def grow(self, thread: int) -> None:
+        """Make room: at least one more tile in every array, or the bytes that were asked for."""
+        from finequery.operators.program import TILE
+
+        state = self.state[thread]
+        if not self.dense and state[1] - state[0] < TILE:
+            room = max(int(state[1]) * 2, int(state[0]) + TILE)
+            for target in self.targets:
+                target.arrays[thread] = _enlarge(target.arrays[thread], int(state[0]) * target.words, room * target.words)
+                if target.nullable:
+                    target.flags[thread] = _enlarge(target.flags[thread], int(state[0]), room)
+            state[1] = room
+        strings = 0
+        for target in self.targets:
+            if target.kind == "string":
+                used = self.char_states[thread, strings]
+                need = int(used[0] + used[3])
+                if need > len(target.chars[thread]):
+                    target.chars[thread] = _enlarge(target.chars[thread], int(used[0]), max(need, 2 * len(target.chars[thread])))
+                used[3] = 0
+                strings += 1
+        self._publish(thread)
+
+    def cursor(self, thread: int) -> int:
+        return self.state[thread].ctypes.data
+
+    @property
+    def wants_segments(self) -> bool:
+        return not self.dense or any(t.kind == "string" for t in self.targets)
+
+    def finish(self, segments: np.ndarray | None, rows: int, used: int) -> Frame:
+        """The columns of all threads' pieces, in order."""
+        columns: dict[int, ColumnData] = {}
+        total = rows
+        pieces: list[tuple[int, int, int]] = []
+        if segments is not None:
+            pieces = [(a, b, c) for a, b, c in segments.tolist() if c > b]
+        if not self.dense:
+            total = sum(end - start for _, start, end in pieces)
+        if self.targets:
+            for target in self.targets:
+                columns[target.id] = self._column(target, pieces, total)
+        for number, stored in self.passed:
+            columns[number] = stored.fetch() if stored.fetch is not None else stored.data
+        return Frame(columns, total)
+
+    def _column(self, target: Target, pieces: list[tuple[int, int, int]], total: int) -> ColumnData:
+        if self.dense:
+            data, flags = target.arrays[0], target.flags[0] if target.nullable else None
+        else:
+            data = _join(target.arrays, pieces, target.words, total, target.dtype)
+            flags = _join(target.flags, pieces, 1, total, np.uint8) if target.nullable else None
+        validity, nulls = pack_validity(flags, total)
+        low, high = target.low, target.high
+        stats = Stats(low=low, high=high, nulls=nulls, ascii=target.ascii)
+        if target.kind == "string":
+            lengths = data[:total]
+            offsets = _room(total + 1, np.int64)
+            offsets[0] = 0
+            np.cumsum(lengths, out=offsets[1 : total + 1])
+            chars = self._chars(target, pieces, lengths, int(offsets[total]))
+            return ColumnData(
+                *(target.type, "string", total, offsets[: total + 1]), validity=validity, chars=chars, stats=stats
+            )
+        if nulls and flags is not None:
+            _clear(data, flags[:total], target.words)
+        result = ColumnData(
+            *(target.type, target.kind, total, data[: total * target.words], target.base, target.scale),
+            validity=validity,
+            dictionary=target.dictionary,
+            stats=stats,
+        )
+        return result
+
+    def _chars(self, target: Target, pieces: list[tuple[int, int, int]], lengths: np.ndarray, size: int) -> np.ndarray:
+        """Bytes of all pieces; a thread's bytes lie in the order of its rows."""
+        if len({t for t, _, _ in pieces}) <= 1:
+            return target.chars[pieces[0][0] if pieces else 0]
+        out = _room(size, np.uint8)
+        taken = [0] * len(target.chars)
+        at = row = 0
+        for thread, start, end in pieces:
+            count = int(lengths[row : row + end - start].sum())
+            out[at : at + count] = target.chars[thread][taken[thread] : taken[thread] + count]
+            taken[thread] += count
+            at, row = at + count, row + end - start
+        return out
+
+
+def _copies(lower: Lower, stored: Stored) -> bool:
+    """Columns that keep their encoding when rows are picked: copied as they are stored, without decoding."""
+    return stored.data.kind in ("uint", "int64", "dict", "float64", "float32") and not (
+        stored.data.kind == "uint" and stored.data.type.name == "BOOLEAN" and stored.data.base != 0
+    )
+
+
+def _target_like(column: Column, data: ColumnData) -> Target:
+    low, high = data.stats.low, data.stats.high
+    return Target(
+        *(column.id, column.type, data.kind, data.data.dtype),
+        base=data.base,
+        scale=data.scale,
+        dictionary=data.dictionary,
+        low=None if low is None else int(low) if data.kind in ("uint", "int64") else None,
+        high=None if high is None else int(high) if data.kind in ("uint", "int64") else None,
+        ascii=data.stats.ascii,
+    )
+
+
+def _store(
+    lower: Lower, column: Column, v: Value, where: Symbol, cursor: Symbol, sink: Materialize, strings: int
+) -> Target:
+    """Store a vector in the narrowest form its bounds allow."""
+    type_ = column.type
+    if v.kind == "s":
+        state = Symbol(lambda t: sink.char_states[t, strings])
+        chars = Symbol(where.value, 16)
+        lower.emit("store_string", v.reg, chars, state, where, cursor, pure=False)
+        return Target(column.id, type_, "string", np.int64)
+    if v.kind == "u32" and v.dictionary is not None:
+        dtype = _narrow(len(v.dictionary) - 1)
+        lower.emit(f"store_digits_{np.dtype(dtype).name.replace('uint', 'u')}", v.reg, where, cursor, pure=False)
+        return Target(column.id, type_, "dict", dtype, dictionary=v.dictionary, ascii=v.dictionary.ascii)
+    if v.kind == "u8":
+        lower.emit("store_1", v.reg, 0, where, cursor, pure=False)
+        return Target(column.id, type_, "uint", np.uint8, low=0, high=1)
+    if v.kind == "f64":
+        if type_.name == "FLOAT":
+            lower.emit("store_f32", v.reg, where, cursor, pure=False)
+            return Target(column.id, type_, "float32", np.float32)
+        lower.emit("store_8", v.reg, 0, where, cursor, pure=False)
+        return Target(column.id, type_, "float64", np.float64)
+    if v.kind == "w":
+        lower.emit("store_16", v.reg, 0, where, cursor, pure=False)
+        kind = "interval" if type_.name == "INTERVAL" else "int128"
+        return Target(column.id, type_, kind, np.uint64 if kind == "int128" else np.int64, words=2)
+    assert v.kind == "i64", v.kind
+    low, high = v.low, v.high
+    base = 0 if low >= 0 and high < 2**32 else low
+    if high - base < 2**32:
+        dtype = _narrow(high - base)
+        lower.emit(f"store_narrow_{np.dtype(dtype).name.replace('uint', 'u')}", v.reg, base, where, cursor, pure=False)
+        return Target(column.id, type_, "uint", dtype, base=base, low=low, high=high)
+    lower.emit("store_8", v.reg, 0, where, cursor, pure=False)
+    bounded = low > -(2**63) or high < 2**63 - 1
+    return Target(column.id, type_, "int64", np.int64, low=low if bounded else None, high=high if bounded else None)
+
+
+def _narrow(most: int) -> Any:
+    return np.uint8 if most < 256 else np.uint16 if most < 65536 else np.uint32
+
+
+def _room(count: int, dtype: Any) -> np.ndarray:
+    """An array with room for a tile's careless stores behind it."""
+    from finequery.jetson.memory import allocate
+
+    size = np.dtype(dtype).itemsize
+    return allocate(count * size + 128).view(dtype) if (count * size) % size == 0 else np.empty(count, dtype)
+
+
+def _enlarge(array: np.ndarray, used: int, room: int) -> np.ndarray:
+    bigger = _room(room, array.dtype)
+    bigger[:used] = array[:used]
+    return bigger
+
+
+def _join(arrays: list[np.ndarray], pieces: list[tuple[int, int, int]], words: int, total: int, dtype: Any) -> np.ndarray:
+    """One array of the pieces; without a copy where one thread wrote them all in order."""
+    if pieces and all(thread == pieces[0][0] for thread, _, _ in pieces):
+        return arrays[pieces[0][0]]
+    out = _room(total * words, dtype)
+    at = 0
+    for thread, start, end in pieces:
+        size = (end - start) * words
+        out[at : at + size] = arrays[thread][start * words : end * words]
+        at += size
+    return out
+
+
+def pack_validity(flags: np.ndarray | None, count: int) -> tuple[np.ndarray | None, int]:
+    """Bytes to a validity bitmap (None: all valid) and the number of NULLs."""
+    if flags is None:
+        return None, 0
+    packed = np.packbits(flags[:count], bitorder="little")
+    valid = int(np.count_nonzero(flags[:count]))
+    if valid == count:
+        return None, 0
+    bitmap = np.zeros(-(-count // 64) * 8 + 64, dtype=np.uint8)
+    bitmap[: len(packed)] = packed
+    return bitmap, count - valid
+
+
+def _clear(data: np.ndarray, flags: np.ndarray, words: int) -> None:
+    """NULL rows store 0."""
+    if words == 1:
+        data[: len(flags)][flags == 0] = 0
+    else:
+        data[: 2 * len(flags)].reshape(-1, 2)[flags == 0] = 0
+
+
+__all__ = ["Materialize", "ONE_THREAD", "Out", "Reg", "pack_validity", "stored_item"]

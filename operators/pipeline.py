@@ -1,0 +1,363 @@
+"""Pipelines: sub-tasks between two breakers, lowered into one program and run morsel by morsel.
+
+``Pipeline.run`` takes the rows of its source through its steps into a sink. What was compiled is kept with the pipeline: a
+later run over the same encodings only writes new addresses into it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from finequery.operators.column import BLOCK, ColumnData, Frame, Stats
+from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, columns_of, conjuncts, substitute, transform
+from finequery.operators.filter import lower_filter, stored_range
+from finequery.operators.lower import Lower, NeedsHost, Stored
+from finequery.operators.materialize import Materialize
+from finequery.operators.pool import Pool
+from finequery.operators.probe import Probe, column_signature, lower_probe, residual
+from finequery.operators.program import MORSEL, ONE_THREAD, Instance
+
+
+@dataclass(eq=False)
+class Filter:
+    """Rows for which the predicate is true."""
+
+    predicate: Expr
+    estimate: float | None = None
+
+
+@dataclass(eq=False)
+class Project:
+    """Names for expressions; nothing is computed before it is needed."""
+
+    columns: tuple[tuple[Column, Expr], ...]
+
+
+Step = Filter | Project | Probe
+
+
+class Sink(Protocol):
+    """The end of a pipeline."""
+
+    instance: Instance | None
+
+    def lower_into(self, lower: Lower) -> None: ...
+    def prepare(self, threads: int, rows: int) -> None: ...
+    def grow(self, thread: int) -> None: ...
+    def cursor(self, thread: int) -> int: ...
+    @property
+    def wants_segments(self) -> bool: ...
+    def finish(self, segments: np.ndarray | None, rows: int, used: int) -> Frame: ...
+
+
+@dataclass(eq=False)
+class Measured:
+    """What one run of a pipeline took."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+    skipped: int = 0
+    morsels: int = 0
+    threads: int = 1
+    compiled: bool = False
+
+
+@dataclass(eq=False)
+class Context:
+    """One execution: threads, parameters, results of shared subplans, and the record of what happened."""
+
+    pool: Pool
+    parameters: dict[int | str, Any] = field(default_factory=dict)
+    results: dict[int, Any] = field(default_factory=dict)
+    measured: dict[int, Measured] = field(default_factory=dict)
+    stopped: Callable[[], bool] | None = None
+
+    def constant(self, expr: Expr) -> Any:
+        """The value of a constant expression in this run."""
+        from finequery.operators.constants import fold
+
+        return fold(expr, self.parameters, self.subquery)
+
+    def subquery(self, plan: Any) -> Any:
+        """The one value of a scalar subquery, computed once a run."""
+        key = id(plan)
+        if key not in self.results:
+            from finequery.errors import DataError
+
+            frame, column = plan.scalar(self)
+            if frame.length > 1:
+                raise DataError("More than one row returned by a subquery used as an expression")
+            from finequery.operators.export import physical_value
+
+            self.results[key] = None if frame.length == 0 else physical_value(frame.columns[column], 0)
+        return self.results[key]
+
+
+class _Split(Exception):
+    """The program has to end before step ``number``: a host function is to be computed there."""
+
+    def __init__(self, number: int, expr: Expr):
+        self.number, self.expr = number, expr
+
+
+@dataclass(eq=False)
+class Compiled:
+    signature: Any
+    instance: Instance | None
+    sink: Sink
+    empty: bool
+    stored: dict[int, Stored]
+    kept: list[Any]
+
+
+class Pipeline:
+    """A source of rows and the steps they pass. ``source`` gives a Frame (or None: one row without columns)."""
+
+    def __init__(self, steps: list[Step], make_sink: Callable[[], Sink], sink_reads: set[int]):
+        self.steps = steps
+        self.make_sink = make_sink
+        self.sink_reads = sink_reads  # sinks read columns by id alone; what has to be computed is a Project before them
+        self.needed = sink_reads.union(*[step_reads(s) for s in steps])
+        self.compiled: Compiled | None = None
+
+    def run(self, context: Context, frame: Frame, measured: Measured | None = None) -> Frame:
+        """Rows of ``frame`` through all steps; the look-ups of probes are built already."""
+        begin = time.perf_counter()
+        steps = self.steps
+        constants: list[Any] = []
+
+        def constant(expr: Expr) -> Any:
+            value = context.constant(expr)
+            constants.append((expr, value))
+            return value
+
+        compiled = self.compiled
+        if compiled is not None and self._valid(compiled, context, frame):
+            pass
+        else:
+            while True:
+                try:
+                    compiled = self._compile(constant, frame, steps, context, constants)
+                    break
+                except _Split as split:
+                    frame, steps = self._host(context, frame, steps, split)
+                    constants.clear()
+            if measured is not None:
+                measured.compiled = True
+            self.compiled = compiled if steps is self.steps else None
+        result = execute(compiled, context, frame, steps, measured)
+        if measured is not None:
+            measured.rows_in += frame.length
+            measured.rows_out += result.length
+            measured.seconds += time.perf_counter() - begin
+        return result
+
+    def _signature(self, context: Context, frame: Frame) -> Any:
+        columns = tuple((i, column_signature(c)) for i, c in frame.columns.items() if i in self.needed)
+        probes = tuple(s.signature for s in self.steps if isinstance(s, Probe))
+        return columns, probes, context.pool.threads, frame.length == 0
+
+    def _valid(self, compiled: Compiled, context: Context, frame: Frame) -> bool:
+        signature, constants = compiled.signature
+        if signature != self._signature(context, frame):
+            return False
+        return all(_same(context.constant(expr), value) for expr, value in constants)
+
+    def _compile(
+        self, constant: Callable[[Expr], Any], frame: Frame, steps: list[Step], context: Context, constants: list[Any]
+    ) -> Compiled:
+        lower = Lower(constant)
+        stored: dict[int, Stored] = {}
+        box = _Box(frame)
+        for number, column in frame.columns.items():
+            stored[number] = Stored(column, None, lambda number=number: box.frame.columns[number])
+            lower.environment[number] = stored[number]
+        empty = False
+        for number, step in enumerate(steps):
+            try:
+                if isinstance(step, Filter):
+                    empty = not lower_filter(lower, step.predicate)
+                elif isinstance(step, Project):
+                    for column, expr in step.columns:
+                        if not (isinstance(expr, Column) and expr.id == column.id):
+                            lower.environment[column.id] = lower.fold(expr)
+                else:
+                    empty = not lower_probe(lower, step) or not residual(lower, step)
+            except NeedsHost as need:
+                raise _Split(number, need.expr) from None
+            if empty:
+                break
+        sink = self.make_sink()
+        instance = None
+        if not empty:
+            try:
+                sink.lower_into(lower)
+            except NeedsHost as need:
+                raise _Split(len(steps), need.expr) from None
+            instance = Instance(lower.program, context.pool.threads)
+        signature = (self._signature(context, frame) if steps is self.steps else None, list(constants))
+        return Compiled(signature, instance, sink, empty, stored, [lower.kept, box, lower])
+
+    def _host(
+        self, context: Context, frame: Frame, steps: list[Step], split: _Split
+    ) -> tuple[Frame, list[Step]]:
+        """Run up to the step that needs a host function, compute that for the rows that are left, go on from there."""
+        from finequery.operators.evaluate import host_column
+
+        before, after = steps[: split.number], steps[split.number :]
+        definitions: dict[int, Expr] = {}
+        for step in before:
+            if isinstance(step, Project):
+                for column, expr in step.columns:
+                    if not (isinstance(expr, Column) and expr.id == column.id):
+                        definitions[column.id] = substitute(expr, definitions)
+        wanted: set[int] = set()
+        for step in after:
+            wanted |= step_reads(step)
+        wanted |= self.sink_reads
+        wanted |= columns_of(split.expr)
+        probes = [c for s in before if isinstance(s, Probe) for c in (*s.payload, *((s.mark,) if s.mark else ()))]
+        available = {c: None for c in frame.columns} | {c.id: None for c in probes}
+        leaves: set[int] = set()
+        for number in wanted:
+            if number in definitions:
+                leaves |= columns_of(definitions[number])
+            else:
+                leaves.add(number)
+        leaves &= set(available)
+        if any(isinstance(s, (Filter, Probe)) for s in before):
+            types = {c.id: c for c in probes}
+            columns = [types.get(i) or Column(frame.columns[i].type, i) for i in sorted(leaves)]
+            part = Pipeline(list(before), lambda: Materialize(columns), leaves)
+            frame = part.run(context, frame)
+        expr = substitute(split.expr, definitions)
+        column = host_column(expr, frame, context)
+        fresh = Column(expr.type, _fresh_id())
+        frame = Frame({**frame.columns, fresh.id: column}, frame.length)
+
+        def swap(e: Expr) -> Expr:
+            return transform(substitute(e, definitions), lambda x: fresh if x == expr else None)
+
+        rest: list[Step] = [Project(tuple((Column(e.type, i), swap(e)) for i, e in definitions.items()))]
+        for step in after:
+            rest.append(_rewrite(step, swap))
+        return frame, rest
+
+
+class _Box:
+    def __init__(self, frame: Frame):
+        self.frame = frame
+
+
+_fresh = [-1000]
+
+
+def _fresh_id() -> int:
+    _fresh[0] -= 1
+    return _fresh[0]
+
+
+def _same(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and (a == b or repr(a) == repr(b))
+
+
+def step_reads(step: Step) -> set[int]:
+    """Columns that a step reads."""
+    if isinstance(step, Filter):
+        return columns_of(step.predicate)
+    if isinstance(step, Project):
+        return set().union(*[columns_of(e) for _, e in step.columns]) if step.columns else set()
+    reads = set().union(*[columns_of(left) for left, _ in step.keys]) if step.keys else set()
+    if step.condition is not None:
+        reads |= columns_of(step.condition)
+    return reads
+
+
+def _rewrite(step: Step, swap: Callable[[Expr], Expr]) -> Step:
+    if isinstance(step, Filter):
+        return Filter(swap(step.predicate), step.estimate)
+    if isinstance(step, Project):
+        return Project(tuple((c, swap(e)) for c, e in step.columns))
+    step = _copy_probe(step)
+    step.keys = tuple((swap(left), right) for left, right in step.keys)
+    step.condition = None if step.condition is None else swap(step.condition)
+    return step
+
+
+def _copy_probe(probe: Probe) -> Probe:
+    import copy
+
+    return copy.copy(probe)
+
+
+def execute(
+    compiled: Compiled, context: Context, frame: Frame, steps: list[Step], measured: Measured | None
+) -> Frame:
+    """Run a compiled pipeline over a frame."""
+    compiled.kept[1].frame = frame
+    sink, instance = compiled.sink, compiled.instance
+    rows = frame.length
+    threads = context.pool.threads
+    sink.prepare(threads, rows)
+    sink.instance = instance
+    if instance is None or rows == 0:
+        return sink.finish(np.zeros((0, 3), dtype=np.int64), 0, 1)
+    instance.bind()
+    count = -(-rows // MORSEL)
+    skip = skipped_blocks(frame, steps, context, count) if rows > BLOCK else None
+    segments = np.zeros((count, 3), dtype=np.int64) if sink.wants_segments else None
+    if measured is not None:
+        measured.morsels += count
+        measured.skipped += 0 if skip is None else int(skip.sum())
+        measured.threads = 1 if rows < ONE_THREAD else threads
+        measured.bytes += sum(c.nbytes for i, c in frame.columns.items() if i in compiled.stored)
+    instance.run(
+        context.pool,
+        rows,
+        skip=skip,
+        segments=segments,
+        cursor=sink.cursor if segments is not None else None,
+        grow=sink.grow,
+        stopped=context.stopped,
+    )
+    return sink.finish(segments, rows, threads)
+
+
+def skipped_blocks(frame: Frame, steps: list[Step], context: Context, count: int) -> np.ndarray | None:
+    """A byte per block: 1 where the first filter's range tests show from block statistics that no row can pass."""
+    if not steps or not isinstance(steps[0], Filter):
+        return None
+    skip: np.ndarray | None = None
+    for term in conjuncts(steps[0].predicate):
+        if not isinstance(term, Call) or term.name not in ("eq", "lt", "le", "gt", "ge"):
+            continue
+        left, right = term.args
+        if not isinstance(left, Column) or left.id not in frame.columns or not isinstance(right, Literal):
+            continue
+        data = frame.columns[left.id]
+        low, high = data.stats.block_low, data.stats.block_high
+        if low is None or high is None or data.kind not in ("uint", "int64") or len(low) != count:
+            continue
+        if not isinstance(right.value, int):
+            continue
+        least, most = stored_range(data, term.name, right.value)
+        out = (high < least) | (low > most)
+        skip = out if skip is None else skip | out
+    if skip is None or not skip.any():
+        return None
+    return np.ascontiguousarray(skip.astype(np.uint8))
+
+
+def materialize(columns: list[Column], steps: list[Step]) -> Pipeline:
+    """A pipeline that ends in columns."""
+    return Pipeline(steps, lambda: Materialize(columns), {c.id for c in columns})
+
+
+__all__ = ["Case", "Cast", "ColumnData", "Context", "Filter", "Pipeline", "Project", "Stats", "materialize"]

@@ -1,0 +1,318 @@
+"""Programs: what a pipeline becomes. A list of instructions over registers, symbols and constants.
+
+A program is built once per pipeline and kept with the plan. It is free of addresses: ``Instance`` gives every thread an
+argument block and scratch memory, and ``bind`` writes the addresses of columns, tables and sinks into it before a run.
+The CUDA back end generates its kernels from the same list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from finequery.errors import DataError, InterruptError, OutOfRangeError
+from finequery.operators import native
+from finequery.operators.pool import AGAIN, BUDGET, Pool, new_job
+
+#: Rows per tile: its vectors stay in the caches next to the core (reference: cpu-execution 3.2).
+TILE = 4096
+#: Rows per morsel, what a thread takes at a time.
+MORSEL = 65536
+#: Below this a second thread costs more than it brings.
+ONE_THREAD = 100_000
+#: Room behind a vector: appends and 64-byte stores may write past the last row.
+SLACK = 64
+
+
+class Reg:
+    """A vector of the tile, ``width`` bytes an entry, written by one instruction."""
+
+    __slots__ = ("width", "uses", "last", "slot", "first")
+
+    def __init__(self, width: int):
+        self.width = width
+        self.uses = 0
+        self.first = -1
+        self.last = -1
+        self.slot = -1
+
+
+class Symbol:
+    """Something whose address is known when the program runs: the same for all threads, or one for each.
+
+    ``value`` is a numpy array, or a function of the thread number that gives one (or an address).
+    """
+
+    __slots__ = ("value", "offset")
+
+    def __init__(self, value: Any, offset: int = 0):
+        self.value = value
+        self.offset = offset
+
+    def address(self, thread: int) -> int:
+        value = self.value(thread) if callable(self.value) else self.value
+        if isinstance(value, np.ndarray):
+            return value.ctypes.data + self.offset
+        return int(value) + self.offset
+
+
+@dataclass(slots=True)
+class Out:
+    """Marks the register that an operand word names as written."""
+
+    reg: Reg
+
+
+@dataclass(slots=True)
+class Optional:
+    """An output that is only written if somebody reads it (else the word is 0)."""
+
+    reg: Reg
+
+
+@dataclass(slots=True)
+class Instruction:
+    """One call of a primitive. ``pure``: may be dropped when nobody reads its outputs. ``always``: runs on no rows too."""
+
+    name: str
+    words: list[Any]
+    pure: bool = True
+    always: bool = False
+    expands: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Program:
+    """The instructions of one pipeline, in order, and the constant vectors they read."""
+
+    instructions: list[Instruction] = field(default_factory=list)
+    constants: dict[tuple[str, Any], Reg] = field(default_factory=dict)
+    constant_data: dict[Reg, np.ndarray] = field(default_factory=dict)
+
+    def emit(self, name: str, *words: Any, pure: bool = True, always: bool = False, expands: bool = False) -> None:
+        """Append an instruction. Words: ints, Reg (read), Out(Reg), Optional(Reg), Symbol."""
+        self.instructions.append(Instruction(name, list(words), pure, always, expands))
+
+    def constant(self, kind: str, value: Any) -> Reg:
+        """A vector that holds one value everywhere; filled once. ``kind``: u8 u32 i64 f64 w."""
+        key = (kind, repr(value))
+        found = self.constants.get(key)
+        if found is None:
+            dtype = {"u8": np.uint8, "u32": np.uint32, "i64": np.int64, "f64": np.float64, "w": np.int64}[kind]
+            if kind == "w":
+                low, high = value & (2**64 - 1), (value >> 64) & (2**64 - 1)
+                pair = np.array([low, high], dtype=np.uint64).view(np.int64)
+                data = np.tile(pair, TILE + SLACK)
+            elif kind == "s":
+                raise AssertionError("string constants are symbols")
+            else:
+                data = np.full(TILE + SLACK, value, dtype=dtype)
+            found = self.constants[key] = Reg(16 if kind == "w" else data.itemsize)
+            self.constant_data[found] = data
+        return found
+
+    def constant_vector(self, kind: str, data: np.ndarray, width: int) -> Reg:
+        """A vector given entry by entry (string constants)."""
+        reg = Reg(width)
+        self.constant_data[reg] = data
+        return reg
+
+
+class Instance:
+    """A program made ready for ``threads`` threads: code, argument blocks, scratch."""
+
+    def __init__(self, program: Program, threads: int):
+        self.threads = threads
+        kept = _live(program)
+        self.names = [i.name for i in kept]
+        slots, sizes = _allocate(kept, program)
+        stride = TILE + SLACK
+        scratch = sum(size * stride for size in sizes)
+        starts = np.concatenate([[0], np.cumsum([size * stride for size in sizes])]).tolist()
+        self.scratch = [np.zeros(max(scratch, 1) + 128, dtype=np.uint8) for _ in range(threads)]
+        total = sum(len(i.words) for i in kept)
+        self.blocks = [np.zeros(max(total, 1), dtype=np.int64) for _ in range(threads)]
+        self.code = [np.zeros((max(len(kept), 1), 3), dtype=np.int64) for _ in range(threads)]
+        self.expanders = np.array([n for n, i in enumerate(kept) if i.expands] or [0], dtype=np.int64)
+        self.states = np.zeros((threads, 24), dtype=np.int64)
+        self.symbols: list[tuple[int, Symbol]] = []
+        self.constant_data = list(program.constant_data.values())  # alive as long as the addresses are
+        bases = [s.ctypes.data + (-s.ctypes.data % 64) for s in self.scratch]
+        position = 0
+        for number, item in enumerate(kept):
+            for thread in range(threads):
+                self.code[thread][number] = (
+                    native.address(item.name),
+                    self.blocks[thread].ctypes.data + position * 8,
+                    (1 if item.always else 0) | (2 if item.expands else 0),
+                )
+            for word in item.words:
+                if isinstance(word, Symbol):
+                    self.symbols.append((position, word))
+                elif isinstance(word, (Reg, Out, Optional)):
+                    reg = word if isinstance(word, Reg) else word.reg
+                    if isinstance(word, Optional) and reg.uses == 0:
+                        pass
+                    elif reg in program.constant_data:
+                        for block in self.blocks:
+                            block[position] = program.constant_data[reg].ctypes.data
+                    else:
+                        for block, base in zip(self.blocks, bases):
+                            block[position] = base + starts[slots[reg]]
+                else:
+                    for block in self.blocks:
+                        block[position] = word
+                position += 1
+        for thread in range(threads):
+            state = self.states[thread]
+            state[1] = self.code[thread].ctypes.data
+            state[2] = len(kept)
+            state[9] = thread
+            state[13] = sum(1 for i in kept if i.expands)
+            state[14] = self.expanders.ctypes.data
+        self.state_addresses = [self.states[i].ctypes.data for i in range(threads)]
+        self.expander_words = [
+            (sum(len(j.words) for j in kept[:n])) for n, i in enumerate(kept) if i.expands
+        ]
+
+    def bind(self) -> None:
+        """Write the addresses of all symbols."""
+        for position, symbol in self.symbols:
+            if callable(symbol.value):
+                for thread in range(self.threads):
+                    self.blocks[thread][position] = symbol.address(thread)
+            else:
+                address = symbol.address(0)
+                for block in self.blocks:
+                    block[position] = address
+
+    def run(
+        self,
+        pool: Pool,
+        rows: int,
+        *,
+        morsel: int = MORSEL,
+        bounds: np.ndarray | None = None,
+        skip: np.ndarray | None = None,
+        segments: np.ndarray | None = None,
+        cursor: Callable[[int], int] | None = None,
+        grow: Callable[[int], None] | None = None,
+        stopped: Callable[[], bool] | None = None,
+    ) -> None:
+        """Run over all rows. ``grow(thread)`` is called when a primitive of that thread asks for room (-1)."""
+        if rows == 0:
+            return
+        job, count = new_job(rows, morsel, bounds, TILE)
+        if skip is not None:
+            job[12] = skip.ctypes.data
+        if segments is not None:
+            job[13] = segments.ctypes.data
+        threads = 1 if rows < ONE_THREAD and bounds is None or count == 1 else self.threads
+        states = self.states
+        states[:threads, 0] = job.ctypes.data
+        states[:threads, 8] = 0
+        states[:threads, 15] = BUDGET
+        for thread in range(threads):
+            states[thread, 11] = cursor(thread) if cursor is not None else 0
+            for word in self.expander_words:
+                self.blocks[thread][word] = 0
+        addresses = self.state_addresses[:threads]
+        while True:
+            try:
+                statuses = pool.run("run_program", addresses)
+            except KeyboardInterrupt:
+                job[11] = 1
+                raise InterruptError("the query was stopped") from None
+            if stopped is not None and stopped():
+                job[11] = 1
+                raise InterruptError("the query was stopped")
+            again = False
+            for thread, status in enumerate(statuses):
+                if status == -1:
+                    assert grow is not None, "a primitive asked for room and nobody gives it"
+                    grow(thread)
+                    again = True
+                elif status == AGAIN:
+                    again = True
+                elif status < 0:
+                    job[11] = 1
+                    step = int(states[thread, 3])
+                    raise error_of(status, self.names[step])
+            if not again:
+                if (states[:threads, 8] == 1).any():  # a thread was left inside a program: enter again
+                    continue
+                return
+
+
+def error_of(status: int, name: str) -> Exception:
+    """The error that a negative status of a primitive stands for."""
+    if status == -2:
+        return OutOfRangeError(f"Overflow: a result does not fit its type ({name})")
+    if status == -4:
+        return DataError("More than one row returned by a subquery used as an expression")
+    return DataError(f"primitive {name} failed with status {status}")
+
+
+def _live(program: Program) -> list[Instruction]:
+    """Drop instructions whose outputs nobody reads; count the readers of every register."""
+    kept: list[Instruction] = []
+    needed: set[Reg] = set()
+    for item in reversed(program.instructions):
+        outs = [w.reg for w in item.words if isinstance(w, Out)]
+        optional = [w.reg for w in item.words if isinstance(w, Optional)]
+        if item.pure and outs and not any(reg in needed for reg in outs + optional):
+            continue
+        for word in item.words:
+            if isinstance(word, Reg):
+                needed.add(word)
+        kept.append(item)
+    kept.reverse()
+    for item in kept:
+        for word in item.words:
+            if isinstance(word, (Out, Optional)):
+                word.reg.uses = 0
+    for item in kept:
+        for word in item.words:
+            if isinstance(word, Reg):
+                word.uses += 1
+    return kept
+
+
+def _allocate(kept: Sequence[Instruction], program: Program) -> tuple[dict[Reg, int], list[int]]:
+    """Give registers to slots, reusing a slot after its register's last reader. What is written before an expanding
+    instruction and read after it lives to the end, since the code between runs again."""
+    last: dict[Reg, int] = {}
+    first: dict[Reg, int] = {}
+    for number, item in enumerate(kept):
+        for word in item.words:
+            reg = word if isinstance(word, Reg) else getattr(word, "reg", None)
+            if reg is None or reg in program.constant_data:
+                continue
+            first.setdefault(reg, number)
+            last[reg] = number
+    expanding = [n for n, i in enumerate(kept) if i.expands]
+    for reg in last:
+        if any(first[reg] <= e <= last[reg] for e in expanding):
+            last[reg] = len(kept)
+    slots: dict[Reg, int] = {}
+    sizes: list[int] = []
+    free: dict[int, list[int]] = {}
+    ending: dict[int, list[Reg]] = {}
+    for number, item in enumerate(kept):
+        for word in item.words:
+            reg = word.reg if isinstance(word, (Out, Optional)) else word if isinstance(word, Reg) else None
+            if reg is None or reg in program.constant_data or reg in slots:
+                continue
+            pool = free.get(reg.width)
+            if pool:
+                slots[reg] = pool.pop()
+            else:
+                slots[reg] = len(sizes)
+                sizes.append(reg.width)
+            ending.setdefault(last[reg], []).append(reg)
+        for reg in ending.pop(number, []):
+            free.setdefault(reg.width, []).append(slots[reg])
+    return slots, sizes

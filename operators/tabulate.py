@@ -1,0 +1,177 @@
+"""Expressions over one column with few possible values are computed once per value and then looked up.
+
+The possible values are a dictionary's strings, or the range of a narrow integer column. The table is an ordinary column,
+computed by the engine itself over a small frame; so this serves host functions as well as date parts, with NULLs as
+one more entry.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from finequery.operators.column import ColumnData, Dictionary, Frame, Stats
+from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, transform, walk
+from finequery.operators.lower import Coded, Lower, Rows, Stored, Value, stored_item
+from finequery.operators.program import Out, Reg
+
+#: Widest range of a narrow integer column that is tabulated.
+MOST_ENTRIES = 65536
+#: Instructions that a look-up in a small table beats.
+DEAR = frozenset(
+    "year month day doy isodow week isoyear dow quarter date_trunc add_interval sub_interval last_day intdiv mod".split()
+)
+_ranges: dict[Any, ColumnData] = {}
+
+
+def tabulated(lower: Lower, expr: Expr) -> Value | None:
+    """The value through a table, or None where that is not possible or not worth it."""
+    if not isinstance(expr, (Call, Case, Cast)):
+        return None
+    columns = {e for e in walk(expr) if isinstance(e, Column)}
+    if len(columns) != 1:
+        return None
+    column = next(iter(columns))
+    try:
+        found = lower.resolve(column)
+    except KeyError:
+        return None
+    if not isinstance(found, (Stored, Coded)):
+        return None
+    data = found.data
+    if data.kind == "dict":
+        assert data.dictionary is not None
+        table = dictionary_table(lower, expr, column, data)
+    elif data.kind == "uint" and data.stats.high is not None and _is_dear(expr):
+        assert data.stats.low is not None
+        count = (int(data.stats.high) - data.base) // data.scale + 1
+        if not 0 < count <= MOST_ENTRIES:
+            return None
+        table = _range_table(lower, expr, column, data, count)
+    else:
+        return None
+    digits = digits_with_null(lower, found, table.length - 1)
+    lower.kept.append(table)
+    rows = Rows(reg=digits, space=lower.space)
+    return lower.load(Stored(table, rows))
+
+
+def _is_dear(expr: Expr) -> bool:
+    from finequery.operators.lower_expr import HANDLERS
+
+    return any(isinstance(e, Call) and (e.name in DEAR or e.name not in HANDLERS) for e in walk(expr)) or any(
+        isinstance(e, Cast) and (e.type.is_string or e.child.type.is_string) for e in walk(expr)
+    )
+
+
+def digits_with_null(lower: Lower, found: Stored | Coded, null_entry: int) -> Reg:
+    """Stored values as digits (u32), NULL rows as ``null_entry``."""
+    if isinstance(found, Coded):
+        return lower.digits_of(found)
+    digits, valid = stored_digits(lower, found), lower.validity(found)
+    if valid is None:
+        return digits
+    out = Reg(4)
+    null = lower.program.constant("u32", null_entry)
+    lower.emit("blend_u32", valid, 0, digits, 0, null, 0, Out(out))
+    return out
+
+
+def stored_digits(lower: Lower, stored: Stored) -> Reg:
+    """The stored values of a narrow column as u32."""
+    key = ("digits", id(stored.data), id(stored.rows), lower.space)
+    memo = lower.memo.get(key)
+    if memo is not None:
+        return memo[1].reg
+    base, stride = lower.source(stored)
+    index, item, out = lower.index(stored.rows), stored_item(stored.data), Reg(4)
+    if index is None:
+        lower.emit(f"digits_{item}", base, stride, 0, Out(out))
+    else:
+        lower.emit(f"gather_digits_{item}", base, stride, index, 0, Out(out))
+    lower.memo[key] = (lower.space, Value("u32", out))
+    return out
+
+
+def _canonical(lower: Lower, expr: Expr, column: Column) -> Expr:
+    one = Column(column.type, -1)
+    return lower.fold(transform(expr, lambda e: one if isinstance(e, Column) else None))
+
+
+def dictionary_table(lower: Lower, expr: Expr, column: Column, data: ColumnData) -> ColumnData:
+    """The expression over every string of a dictionary, and over NULL as the last entry; kept with the dictionary."""
+    dictionary = data.dictionary
+    assert dictionary is not None
+    key = _canonical(lower, expr, column)
+    found = dictionary._cache.get(key)
+    if found is None:
+        found = _evaluate(lower, key, dictionary_column(dictionary, column))
+        dictionary._cache[key] = found
+    assert isinstance(found, ColumnData)
+    return found
+
+
+def dictionary_column(dictionary: Dictionary, column: Column) -> ColumnData:
+    """A dictionary's strings as a column, with one NULL at the end."""
+    count = len(dictionary)
+    offsets = np.empty(count + 2 + 8, dtype=np.int64)
+    offsets[: count + 1] = dictionary.offsets[: count + 1]
+    offsets[count + 1 :] = dictionary.offsets[count]
+    stats = Stats(nulls=1, ascii=dictionary.ascii)
+    return ColumnData(
+        column.type,
+        "string",
+        count + 1,
+        offsets[: count + 2],
+        validity=_all_but_last(count + 1),
+        chars=dictionary.chars,
+        stats=stats,
+        owner=offsets,
+    )
+
+
+def _all_but_last(count: int) -> np.ndarray:
+    bits = np.zeros(-(-count // 64) * 8 + 64, dtype=np.uint8)
+    flags = np.ones(count, dtype=np.uint8)
+    flags[-1] = 0
+    packed = np.packbits(flags, bitorder="little")
+    bits[: len(packed)] = packed
+    return bits
+
+
+def _range_table(lower: Lower, expr: Expr, column: Column, data: ColumnData, count: int) -> ColumnData:
+    canonical = _canonical(lower, expr, column)
+    key = (canonical, column.type, data.base, data.scale, count)
+    found = _ranges.get(key)
+    if found is None:
+        digits = np.zeros(count + 1 + 64, dtype=np.uint32)
+        digits[:count] = np.arange(count)
+        stats = Stats(low=data.base, high=data.base + data.scale * (count - 1), nulls=1)
+        values = ColumnData(
+            column.type,
+            "uint",
+            count + 1,
+            digits[: count + 1],
+            data.base,
+            data.scale,
+            validity=_all_but_last(count + 1),
+            stats=stats,
+            owner=digits,
+        )
+        found = _evaluate(lower, canonical, values)
+        if len(_ranges) > 256:
+            _ranges.clear()
+        _ranges[key] = found
+    return found
+
+
+def _evaluate(lower: Lower, expr: Expr, column: ColumnData) -> ColumnData:
+    from finequery.operators.evaluate import evaluate
+
+    return evaluate([expr], Frame({-1: column}, column.length), lower.fold_constant, tabulate=False)[0]
+
+
+def literal_text(expr: Expr) -> str | None:
+    """The text of a string constant."""
+    return expr.value if isinstance(expr, Literal) and isinstance(expr.value, str) else None

@@ -1,0 +1,304 @@
+"""FROM: tables, views, CTEs, subqueries, VALUES, table functions and joins."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from finequery.errors import BindError, CatalogError, Error, nearest
+from finequery.operators.expr import Column, Expr, Literal
+from finequery.planner.binder.expressions import Expressions, QueryState, identifier
+from finequery.planner.binder.query import bind_query, bind_values, convert
+from finequery.planner.binder.scope import (
+    Binder,
+    BoundQuery,
+    Cte,
+    Relation,
+    Scope,
+    at,
+    checked,
+    output_exprs,
+    position,
+    refuse,
+    title,
+)
+from finequery.planner.coercion import TRUE, call, cast
+from finequery.planner.logical import Join, Materialize, Node, Project, Scan, Values
+from finequery.planner.operations import compare, meet, require_constant
+from finequery.planner.statements import View
+from finequery.types import BOOLEAN, INTEGER, NULL
+
+Item = tuple[Node, Scope]
+
+#: The text before a table that JOIN, not a comma, joins: the syntax tree does not tell them apart.
+_BARE_JOIN = re.compile(r"\bjoin\s*(\(\s*(select|from|values|with)?\s*)*$", re.IGNORECASE)
+
+
+def bind_from(binder: Binder, node: Any, query: QueryState) -> Item:
+    """FROM with its joins: items between commas are joined last."""
+    source = node.args.get("from_")
+    if not source:
+        if node.args.get("joins"):
+            raise refuse("A join without FROM", node)
+        return Values((), ((),)), Scope()
+    plan, scope = bind_table(binder, checked(source, "this")["this"], query)
+    done: Item | None = None  # the product of the items before the last comma
+    for join in node.args.get("joins") or []:
+        args = checked(join, "this", "on", "using", "kind", "side", "method")
+        if not any(args.get(k) for k in ("on", "using", "kind", "side", "method")):
+            if _BARE_JOIN.search(binder.sql[: position(args["this"]) or 0]):
+                raise at(
+                    BindError("JOIN needs a condition.", hint="Add ON or USING, or write CROSS JOIN."), args["this"]
+                )
+            done = product(done, (plan, scope))
+            plan, scope = bind_table(binder, args["this"], query, done[1])
+        else:
+            plan, scope = bind_join(binder, query, (plan, scope), join, args)
+    return product(done, (plan, scope))
+
+
+def product(left: Item | None, right: Item) -> Item:
+    if left is None:
+        return right
+    return Join("inner", left[0], right[0]), Scope.joined(left[1], right[1])
+
+
+def bind_table(binder: Binder, node: Any, query: QueryState, left: Scope | None = None) -> Item:
+    """One item of FROM. ``left`` is what stands before it: a subquery that reads it would be a lateral join."""
+    kind = type(node).__name__
+    alias = node.args.get("alias")
+    alias_args = checked(alias, "this", "columns") if alias else {}
+    name = identifier(alias_args["this"]) if alias_args.get("this") else ""
+    if kind == "Table":
+        args = checked(node, "this", "db", "catalog", "alias", "joins")
+        plan, relation = named_table(binder, node, query, name)
+    elif kind in ("Subquery", "Lateral"):
+        args = checked(node, "this", "alias", "with_", "order", "limit", "offset", "joins")
+        inner = args["this"]
+        if kind == "Subquery" and type(inner).__name__ in ("Table", "Subquery") and inner.args.get("joins"):
+            plan, scope = joined(binder, inner, query)
+            if name:
+                raise refuse("An alias of a join in parentheses", node)
+            return joined_more(binder, node, query, (plan, scope))
+        if kind == "Lateral" and type(inner).__name__ != "Subquery":
+            raise refuse(f"LATERAL {title(inner)}", node)
+        bound = derived(binder, node if kind == "Subquery" else inner, query, left)
+        plan, relation = bound.plan, Relation(name or "unnamed_subquery", list(zip(bound.names, bound.exprs)))
+    elif kind == "Values":
+        args = node.args
+        state = QueryState(query.enclosing, query.ctes)
+        bound = bind_values(binder, node, state)
+        query.outer |= state.outer
+        plan, relation = bound.plan, Relation(name or "valueslist", list(zip(bound.names, bound.exprs)))
+    else:
+        raise refuse(f"{title(node)} in FROM", node)
+    if alias_args.get("columns"):
+        relation = renamed(relation, [identifier(c) for c in alias_args["columns"]], alias)
+    item: Item = plan, Scope([relation])
+    return joined_more(binder, node, query, item) if args.get("joins") else item
+
+
+def renamed(relation: Relation, columns: list[str], node: Any) -> Relation:
+    """The relation with its first columns under new names."""
+    if len(columns) > len(relation.columns):
+        raise at(
+            BindError(f'"{relation.name}" has {len(relation.columns)} columns, the alias names {len(columns)}.'), node
+        )
+    new = [(columns[i] if i < len(columns) else n, e) for i, (n, e) in enumerate(relation.columns)]
+    return Relation(relation.name, new, relation.path)
+
+
+def joined(binder: Binder, node: Any, query: QueryState) -> Item:
+    """A join in parentheses."""
+    return bind_table(binder, node, query)
+
+
+def joined_more(binder: Binder, node: Any, query: QueryState, item: Item) -> Item:
+    for join in node.args.get("joins") or []:
+        args = checked(join, "this", "on", "using", "kind", "side", "method")
+        item = bind_join(binder, query, item, join, args)
+    return item
+
+
+def derived(binder: Binder, node: Any, query: QueryState, left: Scope | None) -> BoundQuery:
+    """A subquery in FROM."""
+    enclosing = query.enclosing
+    if left is not None and left.relations:
+        beside = QueryState(query.enclosing, query.ctes)
+        enclosing = Expressions(binder, beside, left, "FROM")
+    with_alias = node.args.get("alias")
+    inner = (
+        node.this if with_alias and not any(node.args.get(k) for k in ("order", "limit", "offset", "with_")) else node
+    )
+    if inner is node and with_alias:
+        raise refuse("ORDER BY or LIMIT beside an alias", node)
+    bound = bind_query(binder, inner, enclosing, query.ctes)
+    if left is not None and enclosing is not query.enclosing and enclosing is not None:
+        here = {c.id for _, _, e in left.star for c in ([e] if isinstance(e, Column) else [])}
+        if bound.outer & here:
+            raise refuse("A subquery in FROM that reads tables beside it (LATERAL)", node, "Write it as a join.")
+    query.outer |= bound.outer
+    return bound
+
+
+# --- names ---------------------------------------------------------------------------------------------------------
+
+
+def named_table(binder: Binder, node: Any, query: QueryState, alias: str) -> tuple[Node, Relation]:
+    """A table, view, CTE, file or table function."""
+    target = node.this
+    if type(target).__name__ == "Anonymous":
+        return table_function(binder, node, alias)
+    parts = tuple(identifier(node.args[k]) for k in ("catalog", "db") if node.args.get(k)) + (identifier(target),)
+    if len(parts) == 1:
+        cte = query.ctes.get(parts[0].lower())
+        if cte is not None:
+            return reference(binder, cte, query, alias or parts[0])
+    found = binder.resolver.table(parts)
+    if found is None:
+        hint = nearest(parts[-1], [*binder.resolver.names(), *(c.name for c in query.ctes.values())])
+        raise at(CatalogError(f'There is no table "{".".join(parts)}".', hint=hint or None), node)
+    path = tuple(p.lower() for p in parts)
+    if isinstance(found, View):
+        return view(binder, found, node, alias or parts[-1], path)
+    return scan(binder, found, alias or parts[-1], path)
+
+
+def scan(binder: Binder, table: Any, name: str, path: tuple[str, ...] = ()) -> tuple[Node, Relation]:
+    """Read all columns of a table; a rule prunes."""
+    columns = [(binder.column(t, n), n) for n, t in table.columns]
+    return Scan(table, tuple(columns), name), Relation(name, [(n, c) for c, n in columns], path)
+
+
+def table_function(binder: Binder, node: Any, alias: str) -> tuple[Node, Relation]:
+    function = checked(node.this, "this", "expressions")
+    name = str(node.this.name)
+    env = Expressions(binder, QueryState(None, {}), Scope(), f"the arguments of {name}")
+    args, named = [], {}
+    for arg in function["expressions"]:
+        kind = type(arg).__name__
+        if kind in ("EQ", "Kwarg", "PropertyEQ"):
+            named[str(arg.this.name).lower()] = python_constant(env, arg.expression)
+        else:
+            args.append(python_constant(env, arg))
+    table = binder.resolver.function(name, args, named)
+    if table is None:
+        raise at(CatalogError(f'There is no table function "{name}".'), node)
+    return scan(binder, table, alias or name)
+
+
+def python_constant(env: Expressions, node: Any) -> Any:
+    """The Python value of a constant argument; a list of them for [a, b]."""
+    if type(node).__name__ == "Array":
+        return [python_constant(env, e) for e in checked(node, "expressions")["expressions"]]
+    e = env.bind(node)
+    value = require_constant(e, "An argument of a table function")
+    if e.type.is_decimal and isinstance(value, int):
+        from decimal import Decimal
+
+        return Decimal(value).scaleb(-e.type.scale)
+    return value
+
+
+def view(binder: Binder, found: View, node: Any, name: str, path: tuple[str, ...]) -> tuple[Node, Relation]:
+    """A view's query, bound where it is used; errors in it point into its own text."""
+    from finequery.planner.parse import parse
+
+    if found.name.lower() in binder.views:
+        raise at(BindError(f'The view "{found.name}" refers to itself.'), node)
+    sql, views, parameters = binder.sql, binder.views, binder.parameters
+    binder.sql, binder.views, binder.parameters = found.sql, (*views, found.name.lower()), None
+    try:
+        bound = bind_query(binder, parse(found.sql)[0].tree, None, {})
+    except Error as error:
+        error.at(found.sql, position(getattr(error, "node", None)))
+        error.hint = f'This is inside the view "{found.name}". {error.hint or ""}'.strip()
+        raise
+    finally:
+        binder.sql, binder.views, binder.parameters = sql, views, parameters
+    relation = Relation(name, list(zip(bound.names, bound.exprs)), path)
+    if found.columns:
+        relation = renamed(relation, list(found.columns), node)
+    return bound.plan, relation
+
+
+def reference(binder: Binder, cte: Cte, query: QueryState, name: str) -> tuple[Node, Relation]:
+    """One use of a WITH query: its plan, or a share in the plan that all its uses have."""
+    shared = cte.shared
+    if shared is None:
+        shared = bind_query(binder, cte.tree, query.enclosing, cte.ctes)
+        if cte.columns:
+            pairs = renamed(Relation(cte.name, list(zip(shared.names, shared.exprs))), cte.columns, cte.tree).columns
+            shared.names = [n for n, _ in pairs]
+        query.outer |= shared.outer
+        if (cte.uses <= 1 and not cte.materialize) or shared.outer:
+            return shared.plan, Relation(name, list(zip(shared.names, shared.exprs)))
+        types = [INTEGER if t == NULL else t for t in shared.types]
+        plan = convert(binder, shared, types)
+        cte.shared = shared = BoundQuery(
+            Materialize(plan, cte.name), shared.names, output_exprs(plan.schema, shared.types)
+        )
+    columns = [(binder.column(c.type, c.name), c) for c in shared.plan.schema]
+    exprs = output_exprs([new for new, _ in columns], shared.types)
+    return Project(shared.plan, tuple(columns)), Relation(name, list(zip(shared.names, exprs)))
+
+
+# --- joins ---------------------------------------------------------------------------------------------------------
+
+
+def bind_join(binder: Binder, query: QueryState, left: Item, node: Any, args: dict[str, Any]) -> Item:
+    """One JOIN. RIGHT is a LEFT join with its sides exchanged: columns go by id, so their order does not matter."""
+    kind, side, method = (str(args.get(k) or "").upper() for k in ("kind", "side", "method"))
+    if method not in ("", "NATURAL") or kind not in ("", "INNER", "OUTER", "CROSS", "SEMI", "ANTI"):
+        raise refuse(f"{method or kind} JOIN", node)
+    if side and kind in ("CROSS", "SEMI", "ANTI"):
+        raise refuse(f"{side} {kind} JOIN", node)
+    right = bind_table(binder, args["this"], query, left[1])
+    if kind == "CROSS":
+        if args.get("on") or args.get("using"):
+            raise at(BindError("CROSS JOIN takes no condition.", hint="Use JOIN … ON."), node)
+        return product(left, right)
+    names: list[str] = [identifier(i) for i in args.get("using") or []]
+    if method == "NATURAL":
+        names = [n for n, _ in ((n, e) for _, n, e in left[1].star) if n.lower() in right[1].bare]
+        names = list(dict.fromkeys(names))
+        if not names:
+            raise at(BindError("NATURAL JOIN: the two sides have no column name in common."), node)
+    scope = Scope.joined(left[1], right[1])
+    pairs = [(n, *using_pair(n, left[1], right[1], node)) for n in names]
+    if pairs:
+        terms = [compare("eq", a, b) for _, a, b in pairs]
+        condition: Expr = terms[0] if len(terms) == 1 else call(BOOLEAN, "and", *terms)
+    elif args.get("on"):
+        condition = Expressions(binder, query, scope, "ON").predicate(args["on"])
+    else:
+        raise at(BindError(f"{side or kind or 'This'} JOIN needs a condition.", hint="Add ON or USING."), node)
+    if kind in ("SEMI", "ANTI"):
+        return Join(kind.lower(), left[0], right[0], condition=condition), left[1]
+    for name, a, b in pairs:
+        if side == "FULL":
+            target = meet([a, b], "USING")
+            scope.merge(name, call(target, "coalesce", cast(a, target), cast(b, target)))
+        else:
+            scope.merge(name, b if side == "RIGHT" else a)
+    if side == "RIGHT":
+        return Join("left", right[0], left[0], condition=condition), scope
+    plain = condition == TRUE and not side
+    return Join(side.lower() or "inner", left[0], right[0], condition=None if plain else condition), scope
+
+
+def using_pair(name: str, left: Scope, right: Scope, node: Any) -> tuple[Expr, Expr]:
+    """The two columns that USING compares."""
+    found = []
+    for scope, word in ((left, "left"), (right, "right")):
+        fields = scope.bare.get(name.lower(), [])
+        if not fields:
+            hint = nearest(name, scope.bare)
+            raise at(BindError(f'USING: there is no column "{name}" on the {word} side.', hint=hint or None), node)
+        if len(fields) > 1:
+            raise at(BindError(f'USING: column "{name}" is ambiguous on the {word} side.', hint="Use ON."), node)
+        found.append(fields[0][1])
+    return found[0], found[1]
+
+
+__all__ = ["Literal", "bind_from", "bind_table"]

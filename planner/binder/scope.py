@@ -1,0 +1,307 @@
+"""What names mean at a place in a query: relations, their columns, the enclosing queries, CTEs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from finequery import errors
+from finequery.operators.expr import Column, Expr, Parameter, columns_of
+from finequery.planner.coercion import NULL_LITERAL
+from finequery.planner.logical import Node
+from finequery.types import NULL, SqlType
+
+if TYPE_CHECKING:
+    from finequery.planner.binder.expressions import Expressions
+    from finequery.planner.statements import Resolver
+
+_E = TypeVar("_E", bound=errors.Error)
+
+
+def position(node: Any) -> int | None:
+    """Where a node of the syntax tree begins in the SQL text: its first token that has a place."""
+    while node is not None:
+        starts = [n.meta["start"] for n in node.walk() if "start" in n.meta]
+        if starts:
+            return int(min(starts))
+        node = node.parent
+    return None
+
+
+def checked(node: Any, *known: str) -> dict[str, Any]:
+    """The arguments of a node; one that is set and not among ``known`` is refused. Every node goes through here."""
+    args: dict[str, Any] = node.args
+    for key, value in args.items():
+        if value and key not in known:
+            unsupported(node, value, key)
+    return args
+
+
+def unsupported(node: Any, value: Any, key: str) -> NoReturn:
+    """Refuse an argument that nobody asked for, by its name and at its place."""
+    inner = value[0] if isinstance(value, list) else value
+    place = inner if hasattr(inner, "walk") else node
+    if type(inner).__name__ == "Properties":
+        inner = inner.expressions[0]
+        raise refuse(f"{title(inner).removesuffix('PROPERTY')} in {title(node)}", node)
+    word = {"locks": "FOR UPDATE", "pivots": "PIVOT", "limit_options": "A percentage"}.get(key)
+    raise refuse(f"{word or key.strip('_').replace('_', ' ').upper()} in {title(node)}", place)
+
+
+_TITLES = {
+    "AtTimeZone": "AT TIME ZONE",
+    "BitwiseAnd": "&",
+    "BitwiseOr": "|",
+    "BitwiseXor": "xor",
+    "BitwiseNot": "~",
+    "BitwiseLeftShift": "<<",
+    "BitwiseRightShift": ">>",
+    "SimilarTo": "SIMILAR TO",
+    "ByteString": "E'…'",
+    "Star": "*",
+    "Bracket": "[…]",
+    "Array": "A list",
+    "Struct": "A struct",
+    "JSONExtract": "->",
+    "Transaction": "BEGIN",
+}
+
+
+def title(node: Any) -> str:
+    """The SQL name of a kind of node."""
+    kind = type(node).__name__
+    if kind in _TITLES:
+        return _TITLES[kind]
+    return str(getattr(node, "sql_name", lambda: kind)()).replace("_", " ").upper()
+
+
+def refuse(what: str, node: Any, hint: str | None = None) -> errors.NotSupportedError:
+    """The error for SQL that is not supported."""
+    error = errors.NotSupportedError(f"{what} is not supported.", hint=hint)
+    error.node = node  # type: ignore[attr-defined]
+    return error
+
+
+def at(error: _E, node: Any) -> _E:
+    """``error`` with its place, unless it has one."""
+    if not hasattr(error, "node"):
+        error.node = node  # type: ignore[attr-defined]
+    return error
+
+
+@dataclass(slots=True)
+class BoundQuery:
+    """A bound query expression. ``exprs`` are the output columns, or NULL literals where a column is nothing else."""
+
+    plan: Node
+    names: list[str]
+    exprs: list[Expr]
+    outer: set[int] = field(default_factory=set)
+
+    @property
+    def types(self) -> list[SqlType]:
+        return [e.type for e in self.exprs]
+
+
+def output_exprs(columns: Iterable[Column], types: Iterable[SqlType]) -> list[Expr]:
+    """Columns, with the ones of open type replaced by NULL."""
+    return [NULL_LITERAL if t == NULL else c for c, t in zip(columns, types)]
+
+
+class Relation:
+    """One item of FROM under the name it has in the query."""
+
+    __slots__ = ("columns", "fields", "name", "path")
+
+    def __init__(self, name: str, columns: Sequence[tuple[str, Expr]], path: tuple[str, ...] = ()):
+        self.name = name
+        self.path = path  # the whole name of a table, folded, for references such as main.t.a
+        self.columns = unique_names(columns)
+        self.fields = {n.lower(): e for n, e in self.columns}
+
+
+def unique_names(columns: Sequence[tuple[str, Expr]]) -> list[tuple[str, Expr]]:
+    """Columns of a derived table: a name that comes again gets a number, as in a, a_1."""
+    seen: dict[str, int] = {}
+    result = []
+    for name, e in columns:
+        lower = name.lower()
+        if lower in seen:
+            while f"{lower}_{seen[lower]}" in seen:
+                seen[lower] += 1
+            name = f"{name}_{seen[lower]}"
+            seen[lower] += 1
+            lower = name.lower()
+        seen[lower] = 1
+        result.append((name, e))
+    return result
+
+
+class Scope:
+    """The relations that are visible together, and what a bare column name means among them."""
+
+    __slots__ = ("bare", "relations", "star")
+
+    def __init__(self, relations: Sequence[Relation] = ()):
+        self.relations = list(relations)
+        self.bare: dict[str, list[tuple[Relation, Expr]]] = {}
+        self.star: list[tuple[Relation, str, Expr]] = []  # what * stands for
+        for relation in self.relations:
+            for name, e in relation.columns:
+                self.bare.setdefault(name.lower(), []).append((relation, e))
+                self.star.append((relation, name, e))
+
+    @staticmethod
+    def joined(left: Scope, right: Scope) -> Scope:
+        """Both sides' names; a table name that comes twice is an error when it is used."""
+        both = Scope()
+        both.relations = left.relations + right.relations
+        both.bare = {name: list(found) for name, found in left.bare.items()}
+        for name, found in right.bare.items():
+            both.bare.setdefault(name, []).extend(found)
+        both.star = left.star + right.star
+        return both
+
+    def merge(self, name: str, e: Expr) -> None:
+        """Make ``name`` one column: what USING does to the two it compares."""
+        lower = name.lower()
+        self.bare[lower] = [(self.bare[lower][0][0], e)]
+        star, seen = [], False
+        for relation, other, old in self.star:
+            if other.lower() != lower:
+                star.append((relation, other, old))
+            elif not seen:
+                seen = True
+                star.append((relation, other, e))
+        self.star = star
+
+    def relation(self, parts: Sequence[str]) -> list[Relation]:
+        """Relations that a qualifier names."""
+        lower = [p.lower() for p in parts]
+        if len(lower) == 1:
+            return [r for r in self.relations if r.name.lower() == lower[0]]
+        return [r for r in self.relations if r.path[-len(lower) :] == tuple(lower)]
+
+
+@dataclass(slots=True)
+class Cte:
+    """One WITH query: its tree and what it sees; ``shared`` once it is bound for several references."""
+
+    name: str
+    tree: Any
+    columns: list[str]
+    ctes: dict[str, Cte]
+    uses: int
+    materialize: bool
+    shared: BoundQuery | None = None
+
+
+class Binder:
+    """What is common to the binding of one statement: ids, parameters, where tables come from."""
+
+    def __init__(self, sql: str, resolver: Resolver, parameters: Mapping[int | str, SqlType] | None):
+        self.sql = sql
+        self.resolver = resolver
+        self.parameters = parameters
+        self.used: dict[int | str, None] = {}
+        self.cacheable = True
+        self.views: tuple[str, ...] = ()
+        self._ids = 0
+        self._marks = 0
+
+    def column(self, t: SqlType, name: str = "") -> Column:
+        """A column with an id of its own."""
+        self._ids += 1
+        return Column(t, self._ids, name)
+
+    def parameter(self, name: str | None, node: Any) -> Expr:
+        """A parameter by its name, its number from 1, or (None) the next one."""
+        key: int | str
+        if name is None:
+            key, self._marks = self._marks, self._marks + 1
+        else:
+            key = int(name) - 1 if name.isdigit() else name
+        if any(isinstance(k, str) != isinstance(key, str) for k in self.used) or (name is not None and self._marks):
+            raise at(errors.BindError("Parameters are either all named, all numbered or all ?."), node)
+        shown = f"${key + 1}" if isinstance(key, int) else f"${key}"
+        if self.parameters is None or key not in self.parameters:
+            hint = f"Pass a value for {shown}."
+            if self.parameters:
+                hint += " " + errors.nearest(str(key), [str(k) for k in self.parameters])
+            raise at(errors.BindError(f"Parameter {shown} has no value.", hint=hint.strip()), node)
+        self.used[key] = None
+        t = self.parameters[key]
+        return NULL_LITERAL if t == NULL else Parameter(t, key)
+
+
+def find_column(env: Expressions, parts: list[str], node: Any) -> Expr | None:
+    """The column called ``parts`` (qualifiers, name) here or in an enclosing query; None where there is none.
+
+    An enclosing query's column is noted in every query between: that is what makes a subquery correlated.
+    """
+    crossed: list[Any] = []
+    current: Expressions | None = env
+    while current is not None:
+        found = _find_in(current.scope, parts, node)
+        if found is not None:
+            if crossed:
+                ids = columns_of(found)
+                for level in crossed:
+                    level.outer |= ids
+            else:
+                env.note(found, node)
+            return found
+        crossed.append(current.query)
+        current = current.query.enclosing
+    return None
+
+
+def _find_in(scope: Scope, parts: list[str], node: Any) -> Expr | None:
+    name = parts[-1].lower()
+    if len(parts) == 1:
+        found = scope.bare.get(name)
+        if not found:
+            return None
+        if len(found) > 1:
+            choices = " or ".join(f"{relation.name}.{parts[-1]}" for relation, _ in found)
+            raise at(errors.BindError(f'Column "{parts[-1]}" is ambiguous.', hint=f"Write {choices}."), node)
+        return found[0][1]
+    relations = scope.relation(parts[:-1])
+    if len(relations) > 1:
+        raise at(duplicate(parts[-2]), node)
+    if not relations:
+        return None
+    relation = relations[0]
+    if name not in relation.fields:
+        hint = errors.nearest(parts[-1], [n for n, _ in relation.columns])
+        raise at(errors.BindError(f'Table "{relation.name}" has no column "{parts[-1]}".', hint=hint or None), node)
+    return relation.fields[name]
+
+
+def duplicate(name: str) -> errors.BindError:
+    return errors.BindError(
+        f'The name "{name}" stands for several tables.', hint="Give each its own alias, as in FROM t AS a, t AS b."
+    )
+
+
+def unknown_column(env: Expressions, parts: list[str], node: Any, extra: Iterable[str] = ()) -> errors.Error:
+    """The error for a column that is nowhere, with the names most like it."""
+    names, tables = list(extra), []
+    current: Expressions | None = env
+    while current is not None:
+        for relation in current.scope.relations:
+            tables.append(relation.name)
+            names.extend(n for n, _ in relation.columns)
+        current = current.query.enclosing
+    if len(parts) > 1:
+        hint = errors.nearest(parts[-2], tables) or (
+            f"FROM has {', '.join(tables)}." if tables else "There is no FROM."
+        )
+        return at(errors.BindError(f'There is no table "{".".join(parts[:-1])}" in FROM.', hint=hint), node)
+    if parts[0].lower() in (t.lower() for t in tables):
+        return refuse(f'The whole row "{parts[0]}" as a value', node, f"Write {parts[0]}.* for all columns.")
+    hint = errors.nearest(parts[0], names)
+    if not tables:
+        hint = (hint + " There is no FROM.").strip()
+    return at(errors.BindError(f'Column "{parts[0]}" does not exist.', hint=hint or None), node)

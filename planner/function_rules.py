@@ -1,0 +1,391 @@
+"""How single functions are typed and rewritten where a signature can't say it.
+
+A rule gets the function's entry, the name that the user wrote and the bound arguments, and gives the expression.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from finequery.errors import BindError, NotSupportedError, nearest
+from finequery.operators.expr import Case, Expr, Literal
+from finequery.planner.coercion import call, cast, cast_all, implicit_cost, is_null, is_string_literal, settle
+from finequery.planner.literals import UNITS, unit_name
+from finequery.planner.operations import arithmetic, case, compare, meet, require_constant
+from finequery.types import (
+    BIGINT,
+    DATE,
+    DOUBLE,
+    INTEGER,
+    INTERVAL,
+    NULL,
+    TIMESTAMP,
+    TINYINT,
+    VARCHAR,
+    Interval,
+    SqlType,
+    decimal,
+)
+
+Rule = Callable[["Function", str, list[Expr]], Expr]
+
+
+@dataclass(frozen=True)
+class Function:
+    """One scalar function. ``canonical`` is the Call's name; ``names`` is what the user may write, best name first."""
+
+    names: tuple[str, ...]
+    canonical: str
+    signatures: tuple[str, ...]
+    description: str
+    rule: Rule | None = None
+    category: str = ""
+
+
+@dataclass(frozen=True)
+class AggregateFunction:
+    """One aggregate function, or window function where ``window`` is true (it then needs OVER)."""
+
+    names: tuple[str, ...]
+    canonical: str
+    signatures: tuple[str, ...]
+    description: str
+    window: bool = False
+
+
+def no_overload(function: Function | AggregateFunction, name: str, args: Sequence[Expr]) -> BindError:
+    given = ", ".join(str(a.type) for a in args)
+    forms = " or ".join(f"{name}{s}" for s in function.signatures)
+    hint = "Cast the argument to a type that it takes." if args else None
+    return BindError(f"{name}({given}) does not exist; it is {forms}.", hint=hint)
+
+
+def _constant_int(e: Expr, what: str) -> int:
+    value = require_constant(e, what)
+    if not isinstance(value, int) or isinstance(value, bool) or not e.type.is_integer:
+        raise BindError(f"{what} must be an integer.")
+    return value
+
+
+def rounded(function: Function, name: str, args: list[Expr]) -> Expr:
+    """round, trunc: with digits; DECIMAL(p, s) becomes DECIMAL(p, digits)."""
+    if not 1 <= len(args) <= 2 or not (args[0].type.is_numeric or is_null(args[0])):
+        raise no_overload(function, name, args)
+    x = cast(args[0], BIGINT) if is_null(args[0]) else settle(args[0])
+    digits = _constant_int(args[1], f"The number of digits of {name}") if len(args) == 2 else 0
+    if x.type.is_decimal:
+        if digits >= x.type.scale:
+            return x
+        result = decimal(x.type.precision, max(digits, 0))
+    else:
+        result = x.type
+        if result.is_integer and digits >= 0:
+            return x
+    return call(result, name, x, Literal(INTEGER, digits)) if len(args) == 2 else call(result, name, x)
+
+
+def floor(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 1 or not (args[0].type.is_numeric or is_null(args[0])):
+        raise no_overload(function, name, args)
+    x = args[0]
+    if x.type.is_decimal:
+        if x.type.scale == 0:
+            return x
+        return call(decimal(x.type.precision, 0), function.canonical, x)
+    if x.type.is_integer or is_null(x):
+        return cast(x, DOUBLE)
+    return call(x.type, function.canonical, x)
+
+
+def same_type(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 1 or not (args[0].type.is_numeric or is_null(args[0])):
+        raise no_overload(function, name, args)
+    x = cast(args[0], BIGINT) if is_null(args[0]) else args[0]
+    return call(x.type, function.canonical, x)
+
+
+def sign(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 1 or not (args[0].type.is_numeric or is_null(args[0])):
+        raise no_overload(function, name, args)
+    return call(TINYINT, "sign", cast(args[0], BIGINT) if is_null(args[0]) else args[0])
+
+
+def variadic(canonical: str, context: str) -> Rule:
+    def rule(function: Function, name: str, args: list[Expr]) -> Expr:
+        if not args:
+            raise no_overload(function, name, args)
+        target = meet(args, context)
+        if len(args) == 1:
+            return cast(args[0], target)
+        return call(target, canonical, *cast_all(args, target))
+
+    return rule
+
+
+def ifnull(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 2:
+        raise no_overload(function, name, args)
+    target = meet(args, name)
+    return call(target, "coalesce", *cast_all(args, target))
+
+
+def nullif(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 2:
+        raise no_overload(function, name, args)
+    a = cast(args[0], INTEGER) if is_null(args[0]) else args[0]
+    result = settle(a)
+    return Case(result.type, ((compare("eq", a, args[1]), Literal(result.type, None)),), result)
+
+
+def if_(function: Function, name: str, args: list[Expr]) -> Expr:
+    if not 2 <= len(args) <= 3:
+        raise no_overload(function, name, args)
+    return case([(args[0], args[1])], args[2] if len(args) == 3 else Literal(NULL, None))
+
+
+def operator(op: str) -> Rule:
+    def rule(function: Function, name: str, args: list[Expr]) -> Expr:
+        if len(args) != 2:
+            raise no_overload(function, name, args)
+        return arithmetic(op, args[0], args[1])
+
+    return rule
+
+
+def factor(factor: float) -> Rule:
+    def rule(function: Function, name: str, args: list[Expr]) -> Expr:
+        if len(args) != 1 or implicit_cost(args[0], DOUBLE) is None:
+            raise no_overload(function, name, args)
+        return call(DOUBLE, "mul", cast(args[0], DOUBLE), Literal(DOUBLE, factor))
+
+    return rule
+
+
+def pi(function: Function, name: str, args: list[Expr]) -> Expr:
+    if args:
+        raise no_overload(function, name, args)
+    return Literal(DOUBLE, math.pi)
+
+
+def concat(function: Function, name: str, args: list[Expr]) -> Expr:
+    if not args:
+        raise no_overload(function, name, args)
+    parts = []
+    for e in args:
+        text = cast(e, VARCHAR)
+        if not isinstance(text, Literal):
+            parts.append(call(VARCHAR, "coalesce", text, Literal(VARCHAR, "")))
+        else:
+            parts.append(Literal(VARCHAR, text.value or ""))
+    return call(VARCHAR, "concat", *parts) if len(parts) > 1 else parts[0]
+
+
+def concat_ws(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) < 2:
+        raise no_overload(function, name, args)
+    return call(VARCHAR, "concat_ws", *[cast(a, VARCHAR) for a in args])
+
+
+PART_ALIASES = {
+    "y": "year",
+    "yr": "year",
+    "yrs": "year",
+    "years": "year",
+    "mon": "month",
+    "mons": "month",
+    "months": "month",
+    "d": "day",
+    "days": "day",
+    "dayofmonth": "day",
+    "h": "hour",
+    "hr": "hour",
+    "hrs": "hour",
+    "hours": "hour",
+    "m": "minute",
+    "min": "minute",
+    "mins": "minute",
+    "minutes": "minute",
+    "s": "second",
+    "sec": "second",
+    "secs": "second",
+    "seconds": "second",
+    "ms": "millisecond",
+    "msec": "millisecond",
+    "milliseconds": "millisecond",
+    "us": "microsecond",
+    "usec": "microsecond",
+    "microseconds": "microsecond",
+    "w": "week",
+    "weeks": "week",
+    "weekofyear": "week",
+    "quarters": "quarter",
+    "dayofweek": "dow",
+    "weekday": "dow",
+    "dayofyear": "doy",
+    "decades": "decade",
+    "centuries": "century",
+}
+_PARTS = (
+    "year",
+    "month",
+    "day",
+    "hour",
+    "minute",
+    "second",
+    "millisecond",
+    "microsecond",
+    "quarter",
+    "week",
+    "isoyear",
+    "dow",
+    "isodow",
+    "doy",
+    "epoch",
+    "decade",
+    "century",
+)
+_TIME_PARTS = ("hour", "minute", "second", "millisecond", "microsecond", "epoch")
+
+
+def date_part(part: str, x: Expr) -> Expr:
+    """EXTRACT(part FROM x): BIGINT, epoch DOUBLE."""
+    lower = part.lower()
+    name = PART_ALIASES.get(lower, lower)
+    if name not in _PARTS:
+        raise NotSupportedError(
+            f'"{part}" is not a part of a date that can be extracted.', hint=nearest(lower, _PARTS) or None
+        )
+    if is_string_literal(x) or is_null(x):
+        x = cast(x, TIMESTAMP)
+    if not x.type.is_temporal:
+        if x.type == INTERVAL:
+            raise NotSupportedError(f"{name} of an INTERVAL is not supported.")
+        raise BindError(
+            f"{name} is taken of a DATE or TIMESTAMP, not of {x.type}.", hint="Cast it, as in CAST(x AS DATE)."
+        )
+    if name in _TIME_PARTS:
+        x = cast(x, TIMESTAMP)
+    return call(DOUBLE if name == "epoch" else BIGINT, name, x)
+
+
+def date_part_call(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 2 or args[0].type != VARCHAR:
+        raise no_overload(function, name, args)
+    return date_part(str(require_constant(args[0], f"The part of {name}")), args[1])
+
+
+def part(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 1:
+        raise no_overload(function, name, args)
+    return date_part(name, args[0])
+
+
+_TRUNC_UNITS = (
+    "millennium",
+    "century",
+    "decade",
+    "year",
+    "quarter",
+    "month",
+    "week",
+    "day",
+    "hour",
+    "minute",
+    "second",
+    "millisecond",
+    "microsecond",
+)
+
+
+def _unit(name: str, e: Expr) -> Literal:
+    text = str(require_constant(e, f"The unit of {name}"))
+    unit = unit_name(text)
+    if unit is None or unit not in UNITS:
+        raise BindError(f'"{text}" is not a unit of time.', hint=nearest(text, _TRUNC_UNITS) or None)
+    return Literal(VARCHAR, unit)
+
+
+def _temporal(name: str, e: Expr) -> Expr:
+    if is_string_literal(e) or is_null(e):
+        return cast(e, TIMESTAMP)
+    if not e.type.is_temporal:
+        raise BindError(f"{name} takes a DATE or TIMESTAMP, not {e.type}.", hint="Cast it, as in CAST(x AS DATE).")
+    return e
+
+
+def date_trunc(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 2 or args[0].type != VARCHAR:
+        raise no_overload(function, name, args)
+    return call(TIMESTAMP, "date_trunc", _unit(name, args[0]), _temporal(name, args[1]))
+
+
+def date_diff(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 3 or args[0].type != VARCHAR:
+        raise no_overload(function, name, args)
+    a, b = args[1], args[2]
+    if is_string_literal(a) and b.type == DATE:
+        a = cast(a, DATE)
+    if is_string_literal(b) and a.type == DATE:
+        b = cast(b, DATE)
+    a, b = _temporal(name, a), _temporal(name, b)
+    target = DATE if a.type == b.type == DATE else TIMESTAMP
+    return call(BIGINT, "date_diff", _unit(name, args[0]), cast(a, target), cast(b, target))
+
+
+def date_add(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 2 or args[1].type != INTERVAL:
+        raise no_overload(function, name, args)
+    return call(TIMESTAMP, "add_interval", _temporal(name, args[0]), args[1])
+
+
+def of_temporal(result: SqlType) -> Rule:
+    def rule(function: Function, name: str, args: list[Expr]) -> Expr:
+        if len(args) != 1:
+            raise no_overload(function, name, args)
+        return call(result, function.canonical, _temporal(name, args[0]))
+
+    return rule
+
+
+def strftime(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 2:
+        raise no_overload(function, name, args)
+    x, form = args if args[0].type.is_temporal else (args[1], args[0])
+    if form.type != VARCHAR or not x.type.is_temporal:
+        raise no_overload(function, name, args)
+    return call(VARCHAR, "strftime", x, form)
+
+
+def to_interval(unit: str, e: Expr) -> Expr:
+    """``e`` of a unit of time as an INTERVAL."""
+    name = (
+        f"to_{unit}s"
+        if unit not in ("century", "millennium")
+        else {"century": "to_centuries"}.get(unit, "to_millennia")
+    )
+    if is_string_literal(e):
+        e = cast(e, DOUBLE)
+    one = UNITS[unit]
+    if isinstance(e, Literal) and e.value is not None and (e.type.is_numeric):
+        exact = e.value / 10**e.type.scale if e.type.is_decimal else e.value
+        if not one.micros or isinstance(exact, int) or unit not in ("second", "millisecond"):
+            exact = int(exact)
+        value = Interval(*(int(part * exact) for part in one))
+        if max(abs(value.months), abs(value.days)) < 2**31 and abs(value.micros) < 2**63:
+            return Literal(INTERVAL, value)
+    if is_null(e):
+        return Literal(INTERVAL, None)
+    if not e.type.is_integer:
+        raise NotSupportedError(f"{name} of {e.type} is not supported.", hint="Cast it to BIGINT.")
+    return call(INTERVAL, name, cast(e, BIGINT))
+
+
+def interval_of(unit: str) -> Rule:
+    def rule(function: Function, name: str, args: list[Expr]) -> Expr:
+        if len(args) != 1:
+            raise no_overload(function, name, args)
+        return to_interval(unit, args[0])
+
+    return rule

@@ -1,0 +1,377 @@
+"""The functions of FineQuery's SQL: user names, signatures, and the canonical calls they become.
+
+One table. The SQL reference is written from it, the binder looks names up in it, and error messages suggest from it.
+A signature is ``(type, type [, type]) -> type``; ``...`` repeats the last parameter. Where a function has a rule
+(``function_rules``) the rule types it, and the signature text is for people.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+from finequery.operators.expr import Expr
+from finequery.planner import function_rules as rules
+from finequery.planner.coercion import call, cast, implicit_cost, is_null, settle
+from finequery.planner.function_rules import AggregateFunction, Function, Rule, no_overload
+from finequery.planner.literals import UNITS
+from finequery.types import BIGINT, BOOLEAN, DATE, DOUBLE, HUGEINT, INTEGER, VARCHAR, SqlType, decimal
+
+FUNCTIONS: dict[str, Function] = {}
+AGGREGATES: dict[str, AggregateFunction] = {}
+
+
+def _add(
+    category: str, names: str, signatures: str, description: str, rule: Rule | None = None, canonical: str = ""
+) -> None:
+    words = tuple(names.split())
+    entry = Function(
+        words, canonical or words[0], tuple(s.strip() for s in signatures.split(";")), description, rule, category
+    )
+    for word in words:
+        assert word not in FUNCTIONS, word
+        FUNCTIONS[word] = entry
+
+
+# --- overloads -----------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=512)
+def _parse_signature(text: str) -> tuple[tuple[SqlType, ...], int, bool, SqlType]:
+    """(parameter types, how many are required, whether the last repeats, result)."""
+    left, result = text.split(" -> ")
+    inside = left.strip("()")
+    required_part, _, optional_part = inside.partition("[")
+    required = [p for p in required_part.replace(",", " ").split() if p != "..."]
+    optional = optional_part.strip("] ").replace(",", " ").split()
+    types = tuple(SqlType(p) for p in required + optional)
+    return types, len(required), "..." in inside, SqlType(result)
+
+
+def resolve(function: Function, name: str, args: list[Expr]) -> Expr:
+    """The call of a function that has signatures: the cheapest overload, its casts inserted."""
+    if function.rule is not None:
+        return function.rule(function, name, args)
+    best: tuple[int, tuple[SqlType, ...], SqlType] | None = None
+    for text in function.signatures:
+        types, required, repeats, result = _parse_signature(text)
+        if not required <= len(args) <= (len(args) if repeats else len(types)):
+            continue
+        wanted = types[: len(args)] + types[-1:] * (len(args) - len(types))
+        cost = 0
+        for arg, t in zip(args, wanted):
+            one = implicit_cost(arg, t)
+            if one is None:
+                break
+            cost += one
+        else:
+            if best is None or cost < best[0]:
+                best = cost, wanted, result
+    if best is None:
+        raise no_overload(function, name, args)
+    return call(best[2], function.canonical, *[cast(a, t) for a, t in zip(args, best[1])])
+
+
+# --- the table -----------------------------------------------------------------------------------------------------
+
+_NUMERIC1 = "(numeric) -> same type"
+for _name, _what in (
+    ("sqrt", "Square root; NULL is NULL, a negative number is an error."),
+    ("exp", "e to the power of x."),
+    ("ln", "Natural logarithm."),
+    ("log10", "Logarithm to base 10."),
+    ("log2", "Logarithm to base 2."),
+    ("sin", "Sine of x in radians."),
+    ("cos", "Cosine of x in radians."),
+    ("tan", "Tangent of x in radians."),
+    ("asin", "Arcsine in radians."),
+    ("acos", "Arccosine in radians."),
+    ("atan", "Arctangent in radians."),
+):
+    _add("numeric", "log10 log" if _name == "log10" else _name, "(DOUBLE) -> DOUBLE", _what)
+_add("numeric", "atan2", "(DOUBLE, DOUBLE) -> DOUBLE", "Angle of the point (x, y): atan2(y, x).")
+_add("numeric", "pow power", "(DOUBLE, DOUBLE) -> DOUBLE", "x to the power of y; also x ** y and x ^ y.")
+_add("numeric", "degrees", "(DOUBLE) -> DOUBLE", "Radians to degrees.", rules.factor(180 / math.pi), "mul")
+_add("numeric", "radians", "(DOUBLE) -> DOUBLE", "Degrees to radians.", rules.factor(math.pi / 180), "mul")
+_add("numeric", "pi", "() -> DOUBLE", "The number pi.", rules.pi)
+_add("numeric", "abs", _NUMERIC1, "Absolute value; also @x.", rules.same_type)
+_add("numeric", "sign", "(numeric) -> TINYINT", "-1, 0 or 1.", rules.sign)
+_add(
+    "numeric",
+    "floor",
+    "(DECIMAL) -> DECIMAL(p,0); (float) -> same type; (integer) -> DOUBLE",
+    "Largest whole number not above x.",
+    rules.floor,
+)
+_add(
+    "numeric",
+    "ceil ceiling",
+    "(DECIMAL) -> DECIMAL(p,0); (float) -> same type; (integer) -> DOUBLE",
+    "Smallest whole number not below x.",
+    rules.floor,
+)
+_add(
+    "numeric",
+    "round",
+    "(numeric [, constant INTEGER]) -> same type",
+    "Rounds to n digits, halves away from zero.",
+    rules.rounded,
+)
+_add("numeric", "trunc", "(numeric [, constant INTEGER]) -> same type", "Cuts off after n digits.", rules.rounded)
+_add("numeric", "add", "(a, b) -> type of a + b", "The + operator.", rules.operator("add"))
+_add("numeric", "subtract", "(a, b) -> type of a - b", "The - operator.", rules.operator("sub"), "sub")
+_add("numeric", "multiply", "(a, b) -> type of a * b", "The * operator.", rules.operator("mul"), "mul")
+_add(
+    "numeric",
+    "divide",
+    "(a, b) -> type of a // b",
+    "The // operator: whole quotient; NULL where b is 0.",
+    rules.operator("intdiv"),
+    "intdiv",
+)
+_add(
+    "numeric", "mod", "(a, b) -> type of a % b", "The % operator: remainder; NULL where b is 0.", rules.operator("mod")
+)
+_add(
+    "numeric",
+    "greatest",
+    "(any, ...) -> common type",
+    "The largest argument; NULLs are left out.",
+    rules.variadic("greatest", "greatest"),
+)
+_add(
+    "numeric",
+    "least",
+    "(any, ...) -> common type",
+    "The smallest argument; NULLs are left out.",
+    rules.variadic("least", "least"),
+)
+
+_add(
+    "conditional",
+    "coalesce",
+    "(any, ...) -> common type",
+    "The first argument that is not NULL.",
+    rules.variadic("coalesce", "coalesce"),
+)
+_add("conditional", "ifnull nvl", "(any, any) -> common type", "b where a is NULL.", rules.ifnull, "coalesce")
+_add("conditional", "nullif", "(a, b) -> type of a", "NULL where a = b, else a.", rules.nullif, "case")
+_add(
+    "conditional",
+    "if iff",
+    "(BOOLEAN, any [, any]) -> common type",
+    "The second argument where the first is true, else the third.",
+    rules.if_,
+    "case",
+)
+
+_add("string", "upper ucase", "(VARCHAR) -> VARCHAR", "In capital letters.")
+_add("string", "lower lcase", "(VARCHAR) -> VARCHAR", "In small letters.")
+_add("string", "length len char_length character_length", "(VARCHAR) -> BIGINT", "Number of characters.")
+_add("string", "strlen", "(VARCHAR) -> BIGINT", "Number of bytes.")
+_add(
+    "string",
+    "substring substr",
+    "(VARCHAR, BIGINT [, BIGINT]) -> VARCHAR",
+    "Characters from start (1 is the first; from the end if negative); also SUBSTRING(x FROM a FOR n).",
+)
+_add("string", "left", "(VARCHAR, BIGINT) -> VARCHAR", "The first n characters; all but the last n if negative.")
+_add("string", "right", "(VARCHAR, BIGINT) -> VARCHAR", "The last n characters; all but the first n if negative.")
+_add("string", "trim", "(VARCHAR [, VARCHAR]) -> VARCHAR", "Without the given characters (spaces) at both ends.")
+_add("string", "ltrim", "(VARCHAR [, VARCHAR]) -> VARCHAR", "Without the given characters at the start.")
+_add("string", "rtrim", "(VARCHAR [, VARCHAR]) -> VARCHAR", "Without the given characters at the end.")
+_add("string", "replace", "(VARCHAR, VARCHAR, VARCHAR) -> VARCHAR", "Every a in x replaced by b.")
+_add("string", "starts_with prefix", "(VARCHAR, VARCHAR) -> BOOLEAN", "Whether x begins with y; also x ^@ y.")
+_add("string", "ends_with suffix", "(VARCHAR, VARCHAR) -> BOOLEAN", "Whether x ends with y.")
+_add("string", "contains", "(VARCHAR, VARCHAR) -> BOOLEAN", "Whether y is in x.")
+_add(
+    "string",
+    "position strpos instr",
+    "(VARCHAR, VARCHAR) -> BIGINT",
+    "Where y begins in x, 1 is the first character, 0: nowhere; also POSITION(y IN x).",
+)
+_add("string", "lpad", "(VARCHAR, BIGINT, VARCHAR) -> VARCHAR", "Filled up at the start, or cut, to n characters.")
+_add("string", "rpad", "(VARCHAR, BIGINT, VARCHAR) -> VARCHAR", "Filled up at the end, or cut, to n characters.")
+_add("string", "reverse", "(VARCHAR) -> VARCHAR", "The characters backwards.")
+_add("string", "repeat", "(VARCHAR, BIGINT) -> VARCHAR", "x n times over.")
+_add("string", "split_part", "(VARCHAR, VARCHAR, BIGINT) -> VARCHAR", "The n-th piece of x between separators.")
+_add(
+    "string",
+    "regexp_matches",
+    "(VARCHAR, VARCHAR [, VARCHAR]) -> BOOLEAN",
+    "Whether the pattern occurs in x; also x ~ pattern.",
+)
+_add(
+    "string",
+    "regexp_replace",
+    "(VARCHAR, VARCHAR, VARCHAR [, VARCHAR]) -> VARCHAR",
+    "The first match (all with option 'g') replaced.",
+)
+_add("string", "regexp_extract", "(VARCHAR, VARCHAR [, INTEGER]) -> VARCHAR", "The first match, or its n-th group.")
+_add("string", "ascii ord", "(VARCHAR) -> INTEGER", "Code point of the first character.")
+_add("string", "chr", "(INTEGER) -> VARCHAR", "The character with a code point.")
+_add(
+    "string",
+    "concat",
+    "(any, ...) -> VARCHAR",
+    "All arguments as one text; NULLs are left out. With || NULL makes NULL.",
+    rules.concat,
+)
+_add(
+    "string",
+    "concat_ws",
+    "(VARCHAR, any, ...) -> VARCHAR",
+    "The arguments that are not NULL with a separator between them.",
+    rules.concat_ws,
+)
+_add("string", "md5", "(VARCHAR) -> VARCHAR", "MD5 digest in hexadecimal.")
+
+for _name, _more, _what in (
+    ("year", "", "Year."),
+    ("month", "", "Month, 1 to 12."),
+    ("day", "dayofmonth", "Day of the month."),
+    ("hour", "", "Hour."),
+    ("minute", "", "Minute."),
+    ("second", "", "Second, without its fraction."),
+    ("millisecond", "", "Seconds in milliseconds."),
+    ("microsecond", "", "Seconds in microseconds."),
+    ("quarter", "", "Quarter, 1 to 4."),
+    ("week", "weekofyear", "ISO week."),
+    ("isoyear", "", "Year of the ISO week."),
+    ("dayofweek", "weekday", "Sunday is 0."),
+    ("isodow", "", "Monday is 1, Sunday 7."),
+    ("dayofyear", "", "1 to 366."),
+    ("decade", "", "Year / 10."),
+    ("century", "", "Century."),
+):
+    _add(
+        "date",
+        f"{_name} {_more}",
+        "(DATE or TIMESTAMP) -> BIGINT",
+        _what,
+        rules.part,
+        rules.PART_ALIASES.get(_name, _name),
+    )
+_add("date", "epoch", "(DATE or TIMESTAMP) -> DOUBLE", "Seconds since 1970-01-01.", rules.part)
+_add(
+    "date",
+    "date_part datepart",
+    "(constant VARCHAR, DATE or TIMESTAMP) -> BIGINT",
+    "A part by its name; also EXTRACT(part FROM x).",
+    rules.date_part_call,
+)
+_add(
+    "date",
+    "date_trunc datetrunc",
+    "(constant VARCHAR, DATE or TIMESTAMP) -> TIMESTAMP",
+    "The start of the unit that x lies in.",
+    rules.date_trunc,
+)
+_add(
+    "date",
+    "date_diff datediff",
+    "(constant VARCHAR, DATE or TIMESTAMP, DATE or TIMESTAMP) -> BIGINT",
+    "Unit borders between a and b.",
+    rules.date_diff,
+)
+_add("date", "date_add", "(DATE or TIMESTAMP, INTERVAL) -> TIMESTAMP", "x + interval.", rules.date_add, "add_interval")
+_add("date", "make_date", "(BIGINT, BIGINT, BIGINT) -> DATE", "Date from year, month, day.")
+_add(
+    "date",
+    "strftime",
+    "(DATE or TIMESTAMP, VARCHAR) -> VARCHAR",
+    "As text by a format such as '%Y-%m'.",
+    rules.strftime,
+)
+_add("date", "strptime", "(VARCHAR, VARCHAR) -> TIMESTAMP", "Text to a timestamp by a format.")
+_add("date", "last_day", "(DATE or TIMESTAMP) -> DATE", "The last day of the month.", rules.of_temporal(DATE))
+_add("date", "dayname", "(DATE or TIMESTAMP) -> VARCHAR", "Name of the day.", rules.of_temporal(VARCHAR))
+_add("date", "monthname", "(DATE or TIMESTAMP) -> VARCHAR", "Name of the month.", rules.of_temporal(VARCHAR))
+for _unit_name in UNITS:
+    _plural = {"century": "centuries", "millennium": "millennia"}.get(_unit_name, _unit_name + "s")
+    _add("date", f"to_{_plural}", "(BIGINT) -> INTERVAL", f"An interval of n {_plural}.", rules.interval_of(_unit_name))
+
+
+# --- aggregates ----------------------------------------------------------------------------------------------------
+
+
+def _add_aggregate(names: str, signatures: str, description: str, canonical: str = "", window: bool = False) -> None:
+    words = tuple(names.split())
+    entry = AggregateFunction(
+        words, canonical or words[0], tuple(s.strip() for s in signatures.split(";")), description, window
+    )
+    for word in words:
+        AGGREGATES[word] = entry
+
+
+_add_aggregate("count", "(any) -> BIGINT; (*) -> BIGINT", "Number of rows, or of values that are not NULL.")
+_add_aggregate(
+    "sum",
+    "(integer) -> HUGEINT; (DECIMAL) -> DECIMAL(38,s); (float) -> DOUBLE; (BOOLEAN) -> HUGEINT",
+    "Sum; NULL of nothing.",
+)
+_add_aggregate("avg mean", "(numeric) -> DOUBLE", "Mean; NULL of nothing.")
+_add_aggregate("min", "(any) -> same type", "Smallest value.")
+_add_aggregate("max", "(any) -> same type", "Largest value.")
+_add_aggregate("stddev_samp stddev", "(numeric) -> DOUBLE", "Standard deviation of a sample.")
+_add_aggregate("stddev_pop", "(numeric) -> DOUBLE", "Standard deviation of a population.")
+_add_aggregate("var_samp variance", "(numeric) -> DOUBLE", "Variance of a sample.")
+_add_aggregate("var_pop", "(numeric) -> DOUBLE", "Variance of a population.")
+_add_aggregate("bool_and", "(BOOLEAN) -> BOOLEAN", "Whether all are true.")
+_add_aggregate("bool_or", "(BOOLEAN) -> BOOLEAN", "Whether one is true.")
+_add_aggregate("any_value", "(any) -> same type", "The first value that is not NULL.")
+_add_aggregate("first arbitrary", "(any) -> same type", "The first value, NULL or not.")
+_add_aggregate("count_if countif", "(BOOLEAN) -> HUGEINT", "Number of rows for which it is true.")
+_add_aggregate("row_number", "() -> BIGINT", "Number of the row in its partition.", window=True)
+_add_aggregate("rank", "() -> BIGINT", "Rank with gaps.", window=True)
+_add_aggregate("dense_rank rank_dense", "() -> BIGINT", "Rank without gaps.", window=True)
+_add_aggregate("lag", "(any [, constant INTEGER [, any]]) -> same type", "The value n rows before.", window=True)
+_add_aggregate("lead", "(any [, constant INTEGER [, any]]) -> same type", "The value n rows after.", window=True)
+_add_aggregate("first_value", "(any) -> same type", "The first value of the frame.", window=True)
+_add_aggregate("last_value", "(any) -> same type", "The last value of the frame.", window=True)
+
+
+def aggregate_type(entry: AggregateFunction, name: str, args: list[Expr]) -> tuple[list[Expr], SqlType]:
+    """The cast arguments of an aggregate over one argument and its result type."""
+    if len(args) != 1:
+        raise no_overload(entry, name, args)
+    e, kind = args[0], entry.canonical
+    if kind == "count":
+        return [settle(e)], BIGINT
+    if kind in ("min", "max", "any_value", "first", "lag", "lead", "first_value", "last_value"):
+        e = cast(e, INTEGER) if is_null(e) else settle(e)
+        return [e], e.type
+    if kind in ("bool_and", "bool_or", "count_if"):
+        if e.type != BOOLEAN and not is_null(e):
+            raise no_overload(entry, name, args)
+        return [cast(e, BOOLEAN)], HUGEINT if kind == "count_if" else BOOLEAN
+    if is_null(e):
+        e = cast(e, DOUBLE if kind != "sum" else INTEGER)
+    if kind == "sum" and e.type == BOOLEAN:
+        e = cast(e, INTEGER)
+    if not e.type.is_numeric:
+        raise no_overload(entry, name, args)
+    e = settle(e)
+    if kind == "sum":
+        result = decimal(38, e.type.scale) if e.type.is_decimal else DOUBLE if e.type.is_float else HUGEINT
+        return [e], result
+    if kind == "avg":
+        return [e], DOUBLE
+    return [cast(e, DOUBLE)], DOUBLE
+
+
+#: Functions that users of DuckDB know and that FineQuery does not have: named as such, not as unknown.
+UNSUPPORTED = frozenset(
+    """median mode quantile quantile_cont quantile_disc approx_quantile approx_count_distinct string_agg group_concat
+    listagg list array_agg arg_max arg_min max_by min_by product corr covar_pop covar_samp regr_slope kurtosis skewness
+    entropy bit_and bit_or bit_xor histogram last ntile percent_rank cume_dist nth_value random uuid unnest range
+    generate_series list_value struct_pack columns age to_timestamp epoch_ms epoch_us epoch_ns
+    time_bucket format printf hash sha256 initcap translate levenshtein jaccard gcd lcm factorial gamma cbrt cot sinh cosh tanh
+    isnan isinf isfinite bit_count xor typeof date_sub make_timestamp make_time julian yearweek era week_of_year
+    regexp_full_match regexp_extract_all string_split grouping grouping_id row struct_extract json_extract""".split()
+)
+
+
+def names() -> list[str]:
+    """All function names, for suggestions."""
+    return [*FUNCTIONS, *AGGREGATES]

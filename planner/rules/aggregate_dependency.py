@@ -1,0 +1,129 @@
+"""GROUP BY columns that others determine need no grouping."""
+
+from __future__ import annotations
+
+from finequery.operators.expr import Aggregate as AggregateCall, Call, Column, Expr, conjuncts
+from finequery.planner.logical import Aggregate, Filter, Join, Limit, Node, Project, Scan, Sort, Window
+from finequery.planner.rules._tree import as_schema, bottom_up, fresh_like, ids, is_volatile, reads
+
+
+def aggregate_dependency(plan: Node) -> Node:
+    """Group by a key alone; columns that it determines are the same in the whole group, so any row has them.
+
+    Before::
+
+        Aggregate by custkey, name [count(*)]
+          Scan customer [custkey, name]
+
+    After::
+
+        Aggregate by custkey [first(name), count(*)]
+          Scan customer [custkey, name]
+    """
+
+    def change(node: Node) -> Node:
+        return reduce_groups(node) if isinstance(node, Aggregate) and len(node.groups) > 1 else node
+
+    return as_schema(bottom_up(plan, change), plan.schema)
+
+
+def reduce_groups(node: Aggregate) -> Node:
+    if any(is_volatile(e) for _, e in node.groups):
+        return node
+    facts = Dependencies()
+    facts.collect(node.input)
+    if not facts.keys:
+        return node
+    kept = [c for c, _ in node.groups]
+    exprs = dict((c.id, e) for c, e in node.groups)
+    # Throw out first what is expensive to group by and no key itself.
+    order = sorted(kept, key=lambda c: (facts.is_key(exprs[c.id]), not exprs[c.id].type.is_string))
+    for column in order:
+        others = [exprs[c.id] for c in kept if c is not column]
+        if others and facts.determine(others, exprs[column.id]):
+            kept.remove(column)
+    if len(kept) == len(node.groups):
+        return node
+    groups = tuple((c, e) for c, e in node.groups if c in kept)
+    moved = tuple((c, AggregateCall(c.type, "first", (e,))) for c, e in node.groups if c not in kept)
+    # A group column may pass an id through; an aggregate may not.
+    names: list[tuple[Column, Expr]] = []
+    calls: list[tuple[Column, AggregateCall]] = []
+    for c, call in moved:
+        if c.id in ids(node.input):
+            inner = fresh_like(c)
+            names.append((c, inner))
+            calls.append((inner, call))
+        else:
+            calls.append((c, call))
+    new = Aggregate(node.input, groups, tuple(calls) + node.aggregates)
+    if not names:
+        return as_schema(new, node.schema)
+    renamed = dict((c.id, e) for c, e in names)
+    return Project(new, tuple((c, renamed.get(c.id, c)) for c in node.schema))
+
+
+class Dependencies:
+    """Which columns determine which, below an aggregate."""
+
+    def __init__(self) -> None:
+        self.keys: list[tuple[frozenset[int], frozenset[int]]] = []  # key columns -> all columns of the same input
+        self.rules: list[tuple[frozenset[int], int]] = []  # columns -> column
+
+    def collect(self, node: Node) -> None:
+        if isinstance(node, Scan):
+            everything = ids(node)
+            for column, name in node.columns:
+                stats = node.table.stats(name)
+                if stats is not None and stats.unique:
+                    self.keys.append((frozenset([column.id]), everything))
+        elif isinstance(node, Aggregate):
+            self.keys.append((frozenset(c.id for c, _ in node.groups), ids(node)))
+        elif isinstance(node, Project):
+            self.collect(node.input)
+            for column, e in node.columns:
+                if not is_volatile(e):
+                    self.rules.append((frozenset(reads(e)), column.id))
+                    if isinstance(e, Column):
+                        self.rules.append((frozenset([column.id]), e.id))
+        elif isinstance(node, Filter):
+            self.collect(node.input)
+            for t in conjuncts(node.predicate):
+                if type(t) is Call and t.name == "eq":
+                    self.equal(t.args[0], t.args[1])
+        elif isinstance(node, Join):
+            self.collect(node.left)
+            if node.kind in ("inner", "left", "single"):
+                self.collect(node.right)
+                for a, b in node.keys:
+                    self.equal(a, b, both=node.kind == "inner")
+        elif isinstance(node, (Sort, Limit, Window)):
+            self.collect(node.inputs[0])
+
+    def equal(self, a: Expr, b: Expr, both: bool = True) -> None:
+        """``a = b`` in every row; after a left join only for rows with a match, and then a still determines b only if
+        having a match depends on a alone: that is not known, so nothing follows."""
+        if both and isinstance(a, Column) and isinstance(b, Column):
+            self.rules.append((frozenset([a.id]), b.id))
+            self.rules.append((frozenset([b.id]), a.id))
+
+    def is_key(self, e: Expr) -> bool:
+        return isinstance(e, Column) and any(e.id in key for key, _ in self.keys)
+
+    def determine(self, given: list[Expr], target: Expr) -> bool:
+        known = {e.id for e in given if isinstance(e, Column)}
+        wanted = reads(target)
+        changed = True
+        while changed:
+            if wanted <= known:
+                return True
+            changed = False
+            for key, columns in self.keys:
+                if key <= known and not columns <= known:
+                    known |= columns
+                    changed = True
+            for source, column in self.rules:
+                if column not in known and source <= known:
+                    known.add(column)
+                    changed = True
+        return wanted <= known
