@@ -15,6 +15,7 @@ from finequery.types import SqlType
 if TYPE_CHECKING:
     from finequery.catalog import Catalog
     from finequery.operators.column import Frame
+    from finequery.operators.executor import Context
     from finequery.planner.statements import Query, Statement
     from finequery.relation import Relation
     from finequery.settings import Settings
@@ -34,7 +35,7 @@ class Session:
         self.plans = PlanCache()
         self.lock = threading.RLock()
         self.closed = False
-        self._context: Any = None
+        self._stop = threading.Event()  # of the query that runs now or ran last
 
     def resolver(self, scope: Scope) -> Resolver:
         """A resolver over what this session knows and the variables of ``scope``."""
@@ -145,22 +146,19 @@ class Session:
         with self.lock:
             if self.closed:
                 raise InterfaceError("The connection is closed")
-            context = self.context(physical)
-            self._context = context
-            try:
-                return execute(plan.root, context)
-            finally:
-                self._context = None
+            return execute(plan.root, self.context(physical))
 
-    def context(self, physical: dict[int | str, Any]) -> Any:
+    def context(self, physical: dict[int | str, Any]) -> Context:
         """What the executor needs to know besides the plan."""
+        from finequery.jetson import memory
         from finequery.operators.executor import Context
+        from finequery.operators.pool import get_pool
 
         if self.settings["device"] == "gpu":
             raise NotSupportedError("There is no GPU back end in this version", hint="SET device = 'auto' or 'cpu'.")
-        return Context(
-            parameters=physical, threads=self.settings["threads"], memory_limit=self.settings["memory_limit"]
-        )
+        memory.set_limit(self.settings["memory_limit"])
+        self._stop = threading.Event()
+        return Context(get_pool(self.settings["threads"]), physical, stopped=self._stop.is_set)
 
     def explain(self, plan: Plan, physical: dict[int | str, Any], analyze: bool) -> str:
         """EXPLAIN and EXPLAIN ANALYZE."""
@@ -171,9 +169,7 @@ class Session:
 
     def interrupt(self) -> None:
         """Stop the query that is running now, from another thread."""
-        context = self._context
-        if context is not None:
-            context.interrupt()
+        self._stop.set()
 
 
 def _check_parameters(wanted: Sequence[int | str], given: Mapping[int | str, Any]) -> None:

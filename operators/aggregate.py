@@ -100,7 +100,7 @@ class AggregateSink:
         self.tables: list[np.ndarray] = []
         self.listed: list[np.ndarray] = []
         self.hashes: list[np.ndarray] = []
-        self.wide_key = False
+        self.refuse_hash = False
         self.presence = -1
 
     # --- lowering ----------------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ class AggregateSink:
                 lower.emit("muladd_u32", group if group is not None else zero, 0, reg, 0, factor, 0, Out(out))
                 group = out
             return group
-        if domain > MOST_PACKED and not (len(digits) == 1 and digits[0][2]):
+        if self.refuse_hash or domain > MOST_PACKED and not (len(digits) == 1 and digits[0][2]):
             raise NeedsNumbers
         self.mode, self.reason = "hash", "groups spread over a wide range: hash tables"
         packed: Reg | None = None

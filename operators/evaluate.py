@@ -64,7 +64,7 @@ def host_column(expr: Expr, frame: Frame, context: Any) -> ColumnData:
 def host(expr: Expr, frame: Frame, constant: Callable[[Expr], Any], pool: Pool) -> ColumnData:
     """Evaluate one call or cast by the host library: arguments first, by the engine."""
     from finequery.operators.encode import encode
-    from finequery.operators.export import to_arrow
+    from finequery.operators.export import column_to_arrow
     from finequery.operators.host import evaluate as call
     from finequery.operators.host_casts import cast_host
 
@@ -74,7 +74,7 @@ def host(expr: Expr, frame: Frame, constant: Callable[[Expr], Any], pool: Pool) 
     columns = iter(evaluate(wanted, frame, constant, pool) if wanted else [])
     args: list[Any] = []
     for child, is_fixed in zip(children, fixed):
-        args.append(child.value if is_fixed and isinstance(child, Literal) else to_arrow(next(columns)))
+        args.append(child.value if is_fixed and isinstance(child, Literal) else column_to_arrow(next(columns)))
     if isinstance(expr, Cast):
         result = cast_host(args[0], expr.child.type, expr.type, expr.safe)
     else:

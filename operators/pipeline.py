@@ -94,7 +94,7 @@ class Context:
             frame, column = plan.scalar(self)
             if frame.length > 1:
                 raise DataError("More than one row returned by a subquery used as an expression")
-            from finequery.operators.export import physical_value
+            from finequery.operators.values import physical_value
 
             self.results[key] = None if frame.length == 0 else physical_value(frame.columns[column], 0)
         return self.results[key]
@@ -126,6 +126,7 @@ class Pipeline:
         self.sink_reads = sink_reads  # sinks read columns by id alone; what has to be computed is a Project before them
         self.needed = sink_reads.union(*[step_reads(s) for s in steps])
         self.compiled: Compiled | None = None
+        self.bounds: np.ndarray | None = None  # morsels other than equal ones
 
     def run(self, context: Context, frame: Frame, measured: Measured | None = None) -> Frame:
         """Rows of ``frame`` through all steps; the look-ups of probes are built already."""
@@ -152,7 +153,7 @@ class Pipeline:
             if measured is not None:
                 measured.compiled = True
             self.compiled = compiled if steps is self.steps else None
-        result = execute(compiled, context, frame, steps, measured)
+        result = execute(compiled, context, frame, steps, measured, self.bounds)
         if measured is not None:
             measured.rows_in += frame.length
             measured.rows_out += result.length
@@ -298,7 +299,12 @@ def _copy_probe(probe: Probe) -> Probe:
 
 
 def execute(
-    compiled: Compiled, context: Context, frame: Frame, steps: list[Step], measured: Measured | None
+    compiled: Compiled,
+    context: Context,
+    frame: Frame,
+    steps: list[Step],
+    measured: Measured | None,
+    bounds: np.ndarray | None = None,
 ) -> Frame:
     """Run a compiled pipeline over a frame."""
     compiled.kept[1].frame = frame
@@ -321,6 +327,7 @@ def execute(
     instance.run(
         context.pool,
         rows,
+        bounds=bounds,
         skip=skip,
         segments=segments,
         cursor=sink.cursor if segments is not None else None,

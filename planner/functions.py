@@ -366,7 +366,8 @@ UNSUPPORTED = frozenset(
     listagg list array_agg arg_max arg_min max_by min_by product corr covar_pop covar_samp regr_slope kurtosis skewness
     entropy bit_and bit_or bit_xor histogram last ntile percent_rank cume_dist nth_value random uuid unnest range
     generate_series list_value struct_pack columns age to_timestamp epoch_ms epoch_us epoch_ns
-    time_bucket format printf hash sha256 initcap translate levenshtein jaccard gcd lcm factorial gamma cbrt cot sinh cosh tanh
+    time_bucket format printf hash sha256 initcap translate levenshtein jaccard gcd
+    lcm factorial gamma cbrt cot sinh cosh tanh
     isnan isinf isfinite bit_count xor typeof date_sub make_timestamp make_time julian yearweek era week_of_year
     regexp_full_match regexp_extract_all string_split grouping grouping_id row struct_extract json_extract""".split()
 )

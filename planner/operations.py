@@ -236,6 +236,8 @@ def concat_operator(a: Expr, b: Expr) -> Expr:
 
 def in_list(x: Expr, items: Sequence[Expr]) -> Expr:
     """``x IN (items)``: constants in one ``in``, the others as comparisons."""
+    if not items:
+        raise BindError("IN needs at least one value.")
     target = meet([x, *items], "IN")
     x = cast(x, target)
     constants, others = [], []

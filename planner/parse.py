@@ -179,7 +179,7 @@ def _tree(sql: str, tokens: list[Any]) -> Any:
     parser = _dialect().parser()
     _parsing.active = True
     try:
-        trees = parser.parse(tokens, sql)
+        trees = parser.parse(_numbered(sql, tokens), sql)
     except SqlglotError as error:
         raise _parse_error(sql, tokens, error) from None
     except RecursionError:
@@ -187,6 +187,28 @@ def _tree(sql: str, tokens: list[Any]) -> Any:
     finally:
         _parsing.active = False
     return trees[0] if trees else None
+
+
+def _numbered(sql: str, tokens: list[Any]) -> list[Any]:
+    """The tokens with ? written as $1, $2, …: the binder does not visit them in the order of the text."""
+    from sqlglot.tokens import Token, TokenType
+
+    marks = [t for t in tokens if t.token_type is TokenType.PLACEHOLDER]
+    if not marks:
+        return tokens
+    if any(t.token_type is TokenType.PARAMETER for t in tokens):
+        hint = "Parameters are either all ?, all numbered or all named."
+        raise ParseError("? stands beside other parameters.", sql=sql, position=marks[0].start, hint=hint)
+    result, number = [], 0
+    for token in tokens:
+        if token.token_type is TokenType.PLACEHOLDER:
+            number += 1
+            place = {"line": token.line, "col": token.col, "start": token.start, "end": token.end}
+            result.append(Token(TokenType.PARAMETER, "$", **place))
+            result.append(Token(TokenType.NUMBER, str(number), **place))
+        else:
+            result.append(token)
+    return result
 
 
 def _parse_error(sql: str, tokens: list[Any], error: Any) -> ParseError:

@@ -45,7 +45,10 @@ LEAST_RUNS, MOST_RUNS = 5, 31
 
 
 def interleave(
-    runs: dict[str, partial[Any]], seconds: float, after: Callable[[], None] | None = None
+    runs: dict[str, partial[Any]],
+    seconds: float,
+    after: Callable[[], None] | None = None,
+    least: int = LEAST_RUNS,
 ) -> dict[str, list[float]]:
     """Times of each run. They take turns, so that a noisy moment hits all; about ``seconds`` are spent on each."""
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -61,7 +64,7 @@ def interleave(
                 if after:
                     after()
             spent = max(sum(values) for values in times.values())
-            if spent > seconds and len(next(iter(times.values()))) >= LEAST_RUNS:
+            if spent > seconds and len(next(iter(times.values()))) >= least:
                 break
     finally:
         gc.enable()
@@ -179,7 +182,7 @@ def run_load(data: Data, names: list[str], options: argparse.Namespace, folder: 
                 except Exception as error:
                     result.problems[name] = f"{type(error).__name__}: {error}"
                 close()
-            result.times = interleave(runs, options.seconds, close)
+            result.times = interleave(runs, options.seconds, close, least=3)
             table.results.append(result)
             bar.step(label)
     return table

@@ -69,9 +69,9 @@ class Data:
         if path.exists():
             return path
         rng, rows = np.random.default_rng(groups), self.rows(ROWS)
-        keys = sparse_keys(rng, groups)
+        keys = sparse_keys(rng, min(groups, rows))
         values = rng.integers(0, 1_000, rows, dtype=np.int32)
-        return write(path, {"k": keys[rng.integers(0, groups, rows)], "v": values})
+        return write(path, {"k": keys[rng.integers(0, len(keys), rows)], "v": values})
 
     def build(self, size: int) -> Path:
         """Rows (k, payload) with unique random keys."""

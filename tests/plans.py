@@ -6,10 +6,10 @@ import itertools
 import random
 from typing import Any
 
+from reference import RowTable
+
 from finequery.operators.expr import (
     Aggregate as AggregateCall,
-)
-from finequery.operators.expr import (
     Call,
     Case,
     Column,
@@ -36,7 +36,6 @@ from finequery.planner.logical import (
 )
 from finequery.planner.rules._tree import free
 from finequery.types import BIGINT, BOOLEAN, INTEGER, SqlType
-from tests.reference import RowTable
 
 
 class Builder:
@@ -131,19 +130,27 @@ class RandomPlans:
         r, b = self.random, self.build
         if depth and self.chance(0.08):
             parts = [self.query(outer, depth + 1), self.query(outer, depth + 1)]
-            parts = [b.project(p, call("coalesce", p.schema[0], type=INTEGER)) if p.schema[0].type == INTEGER
-                     else b.project(p, lit(1)) for p in parts]
+            parts = [
+                b.project(p, call("coalesce", p.schema[0], type=INTEGER))
+                if p.schema[0].type == INTEGER
+                else b.project(p, lit(1))
+                for p in parts
+            ]
             plan: Node = Union(tuple(parts), (b.column(INTEGER, "x"),))
         else:
             plan = self.source(outer, depth)
             if self.chance(0.9):
-                plan = Filter(plan, all_of(*(self.predicate(plan.schema, outer, depth) for _ in range(r.randint(1, 3)))))
+                plan = Filter(
+                    plan, all_of(*(self.predicate(plan.schema, outer, depth) for _ in range(r.randint(1, 3))))
+                )
         shape = r.random()
         if one_row:
             shape = r.uniform(0.5, 0.9)
         if shape < 0.2:
             groups = r.sample(plan.schema, r.randint(1, min(2, len(plan.schema))))
-            plan = b.aggregate(plan, list(groups), [self.aggregate_call(plan.schema, outer) for _ in range(r.randint(0, 2))])
+            plan = b.aggregate(
+                plan, list(groups), [self.aggregate_call(plan.schema, outer) for _ in range(r.randint(0, 2))]
+            )
             if self.chance(0.4):
                 plan = Filter(plan, self.predicate(plan.schema, outer, depth))
         elif 0.5 < shape < 0.8:
@@ -152,17 +159,23 @@ class RandomPlans:
                 plan = Filter(plan, self.predicate(plan.schema, outer, depth))
         elif 0.8 < shape < 0.9:
             keys = tuple(SortKey(c, self.chance(0.5), self.chance(0.5)) for c in plan.schema)
-            plan = Sort(plan, keys, lit(1 if one_row else r.randint(0, 2), BIGINT), lit(1, BIGINT) if self.chance(0.3) else None)
+            plan = Sort(
+                plan, keys, lit(1 if one_row else r.randint(0, 2), BIGINT), lit(1, BIGINT) if self.chance(0.3) else None
+            )
         elif 0.9 < shape < 0.95:
             order = tuple(SortKey(c, False, False) for c in plan.schema)
-            plan = Window(plan, ((b.column(BIGINT, "w"), WindowCall(BIGINT, "row_number", (), (plan.schema[0],), order, True)),))
+            plan = Window(
+                plan, ((b.column(BIGINT, "w"), WindowCall(BIGINT, "row_number", (), (plan.schema[0],), order, True)),)
+            )
             if self.chance(0.5):
                 plan = Filter(plan, lt(plan.schema[-1], lit(2, BIGINT)))
         if depth == 0:
             if self.chance(0.4):
                 plan = b.project(plan, *[self.value(plan.schema, outer, depth) for _ in range(2)], *plan.schema)
             return plan
-        return b.project(plan, self.value(plan.schema, (), 9) if self.chance(0.8) else self.value(plan.schema, outer, 9))
+        return b.project(
+            plan, self.value(plan.schema, (), 9) if self.chance(0.8) else self.value(plan.schema, outer, 9)
+        )
 
     def source(self, outer: tuple[Column, ...], depth: int) -> Node:
         r, b = self.random, self.build
@@ -175,7 +188,9 @@ class RandomPlans:
             both = plan.schema + right.schema
             condition = None
             if kind != "inner" or self.chance(0.5):
-                condition = all_of(*(self.predicate(both, outer if kind != "full" else (), 9) for _ in range(r.randint(1, 2))))
+                condition = all_of(
+                    *(self.predicate(both, outer if kind != "full" else (), 9) for _ in range(r.randint(1, 2)))
+                )
             plan = Join(kind, plan, right, (), condition)
         return plan
 
@@ -246,5 +261,20 @@ class RandomPlans:
         return AggregateCall(INTEGER, name, (value,), False, keep)
 
 
-__all__ = ["COUNT_STAR", "Builder", "Limit", "Materialize", "RandomPlans", "all_of", "any_of", "call", "eq", "exists", "isin",
-           "lit", "lt", "no", "scalar"]
+__all__ = [
+    "COUNT_STAR",
+    "Builder",
+    "Limit",
+    "Materialize",
+    "RandomPlans",
+    "all_of",
+    "any_of",
+    "call",
+    "eq",
+    "exists",
+    "isin",
+    "lit",
+    "lt",
+    "no",
+    "scalar",
+]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from finequery.errors import BindError, CatalogError, Error, nearest
-from finequery.operators.expr import Aggregate, Call, Cast, Column, Expr, Literal, WindowCall, columns_of
+from finequery.operators.expr import Aggregate, Column, Expr, Literal, WindowCall
 from finequery.planner.binder.aggregates import bind_aggregate, bind_window
 from finequery.planner.binder.scope import (
     Binder,
@@ -47,7 +47,7 @@ from finequery.planner.operations import (
     negate,
     require_constant,
 )
-from finequery.types import BIGINT, BOOLEAN, DATE, DOUBLE, INTERVAL, TIMESTAMP, VARCHAR, decimal
+from finequery.types import BOOLEAN, DATE, DOUBLE, INTERVAL, TIMESTAMP, VARCHAR, decimal
 
 _EPOCH = datetime.datetime(1970, 1, 1)
 _DECIMAL_LITERAL = re.compile(r"(\d*)\.(\d*)$")
@@ -166,6 +166,10 @@ class Expressions:
                 return Literal(decimal(max(precision, 1), len(match[2])), int(match[1] + match[2] or "0"))
         return Literal(DOUBLE, float(digits))
 
+    def raw(self, node: Any) -> Expr:
+        """$$text$$"""
+        return Untyped(VARCHAR, str(checked(node, "this")["this"]))
+
     def null(self, node: Any) -> Expr:
         checked(node)
         return NULL_LITERAL
@@ -179,8 +183,7 @@ class Expressions:
 
     def placeholder(self, node: Any) -> Expr:
         args = checked(node, "this")
-        name = args.get("this")
-        return self.binder.parameter(None if not name else str(getattr(name, "name", name)), node)
+        return self.binder.parameter(str(getattr(args["this"], "name", args["this"])), node)
 
     # --- operators
 
@@ -471,6 +474,7 @@ _E = Expressions
 HANDLERS: dict[str, Callable[[Expressions, Any], Expr]] = {
     "Column": _E.column,
     "Literal": _E.literal,
+    "RawString": _E.raw,
     "Null": _E.null,
     "Boolean": _E.truth,
     "Paren": _E.paren,
@@ -507,5 +511,3 @@ HANDLERS: dict[str, Callable[[Expressions, Any], Expr]] = {
     **dict.fromkeys(_ARITHMETIC, _E.arithmetic),
     **dict.fromkeys(_KEYWORD_CALLS, _E.keyword_call),
 }
-
-__all__ = ["Call", "Cast", "Expressions", "QueryState", "columns_of", "identifier", "BIGINT"]

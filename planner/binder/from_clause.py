@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from finequery.errors import BindError, CatalogError, Error, nearest
-from finequery.operators.expr import Column, Expr, Literal
+from finequery.operators.expr import Column, Expr
 from finequery.planner.binder.expressions import Expressions, QueryState, identifier
 from finequery.planner.binder.query import bind_query, bind_values, convert
 from finequery.planner.binder.scope import (
@@ -226,11 +226,14 @@ def reference(binder: Binder, cte: Cte, query: QueryState, name: str) -> tuple[N
     """One use of a WITH query: its plan, or a share in the plan that all its uses have."""
     shared = cte.shared
     if shared is None:
-        shared = bind_query(binder, cte.tree, query.enclosing, cte.ctes)
+        shared = bind_query(binder, cte.tree, cte.enclosing, cte.ctes)
         if cte.columns:
             pairs = renamed(Relation(cte.name, list(zip(shared.names, shared.exprs))), cte.columns, cte.tree).columns
             shared.names = [n for n, _ in pairs]
-        query.outer |= shared.outer
+        level: QueryState | None = query
+        while level is not None:  # every query from here to the WITH now reads what the CTE reads of enclosing ones
+            level.outer |= shared.outer
+            level = level.enclosing.query if level.enclosing not in (None, cte.enclosing) else None  # type: ignore[union-attr]
         if (cte.uses <= 1 and not cte.materialize) or shared.outer:
             return shared.plan, Relation(name, list(zip(shared.names, shared.exprs)))
         types = [INTEGER if t == NULL else t for t in shared.types]
@@ -299,6 +302,3 @@ def using_pair(name: str, left: Scope, right: Scope, node: Any) -> tuple[Expr, E
             raise at(BindError(f'USING: column "{name}" is ambiguous on the {word} side.', hint="Use ON."), node)
         found.append(fields[0][1])
     return found[0], found[1]
-
-
-__all__ = ["Literal", "bind_from", "bind_table"]

@@ -38,7 +38,7 @@ def bind_query(binder: Binder, node: Any, enclosing: Expressions | None, ctes: d
     """Any query expression."""
     kind = type(node).__name__
     if node.args.get("with_"):
-        ctes = with_ctes(node, ctes)
+        ctes = with_ctes(node, ctes, enclosing)
     if kind == "Subquery" and not node.args.get("alias") and type(node.this).__name__ != "Table":
         inner = checked(node, "this", *MODIFIERS)["this"]
         if not any(node.args.get(k) for k in ("order", "limit", "offset")):
@@ -65,7 +65,7 @@ def bind_query(binder: Binder, node: Any, enclosing: Expressions | None, ctes: d
     raise refuse(f"{title(node)} as a query", node)
 
 
-def with_ctes(node: Any, ctes: dict[str, Cte]) -> dict[str, Cte]:
+def with_ctes(node: Any, ctes: dict[str, Cte], enclosing: Expressions | None) -> dict[str, Cte]:
     """The CTEs that ``node`` sees: those of its WITH beside the enclosing ones."""
     args = checked(node.args["with_"], "expressions", "recursive")
     result = dict(ctes)
@@ -79,7 +79,7 @@ def with_ctes(node: Any, ctes: dict[str, Cte]) -> dict[str, Cte]:
         if any(c.name.lower() == name.lower() for c in added):
             raise at(BindError(f'The name "{name}" is given twice in WITH.'), alias["this"])
         columns = [identifier(c) for c in alias.get("columns") or []]
-        cte = Cte(name, parts["this"], columns, dict(result), 0, parts.get("materialized") is True)
+        cte = Cte(name, parts["this"], columns, dict(result), enclosing, 0, parts.get("materialized") is True)
         result[name.lower()] = cte
         added.append(cte)
     count_uses(node, added)

@@ -176,6 +176,15 @@ class Scope:
                 star.append((relation, other, e))
         self.star = star
 
+    def stored_name(self, node: Any) -> str:
+        """A column reference's name as its table spells it."""
+        name, lower = str(node.name), str(node.name).lower()
+        if node.args.get("table"):
+            relations = self.relation([str(node.args["table"].name)])
+        else:
+            relations = [relation for relation, _ in self.bare.get(lower, ())]
+        return next((n for r in relations[:1] for n, _ in r.columns if n.lower() == lower), name)
+
     def relation(self, parts: Sequence[str]) -> list[Relation]:
         """Relations that a qualifier names."""
         lower = [p.lower() for p in parts]
@@ -192,6 +201,7 @@ class Cte:
     tree: Any
     columns: list[str]
     ctes: dict[str, Cte]
+    enclosing: Expressions | None
     uses: int
     materialize: bool
     shared: BoundQuery | None = None
@@ -208,22 +218,21 @@ class Binder:
         self.cacheable = True
         self.views: tuple[str, ...] = ()
         self._ids = 0
-        self._marks = 0
 
     def column(self, t: SqlType, name: str = "") -> Column:
         """A column with an id of its own."""
         self._ids += 1
         return Column(t, self._ids, name)
 
-    def parameter(self, name: str | None, node: Any) -> Expr:
-        """A parameter by its name, its number from 1, or (None) the next one."""
-        key: int | str
-        if name is None:
-            key, self._marks = self._marks, self._marks + 1
-        else:
-            key = int(name) - 1 if name.isdigit() else name
-        if any(isinstance(k, str) != isinstance(key, str) for k in self.used) or (name is not None and self._marks):
-            raise at(errors.BindError("Parameters are either all named, all numbered or all ?."), node)
+    def keys(self) -> tuple[int | str, ...]:
+        """Keys of the parameters used: numbers in order, names as they were met."""
+        return tuple(sorted(self.used) if all(isinstance(k, int) for k in self.used) else self.used)  # type: ignore[type-var]
+
+    def parameter(self, name: str, node: Any) -> Expr:
+        """A parameter by its name or its number from 1."""
+        key: int | str = int(name) - 1 if name.isdigit() else name
+        if any(isinstance(k, str) != isinstance(key, str) for k in self.used):
+            raise at(errors.BindError("Parameters are either all named or all numbered."), node)
         shown = f"${key + 1}" if isinstance(key, int) else f"${key}"
         if self.parameters is None or key not in self.parameters:
             hint = f"Pass a value for {shown}."

@@ -11,7 +11,7 @@ from finequery.planner.binder.expressions import Expressions, QueryState, identi
 from finequery.planner.binder.from_clause import bind_from
 from finequery.planner.binder.names import output_name
 from finequery.planner.binder.query import limited, literal_ordinal, order_terms
-from finequery.planner.binder.scope import Binder, BoundQuery, Scope, at, checked, duplicate, output_exprs, refuse
+from finequery.planner.binder.scope import Binder, BoundQuery, at, checked, duplicate, output_exprs, refuse
 from finequery.planner.coercion import TRUE, call, is_null, settle
 from finequery.planner.logical import Aggregate, Filter, Node, Project, Window
 from finequery.types import BIGINT, BOOLEAN, INTEGER, NULL
@@ -127,7 +127,8 @@ class _Select:
                     raise at(BindError(f'There is no table "{parts[-1]}" in FROM.', hint=hint or None), item)
                 self.star(env, item.this, [(found[0], n, e) for n, e in found[0].columns], parts[-1])
             else:
-                self.add(output_name(item), item, env.bind(item))
+                name = self.scope.stored_name(item) if kind == "Column" else output_name(item)
+                self.add(name, item, env.bind(item))
 
     def add(self, name: str, tree: Any, e: Expr) -> None:
         self.names.append(name)
@@ -300,6 +301,3 @@ class _Select:
             )
         children = e.children
         return e.rebuild(tuple(self.over_output(c, made) for c in children)) if children else e
-
-
-__all__ = ["bind_select", "Scope"]

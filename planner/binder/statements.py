@@ -8,10 +8,10 @@ from finequery.errors import BindError, CatalogError, ConversionError, ParseErro
 from finequery.operators.expr import Literal
 from finequery.planner.binder.expressions import Expressions, QueryState, identifier
 from finequery.planner.binder.query import bind_query, convert
-from finequery.planner.binder.scope import Binder, BoundQuery, Scope, at, checked, output_exprs, refuse, title
+from finequery.planner.binder.scope import Binder, BoundQuery, Scope, at, checked, refuse, title
 from finequery.planner.binder.types import bind_type
 from finequery.planner.coercion import cast
-from finequery.planner.logical import Node, Scan
+from finequery.planner.logical import Node
 from finequery.planner.parse import ParsedStatement
 from finequery.planner.statements import (
     Copy,
@@ -64,7 +64,7 @@ def finished(binder: Binder, bound: BoundQuery) -> Query:
     """The statement of a bound query: exactly its columns, each of a type of its own."""
     types = [INTEGER if t == NULL else t for t in bound.types]
     plan = convert(binder, bound, types)
-    return Query(plan, tuple(bound.names), tuple(types), tuple(binder.used), binder.cacheable)
+    return Query(plan, tuple(bound.names), tuple(types), binder.keys(), binder.cacheable)
 
 
 def _show(binder: Binder, parsed: ParsedStatement) -> Statement:
@@ -215,7 +215,7 @@ def _insert(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
     tree = args["expression"]
     from finequery.planner.binder.query import with_ctes
 
-    bound = bind_query(binder, tree, None, with_ctes(node, {}) if args.get("with_") else {})
+    bound = bind_query(binder, tree, None, with_ctes(node, {}, None) if args.get("with_") else {})
     if args.get("by_name"):
         names = bound.names
     wanted = []
@@ -240,7 +240,7 @@ def _insert(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
     except ConversionError as error:
         raise at(error, tree) from None
     columns = tuple(n for n, _ in wanted)
-    return Insert(table, columns, Query(plan, columns, tuple(types), tuple(binder.used), binder.cacheable))
+    return Insert(table, columns, Query(plan, columns, tuple(types), binder.keys(), binder.cacheable))
 
 
 def _cast_values(binder: Binder, bound: BoundQuery, types: list[Any], names: list[str]) -> Node:
@@ -340,5 +340,3 @@ _HANDLERS = {
     "Show": _show_tree,
     "Set": _set,
 }
-
-__all__ = ["bind_statement", "Scan", "output_exprs"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
+from reference import StatsTable
+
 from finequery.operators.column import Stats
 from finequery.planner.logical import Node
 from finequery.types import BIGINT, DATE, INTEGER, VARCHAR, SqlType, decimal
-from tests.reference import StatsTable
 
 MONEY = decimal(15, 2)
 DATA = Path(__file__).parent / "data"
@@ -39,7 +40,7 @@ def text(distinct: int, unique: bool = False) -> tuple[SqlType, Stats]:
     return VARCHAR, Stats(distinct=distinct, unique=unique)
 
 
-def table(name: str, rows: int, **columns: tuple[SqlType, Stats]) -> StatsTable:
+def table(name: str, rows: int, /, **columns: tuple[SqlType, Stats]) -> StatsTable:
     return StatsTable(name, [(n, t) for n, (t, _) in columns.items()], rows, {n: s for n, (_, s) in columns.items()})
 
 
@@ -97,7 +98,8 @@ SSB = {
             lo_orderdate=number(19920101, 19980802, 2406, INTEGER), lo_orderpriority=text(5), lo_shippriority=text(1),
             lo_quantity=number(1, 50, type=INTEGER), lo_extendedprice=number(90_000, 10_500_000, 1_000_000, INTEGER),
             lo_ordtotalprice=number(80_000, 60_000_000, 1_400_000, INTEGER), lo_discount=number(0, 10, type=INTEGER),
-            lo_revenue=number(80_000, 10_500_000, 3_000_000, INTEGER), lo_supplycost=number(54_000, 125_000, type=INTEGER),
+            lo_revenue=number(80_000, 10_500_000, 3_000_000, INTEGER),
+            lo_supplycost=number(54_000, 125_000, type=INTEGER),
             lo_tax=number(0, 8, type=INTEGER), lo_commitdate=number(19920131, 19981031, 2466, INTEGER),
             lo_shipmode=text(7),
         ),

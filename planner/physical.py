@@ -1,0 +1,213 @@
+"""The logical plan split into sub-tasks, grouped into pipelines.
+
+A pipeline starts at a scan or a breaker's result and takes filters, projections and probes until the next breaker
+(build, aggregate, sort, window, set operation). The right side of every join is a pipeline of its own that ends in a
+build. Expressions that breakers need become columns by a projection in front of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import Any
+
+from finequery.errors import NotSupportedError
+from finequery.operators.aggregate import Call
+from finequery.operators.expr import Column, Expr, ScalarSubquery, SortKey, transform
+from finequery.operators.pipeline import Filter, Project, Step
+from finequery.operators.probe import Probe
+from finequery.operators.tasks import (
+    Aggregate,
+    Limit,
+    PairJoin,
+    Pipe,
+    Scalar,
+    Scan,
+    Shared,
+    Sort,
+    Task,
+    UnionAll,
+    Values,
+    Window,
+)
+from finequery.planner import logical
+from finequery.planner.estimate import estimate
+
+_fresh = itertools.count(1)
+
+
+@dataclass
+class Open:
+    """A pipeline under construction."""
+
+    source: Task
+    steps: list[Step]
+
+
+class Planner:
+    """Builds the DAG of one plan; shared subplans become one task."""
+
+    def __init__(self) -> None:
+        self.shared: dict[int, Shared] = {}
+        self.scalars: dict[int, Scalar] = {}
+
+    def expression(self, expr: Expr) -> Expr:
+        """Subplans of scalar subqueries become tasks."""
+
+        def change(e: Expr) -> Expr | None:
+            if isinstance(e, ScalarSubquery) and isinstance(e.plan, logical.Node):
+                found = self.scalars.get(id(e.plan))
+                if found is None:
+                    column = e.plan.schema[0]
+                    found = self.scalars[id(e.plan)] = Scalar(self.task(e.plan), column)
+                return ScalarSubquery(e.type, found)
+            return None
+
+        return transform(expr, change)
+
+    def task(self, node: logical.Node) -> Task:
+        """A task that gives the node's columns."""
+        return self.close(self.open(node), node)
+
+    def close(self, open_: Open, node: logical.Node) -> Task:
+        if not open_.steps and {c.id for c in node.schema} <= {c.id for c in open_.source.columns}:
+            return open_.source
+        return Pipe(node.schema, open_.source, open_.steps, estimate=_rows(node))
+
+    def open(self, node: logical.Node) -> Open:
+        handler = getattr(self, "_" + type(node).__name__.lower(), None)
+        if handler is None:
+            raise NotSupportedError(f"plan node {type(node).__name__}")
+        result: Open = handler(node)
+        return result
+
+    def _scan(self, node: logical.Scan) -> Open:
+        names = tuple(name for _, name in node.columns)
+        return Open(Scan(node.schema, node.table, names, node.alias, estimate=_rows(node)), [])
+
+    def _values(self, node: logical.Values) -> Open:
+        rows = tuple(tuple(self.expression(e) for e in row) for row in node.rows)
+        return Open(Values(node.schema, rows, estimate=float(len(rows))), [])
+
+    def _filter(self, node: logical.Filter) -> Open:
+        open_ = self.open(node.input)
+        open_.steps.append(Filter(self.expression(node.predicate), _rows(node)))
+        return open_
+
+    def _project(self, node: logical.Project) -> Open:
+        open_ = self.open(node.input)
+        columns = tuple((c, self.expression(e)) for c, e in node.columns)
+        if any(not (isinstance(e, Column) and e.id == c.id) for c, e in columns):
+            open_.steps.append(Project(columns))
+        return open_
+
+    def _join(self, node: logical.Join) -> Open:
+        left, right = self.open(node.left), self.task(node.right)
+        keys = tuple((self.expression(a), self.expression(b)) for a, b in node.keys)
+        condition = None if node.condition is None else self.expression(node.condition)
+        payload = () if node.kind in ("semi", "anti", "mark") else node.right.schema
+        probe = Probe(
+            *(node.kind, right, keys, payload, condition, node.null_safe, node.null_aware, node.mark, _rows(node))
+        )
+        if node.kind == "full" or (condition is not None and node.kind != "inner"):
+            pairs = replace(probe, kind="inner")
+            task = self.close(left, node.left)
+            return Open(PairJoin(node.schema, node.kind, task, node.left.schema, pairs, node.mark, estimate=_rows(node)), [])
+        left.steps.append(probe)
+        return left
+
+    def _aggregate(self, node: logical.Aggregate) -> Open:
+        open_ = self.open(node.input)
+        named = _Namer(self)
+        groups = tuple(named.define(c, e) for c, e in node.groups)
+        calls = []
+        for column, call in node.aggregates:
+            if call.distinct:
+                raise NotSupportedError(f"{call.name}(DISTINCT) was not rewritten by the planner")
+            argument = named.name(call.args[0]) if call.args else None
+            calls.append(Call(column, call.name, argument, None if call.filter is None else named.name(call.filter)))
+        named.append_to(open_)
+        task = Aggregate(node.schema, open_.source, open_.steps, groups, tuple(calls), _rows(node), estimate=_rows(node))
+        return Open(task, [])
+
+    def _window(self, node: logical.Window) -> Open:
+        named = _Namer(self)
+        calls: list[Any] = []
+        for output, call in node.calls:
+            args = tuple(named.name(a) for a in call.args)
+            partition = tuple(named.name(p) for p in call.partition)
+            order = tuple((named.name(k.expr), k.descending, k.nulls_first) for k in call.order)
+            calls.append((output, call.name, args, partition, order, call.running))
+        source = self._with(node.input, named)
+        return Open(Window(node.schema, source, tuple(calls), estimate=_rows(node)), [])
+
+    def _sort(self, node: logical.Sort) -> Open:
+        named = _Namer(self)
+        keys = tuple(self._key(named, k) for k in node.keys)
+        source = self._with(node.input, named)
+        limit = None if node.limit is None else self.expression(node.limit)
+        offset = None if node.offset is None else self.expression(node.offset)
+        return Open(Sort(node.schema, source, keys, limit, offset, estimate=_rows(node)), [])
+
+    def _key(self, named: _Namer, key: SortKey) -> tuple[Column, bool, bool]:
+        return named.name(key.expr), key.descending, key.nulls_first
+
+    def _with(self, node: logical.Node, named: _Namer) -> Task:
+        """The node's task, with the named expressions as further columns."""
+        if not named.columns:
+            return self.task(node)
+        open_ = self.open(node)
+        open_.steps.append(Project(tuple((c, c) for c in node.schema) + tuple(named.columns)))
+        return Pipe(node.schema + tuple(c for c, _ in named.columns), open_.source, open_.steps, estimate=_rows(node))
+
+    def _limit(self, node: logical.Limit) -> Open:
+        limit = None if node.limit is None else self.expression(node.limit)
+        offset = None if node.offset is None else self.expression(node.offset)
+        return Open(Limit(node.schema, self.task(node.input), limit, offset, estimate=_rows(node)), [])
+
+    def _union(self, node: logical.Union) -> Open:
+        parts = tuple(self.task(p) for p in node.parts)
+        return Open(UnionAll(node.columns, parts, tuple(p.schema for p in node.parts), estimate=_rows(node)), [])
+
+    def _materialize(self, node: logical.Materialize) -> Open:
+        found = self.shared.get(id(node))
+        if found is None:
+            found = self.shared[id(node)] = Shared(node.schema, self.task(node.input), estimate=_rows(node))
+        return Open(found, [])
+
+
+class _Namer:
+    """Gives columns to expressions, one to each."""
+
+    def __init__(self, planner: Planner):
+        self.planner = planner
+        self.columns: list[tuple[Column, Expr]] = []
+        self.names: dict[Expr, Column] = {}
+
+    def name(self, expr: Expr) -> Column:
+        if isinstance(expr, Column):
+            return expr
+        found = self.names.get(expr)
+        if found is None:
+            found = self.names[expr] = Column(expr.type, -1_000_000 - next(_fresh))
+            self.columns.append((found, self.planner.expression(expr)))
+        return found
+
+    def define(self, column: Column, expr: Expr) -> Column:
+        """A column of a given id for an expression (several may name one expression)."""
+        if not (isinstance(expr, Column) and expr.id == column.id):
+            self.columns.append((column, self.planner.expression(expr)))
+        return column
+
+    def append_to(self, open_: Open) -> None:
+        if self.columns:
+            open_.steps.append(Project(tuple(self.columns)))
+
+
+def _rows(node: logical.Node) -> float | None:
+    return float(estimate(node).rows)
+
+
+def physical_plan(plan: logical.Node) -> Task:
+    """The DAG of sub-tasks for an optimised plan."""
+    return Planner().task(plan)
