@@ -476,6 +476,17 @@ class AggregateSink:
 
         return final
 
+    def empty(self) -> Frame:
+        """What comes out when no row can: no group, or the one row of an aggregate over everything."""
+        from finequery.operators.concat import constant_column, empty_column
+
+        if self.groups:
+            return Frame({c.id: empty_column(c.type) for c in (*self.groups, *(k.output for k in self.calls))}, 0)
+        zero = ("count", "count_star")
+        return Frame(
+            {c.output.id: constant_column(c.output.type, 0 if c.name in zero else None, 1) for c in self.calls}, 1
+        )
+
     # --- one run -----------------------------------------------------------------------------------------------------
 
     wants_segments = False

@@ -107,6 +107,12 @@ class Materialize:
                 lower.emit("store_1", valid, 0, flag, cursor, pure=False)
             self.targets.append(target)
 
+    def empty(self) -> Frame:
+        """What comes out when no row can."""
+        from finequery.operators.concat import empty_column
+
+        return Frame({c.id: empty_column(c.type) for c in self.columns}, 0)
+
     # --- one run -------------------------------------------------------------------------------------------------------
 
     def prepare(self, threads: int, rows: int) -> None:
@@ -238,13 +244,14 @@ def _copies(lower: Lower, stored: Stored) -> bool:
 
 def _target_like(column: Column, data: ColumnData) -> Target:
     low, high = data.stats.low, data.stats.high
+    exact = data.kind in ("uint", "int64") and low is not None and high is not None
     return Target(
         *(column.id, column.type, data.kind, data.data.dtype),
         base=data.base,
         scale=data.scale,
         dictionary=data.dictionary,
-        low=None if low is None else int(low) if data.kind in ("uint", "int64") else None,
-        high=None if high is None else int(high) if data.kind in ("uint", "int64") else None,
+        low=int(low) if exact and low is not None else None,
+        high=int(high) if exact and high is not None else None,
         ascii=data.stats.ascii,
     )
 

@@ -47,6 +47,7 @@ class Sink(Protocol):
     instance: Instance | None
 
     def lower_into(self, lower: Lower) -> None: ...
+    def empty(self) -> Frame: ...
     def prepare(self, threads: int, rows: int) -> None: ...
     def grow(self, thread: int) -> None: ...
     def cursor(self, thread: int) -> int: ...
@@ -311,10 +312,12 @@ def execute(
     sink, instance = compiled.sink, compiled.instance
     rows = frame.length
     threads = context.pool.threads
+    if instance is None:
+        return sink.empty()
     sink.prepare(threads, rows)
     sink.instance = instance
-    if instance is None or rows == 0:
-        return sink.finish(np.zeros((0, 3), dtype=np.int64), 0, 1)
+    if rows == 0:
+        return sink.finish(np.zeros((0, 3), dtype=np.int64) if sink.wants_segments else None, 0, 1)
     instance.bind()
     count = -(-rows // MORSEL)
     skip = skipped_blocks(frame, steps, context, count) if rows > BLOCK else None

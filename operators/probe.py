@@ -385,7 +385,9 @@ def _select(lower: Lower, probe: Probe, lookup: Lookup, key: Key) -> bool:
     always = lookup.complete and key.low >= lookup.low and key.high < lookup.low + lookup.span
     home = lower.space
     if lookup.kind in ("map", "bits", "rows"):
-        if not always:
+        if lookup.complete and not always:
+            lower.select(_in_range(lower, lookup, key))
+        elif not always:
             table = "bits" if lookup.marks is None else "marks"
             name = "probe_bits" if lookup.marks is None else "probe_map"
             out, positions = Reg(4), Reg(4)
@@ -425,6 +427,22 @@ def _select(lower: Lower, probe: Probe, lookup: Lookup, key: Key) -> bool:
         return True
     _bind(lower, probe, _expand(lower, probe, lookup, groups, keep=False))
     return True
+
+
+def _in_range(lower: Lower, lookup: Lookup, key: Key) -> Reg:
+    """A mask of the keys that lie in the build side's range."""
+    width = {"u8": 1, "u16": 2, "u32": 4, "i64": 8}[key.item]
+    floor, top = (-(2**63), 2**63 - 1) if key.item == "i64" else (0, 2 ** (8 * width) - 1)
+    low, high = max(key.shift, floor), min(key.shift + lookup.span - 1, top)
+    base, stride, out = key.base, key.stride, Reg(1)
+    if low > high:
+        return lower.program.constant("u8", 0)
+    if key.index is not None:
+        gathered = Reg(width)
+        lower.emit(f"gather_{width}", base, stride, key.index, Out(gathered))
+        base, stride = gathered, 0
+    lower.emit(f"between_{key.item}", base, stride, low, high, Out(out))
+    return out
 
 
 def _again(lower: Lower, probe: Probe, key: Key) -> Key:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import signal
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -12,8 +16,29 @@ import sqlglot
 from sqlglot import exp
 
 Row = tuple[Any, ...]
+#: Seconds after which a single test query counts as hanging.
+PATIENCE = 3.0
 RELATIVE = 1e-9
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_0-9]*\Z")
+
+
+@contextmanager
+def time_limit(seconds: float = PATIENCE) -> Iterator[None]:
+    """Raise TimeoutError in the body when it takes longer. Only in the main thread; elsewhere there is no limit."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def assert_same(con: Any, duck: Any, sql: str, ordered: bool | None = None) -> None:
@@ -24,8 +49,9 @@ def assert_same(con: Any, duck: Any, sql: str, ordered: bool | None = None) -> N
     """
     want_relation = duck.sql(sql)
     want = want_relation.fetchall()
-    got_relation = con.sql(sql)
-    got = got_relation.fetchall()
+    with time_limit():
+        got_relation = con.sql(sql)
+        got = got_relation.fetchall()
     label = f"\n{sql.strip()}\n"
     want_names, got_names = list(want_relation.columns), list(got_relation.columns)
     assert len(got_names) == len(want_names), f"{label}columns {got_names}, DuckDB has {want_names}"

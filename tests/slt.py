@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from compare import time_limit
+
 ROOT = Path(__file__).resolve().parent.parent
 HASHED = re.compile(r"(\d+) values hashing to ([0-9a-f]{32})\Z")
 #: Columns of type R with this many digits are compared in SQLite's way: both sides printed with %.3f.
@@ -328,10 +330,11 @@ def check_error(error: Exception, record: Record) -> str | None:
 def run_record(record: Record, engine: Engine, labels: dict[str, str]) -> str | None:
     """Run one record; what went wrong, or None."""
     try:
-        if record.kind != "query":
-            engine.execute(record.sql)
-            return None if record.kind == "ok" else f"expected an error\n{record.sql}"
-        rows = engine.query(record.sql)
+        with time_limit():
+            if record.kind != "query":
+                engine.execute(record.sql)
+                return None if record.kind == "ok" else f"expected an error\n{record.sql}"
+            rows = engine.query(record.sql)
     except engine.error as error:
         problem = check_error(error, record) if record.kind == "error" else f"{type(error).__name__}: {error}"
         return None if problem is None else f"{problem}\n{record.sql}"

@@ -16,9 +16,9 @@ from finequery.planner.literals import days_from_civil, parse_interval, parse_nu
 from finequery.types import INTEGER_RANGE, Interval
 
 COLUMNS = (
-    "ti TINYINT, si SMALLINT, i INTEGER, b BIGINT, h HUGEINT, ut UTINYINT, us USMALLINT, ui UINTEGER, ub UBIGINT, f FLOAT,"
-    " d DOUBLE, dc DECIMAL(15,2), d4 DECIMAL(4,1), d38 DECIMAL(38,10), dt DATE, ts TIMESTAMP, iv INTERVAL, s VARCHAR,"
-    " bo BOOLEAN"
+    "ti TINYINT, si SMALLINT, i INTEGER, b BIGINT, h HUGEINT, ut UTINYINT, us USMALLINT, ui UINTEGER, ub UBIGINT,"
+    " f FLOAT, d DOUBLE, dc DECIMAL(15,2), d4 DECIMAL(4,1), d38 DECIMAL(38,10), dt DATE, ts TIMESTAMP, iv INTERVAL,"
+    " s VARCHAR, bo BOOLEAN"
 )
 LINES = [e for e in (DATA / "binder" / "expressions.sql").read_text().splitlines() if e and not e.startswith("--")]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from compare import assert_same, order_keys, row_difference
+from compare import assert_same, order_keys, row_difference, time_limit
 
 
 class Fake:
@@ -82,3 +83,10 @@ def test_order_keys() -> None:
     assert order_keys("select a + 1, b from t order by a + 1, c, b", ["x", "b"]) == [0]
     assert order_keys("select a from t", ["a"]) == []
     assert order_keys("select a from t union select b from u order by 1", ["a"]) == [0]
+
+
+def test_time_limit() -> None:
+    with pytest.raises(TimeoutError, match="within"), time_limit(0.05):
+        time.sleep(5)
+    with time_limit(5):
+        pass

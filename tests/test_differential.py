@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from compare import assert_same, row_difference
+from compare import assert_same, row_difference, time_limit
 from conftest import connect, connect_duckdb
 from generate import Tables, partitions, queries, tables
 from hypothesis import HealthCheck, given, settings
@@ -39,7 +39,8 @@ def agree(con: Any, duck: Any, sql: str) -> None:
     except duckdb.Error as theirs:
         outcomes["error"] += 1
         try:
-            rows = con.sql(sql).fetchall()
+            with time_limit():
+                rows = con.sql(sql).fetchall()
         except Error:
             return
         raise AssertionError(f"\n{sql}\nDuckDB: {theirs}\nFineQuery has an answer: {rows[:5]}") from theirs

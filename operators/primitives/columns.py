@@ -200,7 +200,7 @@ def cursor_at_tile(t, n, k, args):
 @kernel("string_bytes")
 def string_bytes(t, n, k, args):
     """strings (address, length), validity or 0, state (used, capacity, cursor): room for their bytes, or -1"""
-    x, state, total = p_i64(args[0]), p_i64(args[1]), np.int64(0)
+    x, state, total = p_i64(args[0]), p_i64(args[2]), np.int64(0)
     for j in range(np.uint64(k)):
         total += x[j + j + np.uint64(1)]
     if state[0] + total > state[1]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from finequery.errors import BindError, CatalogError, nearest
 from finequery.operators.expr import Aggregate, Column, Expr, Literal, SortKey, WindowCall, columns_of, walk
-from finequery.planner.binder.scope import at, checked, refuse
+from finequery.planner.binder.scope import at, checked, refuse, text_of
 from finequery.planner.coercion import call, cast, is_null, settle
 from finequery.planner.function_rules import no_overload
 from finequery.planner.functions import AGGREGATES, FUNCTIONS, UNSUPPORTED, aggregate_type
@@ -192,7 +192,7 @@ def _window_parts(env: Expressions, inside: Expressions, node: Any) -> tuple[lis
     order: list[SortKey] = []
     spec = args.get("spec")
     if args.get("alias"):
-        name = str(args["alias"].name)
+        name = text_of(args["alias"])
         named = env.query.named_windows.get(name.lower())
         if named is None:
             hint = nearest(name, env.query.named_windows)

@@ -17,7 +17,9 @@ from finequery.planner.binder.scope import (
     at,
     checked,
     find_column,
+    items_of,
     refuse,
+    text_of,
     title,
     unknown_column,
 )
@@ -129,7 +131,7 @@ class Expressions:
         args = checked(node, "this", "table", "db", "catalog")
         if type(node.this).__name__ == "Star":
             raise refuse(f"* in {self.clause}", node)
-        parts = [identifier(args[k]) for k in ("catalog", "db", "table", "this") if args.get(k)]
+        parts = [text_of(args[k]) for k in ("catalog", "db", "table", "this") if args.get(k)]
         found = find_column(self, parts, node)
         lower = parts[0].lower()
         alias = self.aliases.get(lower) if len(parts) == 1 and lower not in self.expanding else None
@@ -226,9 +228,10 @@ class Expressions:
         args = checked(node, "this", "expression")
         e, right = self.bind(args["this"]), args["expression"]
         if type(right).__name__ == "Null":
+            checked(right)
             return call(BOOLEAN, "is_null", e)
         if type(right).__name__ == "Boolean":
-            return call(BOOLEAN, "not_distinct_from", boolean(e), TRUE if right.this else FALSE)
+            return call(BOOLEAN, "not_distinct_from", boolean(e), self.truth(right))
         raise refuse(f"IS {title(right)}", node)
 
     def between(self, node: Any) -> Expr:
@@ -252,10 +255,10 @@ class Expressions:
         return in_list(self.bind(left), [self.bind(e) for e in args["expressions"]])
 
     def row_in(self, left: Any, rows: list[Any]) -> Expr:
-        columns = [self.bind(e) for e in checked(left, "expressions").get("expressions") or []]
+        columns = [self.bind(e) for e in items_of(left)]
         terms = []
         for row in rows:
-            values = row.expressions if type(row).__name__ == "Tuple" else []
+            values = items_of(row)
             if len(values) != len(columns):
                 raise at(BindError(f"The row must have {len(columns)} values."), row)
             terms.append(call(BOOLEAN, "and", *[compare("eq", c, self.bind(v)) for c, v in zip(columns, values)]))
@@ -350,14 +353,14 @@ class Expressions:
                     f"'{text}' is not an interval.", hint="Write it as INTERVAL '1 day 2 hours' or INTERVAL 1 DAY."
                 )
             return Literal(INTERVAL, value)
-        unit = unit_name(args["unit"].name) if type(args["unit"]).__name__ == "Var" else None
+        unit = unit_name(text_of(args["unit"])) if type(args["unit"]).__name__ == "Var" else None
         if unit is None:
             raise refuse(f"INTERVAL … {args['unit'].name or title(args['unit'])}", node)
         return to_interval(unit, e)
 
     def extract(self, node: Any) -> Expr:
         args = checked(node, "this", "expression")
-        return date_part(args["this"].name, self.bind(args["expression"]))
+        return date_part(text_of(args["this"]), self.bind(args["expression"]))
 
     def keyword_call(self, node: Any) -> Expr:
         """A function that has syntax of its own, as an ordinary call."""
@@ -418,12 +421,6 @@ class Expressions:
 
     def window(self, node: Any) -> Expr:
         return bind_window(self, node)
-
-
-def identifier(node: Any) -> str:
-    """The text of a name."""
-    checked(node, "this", "quoted")
-    return str(node.this)
 
 
 def castable(e: Expr, target: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from finequery.errors import BindError, CatalogError, Error, nearest
 from finequery.operators.expr import Column, Expr
-from finequery.planner.binder.expressions import Expressions, QueryState, identifier
+from finequery.planner.binder.expressions import Expressions, QueryState
 from finequery.planner.binder.query import bind_query, bind_values, convert
 from finequery.planner.binder.scope import (
     Binder,
@@ -20,6 +20,7 @@ from finequery.planner.binder.scope import (
     output_exprs,
     position,
     refuse,
+    text_of,
     title,
 )
 from finequery.planner.coercion import TRUE, call, cast
@@ -68,7 +69,7 @@ def bind_table(binder: Binder, node: Any, query: QueryState, left: Scope | None 
     kind = type(node).__name__
     alias = node.args.get("alias")
     alias_args = checked(alias, "this", "columns") if alias else {}
-    name = identifier(alias_args["this"]) if alias_args.get("this") else ""
+    name = text_of(alias_args["this"]) if alias_args.get("this") else ""
     if kind == "Table":
         args = checked(node, "this", "db", "catalog", "alias", "joins")
         plan, relation = named_table(binder, node, query, name)
@@ -93,7 +94,7 @@ def bind_table(binder: Binder, node: Any, query: QueryState, left: Scope | None 
     else:
         raise refuse(f"{title(node)} in FROM", node)
     if alias_args.get("columns"):
-        relation = renamed(relation, [identifier(c) for c in alias_args["columns"]], alias)
+        relation = renamed(relation, [text_of(c) for c in alias_args["columns"]], alias)
     item: Item = plan, Scope([relation])
     return joined_more(binder, node, query, item) if args.get("joins") else item
 
@@ -149,7 +150,7 @@ def named_table(binder: Binder, node: Any, query: QueryState, alias: str) -> tup
     target = node.this
     if type(target).__name__ == "Anonymous":
         return table_function(binder, node, alias)
-    parts = tuple(identifier(node.args[k]) for k in ("catalog", "db") if node.args.get(k)) + (identifier(target),)
+    parts = tuple(text_of(node.args[k]) for k in ("catalog", "db") if node.args.get(k)) + (text_of(target),)
     if len(parts) == 1:
         cte = query.ctes.get(parts[0].lower())
         if cte is not None:
@@ -178,7 +179,8 @@ def table_function(binder: Binder, node: Any, alias: str) -> tuple[Node, Relatio
     for arg in function["expressions"]:
         kind = type(arg).__name__
         if kind in ("EQ", "Kwarg", "PropertyEQ"):
-            named[str(arg.this.name).lower()] = python_constant(env, arg.expression)
+            parts = checked(arg, "this", "expression")
+            named[text_of(parts["this"]).lower()] = python_constant(env, parts["expression"])
         else:
             args.append(python_constant(env, arg))
     table = binder.resolver.function(name, args, named)
@@ -261,7 +263,7 @@ def bind_join(binder: Binder, query: QueryState, left: Item, node: Any, args: di
         if args.get("on") or args.get("using"):
             raise at(BindError("CROSS JOIN takes no condition.", hint="Use JOIN … ON."), node)
         return product(left, right)
-    names: list[str] = [identifier(i) for i in args.get("using") or []]
+    names: list[str] = [text_of(i) for i in args.get("using") or []]
     if method == "NATURAL":
         names = [n for n, _ in ((n, e) for _, n, e in left[1].star) if n.lower() in right[1].bare]
         names = list(dict.fromkeys(names))

@@ -8,7 +8,7 @@ from typing import Any
 from finequery.errors import BindError, Error
 from finequery.operators.expr import Column, Expr, Literal, SortKey, walk
 from finequery.planner.binder.aggregates import sort_key
-from finequery.planner.binder.expressions import Expressions, QueryState, identifier
+from finequery.planner.binder.expressions import Expressions, QueryState
 from finequery.planner.binder.scope import (
     Binder,
     BoundQuery,
@@ -17,8 +17,10 @@ from finequery.planner.binder.scope import (
     Scope,
     at,
     checked,
+    items_of,
     output_exprs,
     refuse,
+    text_of,
     title,
 )
 from finequery.planner.coercion import cast, is_null, settle
@@ -73,12 +75,12 @@ def with_ctes(node: Any, ctes: dict[str, Cte], enclosing: Expressions | None) ->
     for item in args["expressions"]:
         parts = checked(item, "this", "alias", "materialized")
         alias = checked(parts["alias"], "this", "columns")
-        name = identifier(alias["this"])
+        name = text_of(alias["this"])
         if args.get("recursive") and name.lower() in table_names(parts["this"]):
             raise refuse("A recursive WITH query", alias["this"])
         if any(c.name.lower() == name.lower() for c in added):
             raise at(BindError(f'The name "{name}" is given twice in WITH.'), alias["this"])
-        columns = [identifier(c) for c in alias.get("columns") or []]
+        columns = [text_of(c) for c in alias.get("columns") or []]
         cte = Cte(name, parts["this"], columns, dict(result), enclosing, 0, parts.get("materialized") is True)
         result[name.lower()] = cte
         added.append(cte)
@@ -118,7 +120,7 @@ def bind_values(binder: Binder, node: Any, state: QueryState) -> BoundQuery:
     env = Expressions(binder, state, Scope(), "VALUES")
     rows: list[list[Expr]] = []
     for row in args["expressions"]:
-        items = checked(row, "expressions")["expressions"] if type(row).__name__ == "Tuple" else [row]
+        items = items_of(row)
         rows.append([env.bind(item) for item in items])
         if len(items) != len(rows[0]):
             raise at(BindError(f"This row has {len(items)} values, the first has {len(rows[0])}."), row)
@@ -169,7 +171,7 @@ def ordered_query(
 def order_terms(env: Expressions, term: Any, outputs: Sequence[Expr]) -> list[Expr]:
     """The expressions of one ORDER BY term: an ordinal, ALL, or an expression."""
     node = checked(term, "this", "desc", "nulls_first")["this"]
-    if type(node).__name__ == "Var" and str(node.this).upper() == "ALL":
+    if type(node).__name__ == "Var" and text_of(node).upper() == "ALL":
         return list(outputs)
     if type(node).__name__ == "Collate":
         raise refuse("COLLATE", node)
@@ -186,7 +188,7 @@ def literal_ordinal(node: Any, count: int, clause: str) -> int | None:
     """The index that an integer literal in GROUP BY or ORDER BY stands for; None for any other expression."""
     if type(node).__name__ != "Literal" or node.args.get("is_string") or not str(node.this).isdigit():
         return None
-    index = int(node.this) - 1
+    index = int(text_of(node)) - 1
     if not 0 <= index < count:
         raise at(BindError(f"{clause} {node.this}: there are {count} columns, counted from 1."), node)
     return index

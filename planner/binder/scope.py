@@ -38,6 +38,18 @@ def checked(node: Any, *known: str) -> dict[str, Any]:
     return args
 
 
+def text_of(node: Any) -> str:
+    """The text of a leaf: a name, a keyword, a literal; of a column that is nothing but a name."""
+    if type(node).__name__ == "Column":
+        node = checked(node, "this")["this"]
+    return str(checked(node, "this", "quoted", "is_string")["this"])
+
+
+def items_of(node: Any) -> list[Any]:
+    """The members of a row; another expression is a row of one."""
+    return list(checked(node, "expressions").get("expressions") or []) if type(node).__name__ == "Tuple" else [node]
+
+
 def unsupported(node: Any, value: Any, key: str) -> NoReturn:
     """Refuse an argument that nobody asked for, by its name and at its place."""
     inner = value[0] if isinstance(value, list) else value

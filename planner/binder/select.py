@@ -7,11 +7,21 @@ from typing import Any
 from finequery.errors import BindError, nearest
 from finequery.operators.expr import Column, Expr, Literal, SortKey, WindowCall, columns_of
 from finequery.planner.binder.aggregates import Regroup, sort_key
-from finequery.planner.binder.expressions import Expressions, QueryState, identifier
+from finequery.planner.binder.expressions import Expressions, QueryState
 from finequery.planner.binder.from_clause import bind_from
 from finequery.planner.binder.names import output_name
 from finequery.planner.binder.query import limited, literal_ordinal, order_terms
-from finequery.planner.binder.scope import Binder, BoundQuery, at, checked, duplicate, output_exprs, refuse
+from finequery.planner.binder.scope import (
+    Binder,
+    BoundQuery,
+    at,
+    checked,
+    duplicate,
+    items_of,
+    output_exprs,
+    refuse,
+    text_of,
+)
 from finequery.planner.coercion import TRUE, call, is_null, settle
 from finequery.planner.logical import Aggregate, Filter, Node, Project, Window
 from finequery.types import BIGINT, BOOLEAN, INTEGER, NULL
@@ -59,10 +69,10 @@ class _Select:
         args, query = self.args, self.query
         self.plan, self.scope = bind_from(self.binder, self.node, query)
         for window in args.get("windows") or []:
-            query.named_windows[str(window.this.name).lower()] = window
+            query.named_windows[text_of(window.this).lower()] = window
         for item in args["expressions"]:
             if type(item).__name__ == "Alias":
-                self.aliases.setdefault(identifier(checked(item, "this", "alias")["alias"]).lower(), item.this)
+                self.aliases.setdefault(text_of(checked(item, "this", "alias")["alias"]).lower(), item.this)
         if args.get("where"):
             where = self.expressions("WHERE").predicate(checked(args["where"], "this")["this"])
             self.plan = Filter(self.plan, where)
@@ -112,13 +122,14 @@ class _Select:
         for item in self.args["expressions"]:
             kind = type(item).__name__
             if kind == "Alias":
-                name = str(item.args["alias"].name)
+                name = text_of(item.args["alias"])
                 self.add(name, item.this, env.bind(item.this))
                 env.aliases.setdefault(name.lower(), item.this)
             elif kind == "Star":
                 self.star(env, item, self.scope.star, None)
             elif kind == "Column" and type(item.this).__name__ == "Star":
-                parts = [str(item.args[k].name) for k in ("db", "table") if item.args.get(k)]
+                args = checked(item, "this", "db", "table")
+                parts = [text_of(args[k]) for k in ("db", "table") if args.get(k)]
                 found = self.scope.relation(parts)
                 if len(found) > 1:
                     raise at(duplicate(parts[-1]), item)
@@ -140,12 +151,9 @@ class _Select:
         args = checked(node, "except_", "replace", "rename")
         if not self.scope.relations:
             raise at(BindError("* needs a FROM."), node)
-        excluded = {str(e.name).lower(): e for e in args.get("except_") or []}
-        replaced = {str(e.alias).lower(): e for e in args.get("replace") or []}
-        renamed = {str(e.this.name).lower(): e for e in args.get("rename") or []}
-        for e in excluded.values():
-            if e.args.get("table"):
-                raise refuse("A table's name in EXCLUDE", e)
+        excluded = {text_of(e).lower(): e for e in args.get("except_") or []}
+        replaced = {text_of(checked(e, "this", "alias")["alias"]).lower(): e for e in args.get("replace") or []}
+        renamed = {text_of(checked(e, "this", "alias")["this"]).lower(): e for e in args.get("rename") or []}
         present = {name.lower() for _, name, _ in columns}
         for clause, items in (("EXCLUDE", excluded), ("REPLACE", replaced), ("RENAME", renamed)):
             for name, tree in items.items():
@@ -160,7 +168,7 @@ class _Select:
                 self.add(name, replaced[lower].this, env.bind(replaced[lower].this))
                 continue
             env.note(e, node)
-            self.add(str(renamed[lower].alias) if lower in renamed else name, None, e)
+            self.add(text_of(renamed[lower].args["alias"]) if lower in renamed else name, None, e)
         if not self.items:
             raise at(BindError("No column is left."), node)
 
@@ -210,7 +218,7 @@ class _Select:
                 {"GroupingSets": "GROUPING SETS"}.get(kind, kind.upper()), node, "UNION ALL of several GROUP BYs."
             )
         if kind == "Tuple":
-            return [e for part in checked(node, "expressions").get("expressions") or [] for e in self.group_term(part)]
+            return [e for part in items_of(node) for e in self.group_term(part)]
         ordinal = literal_ordinal(node, len(self.items), "GROUP BY")
         if ordinal is not None:
             e = self.items[ordinal]
@@ -231,7 +239,7 @@ class _Select:
         for term in checked(order, "expressions")["expressions"]:
             node = term.this
             if type(node).__name__ == "Column" and not node.args.get("table"):
-                name = str(node.name).lower()
+                name = text_of(node).lower()
                 index = next((i for i, n in enumerate(self.names) if n.lower() == name), None)
                 if index is not None:  # an output column's name goes before an input's
                     keys.append(sort_key(self.items[index], term))
@@ -248,7 +256,7 @@ class _Select:
             return []
         env = self.expressions("DISTINCT ON", True, True)
         result = []
-        for part in on.expressions if type(on).__name__ == "Tuple" else [on]:
+        for part in items_of(on):
             ordinal = literal_ordinal(part, len(self.items), "DISTINCT ON")
             result.append(self.items[ordinal] if ordinal is not None else settle(env.bind(part)))
         return result

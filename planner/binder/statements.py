@@ -6,9 +6,9 @@ from typing import Any
 
 from finequery.errors import BindError, CatalogError, ConversionError, ParseError, nearest
 from finequery.operators.expr import Literal
-from finequery.planner.binder.expressions import Expressions, QueryState, identifier
+from finequery.planner.binder.expressions import Expressions, QueryState
 from finequery.planner.binder.query import bind_query, convert
-from finequery.planner.binder.scope import Binder, BoundQuery, Scope, at, checked, refuse, title
+from finequery.planner.binder.scope import Binder, BoundQuery, Scope, at, checked, refuse, text_of, title
 from finequery.planner.binder.types import bind_type
 from finequery.planner.coercion import cast
 from finequery.planner.logical import Node
@@ -81,7 +81,7 @@ def _show(binder: Binder, parsed: ParsedStatement) -> Statement:
 def _table_parts(node: Any) -> tuple[str, ...]:
     """The name of a table, qualifiers first; nothing else may stand beside it."""
     args = checked(node, "this", "db", "catalog")
-    return tuple(identifier(args[k]) for k in ("catalog", "db", "this") if args.get(k))
+    return tuple(text_of(args[k]) for k in ("catalog", "db", "this") if args.get(k))
 
 
 def _name(node: Any) -> str:
@@ -124,13 +124,13 @@ def _create(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
         bound = query(binder, tree)
         if bound.parameters:
             raise at(BindError("A view can't have parameters."), node)
-        columns = tuple(identifier(c) for c in schema)
+        columns = tuple(text_of(c) for c in schema)
         if len(columns) > len(bound.names):
             raise at(BindError(f"The view has {len(bound.names)} columns, {len(columns)} are named."), target)
         return CreateView(View(name, _source(tree, parsed), columns), exists, replace)
     if tree is not None:
         made = query(binder, tree)
-        names = [identifier(c) for c in schema] or list(made.names)
+        names = [text_of(c) for c in schema] or list(made.names)
         if len(names) != len(made.names):
             raise at(BindError(f"The query has {len(made.names)} columns, {len(names)} are named."), target)
         folded = [n.lower() for n in names]
@@ -162,7 +162,7 @@ def _column_definition(node: Any) -> tuple[str, Any, bool]:
         if type(parts["kind"]).__name__ != "NotNullColumnConstraint":
             raise refuse(f"{title(parts['kind']).removesuffix('COLUMNCONSTRAINT')} of a column", node)
         required = not checked(parts["kind"], "allow_null").get("allow_null")
-    return identifier(args["this"]), bind_type(args["kind"], node), required
+    return text_of(args["this"]), bind_type(args["kind"], node), required
 
 
 def _source(tree: Any, parsed: ParsedStatement) -> str:
@@ -199,7 +199,7 @@ def _insert(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
     target, names = args["this"], None
     if type(target).__name__ == "Schema":
         parts = checked(target, "this", "expressions")
-        target, names = parts["this"], [identifier(c) for c in parts["expressions"]]
+        target, names = parts["this"], [text_of(c) for c in parts["expressions"]]
     name = _table_parts(target)
     table = binder.resolver.table(name)
     if table is None:
@@ -259,31 +259,32 @@ def _copy(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
     if args.get("kind"):
         raise refuse("COPY … FROM", node, "Use INSERT INTO t SELECT * FROM 'file'.")
     source = args["this"]
-    bound = query(binder, source.this) if type(source).__name__ == "Subquery" else None
+    bound = query(binder, source) if type(source).__name__ == "Subquery" else None
     if bound is None:
         if type(source).__name__ == "Schema":
             raise refuse("A column list in COPY", source, "Use COPY (SELECT …) TO.")
         bound = _star(binder, _table_parts(source), source)
     if len(args["files"]) != 1 or type(args["files"][0]).__name__ != "Literal":
         raise at(BindError("COPY writes one file.", hint="Write COPY t TO 'file.parquet'."), node)
-    path = str(args["files"][0].this)
+    path = text_of(args["files"][0])
     options: dict[str, Any] = {}
     for option in args.get("params") or []:
         parts = checked(option, "this", "expression", "expressions")
         value = parts.get("expression")
         if parts.get("expressions"):
-            value_: Any = [str(v.name) for v in parts["expressions"]]
+            value_: Any = [text_of(v) for v in parts["expressions"]]
         elif value is None:
             value_ = True
         elif type(value).__name__ == "Boolean":
-            value_ = bool(value.this)
+            value_ = text_of(value) == "True"
         elif type(value).__name__ == "Literal" and not value.args.get("is_string"):
-            value_ = int(value.this) if str(value.this).isdigit() else float(value.this)
+            number = text_of(value)
+            value_ = int(number) if number.isdigit() else float(number)
         elif type(value).__name__ in ("Var", "Literal", "Column", "Identifier"):
-            value_ = str(value.name)
+            value_ = text_of(value)
         else:
             raise refuse(f"The value of {option.name}", option)
-        options[str(parts["this"].name).lower()] = value_
+        options[text_of(parts["this"]).lower()] = value_
     form = str(options.pop("format", "")).lower()
     if not form:
         form = "parquet" if path.lower().endswith((".parquet", ".pq")) else "csv"
@@ -321,9 +322,9 @@ def _set(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
     if type(item["this"]).__name__ != "EQ":
         raise at(ParseError("This form of SET is not understood.", hint="Write SET name = value."), node)
     parts = checked(item["this"], "this", "expression")
-    name, value = str(parts["this"].name), parts["expression"]
+    name, value = text_of(parts["this"]), parts["expression"]
     if type(value).__name__ in ("Column", "Var", "Identifier"):
-        return SetOption(name, str(value.name))
+        return SetOption(name, text_of(value))
     env = Expressions(binder, QueryState(None, {}), Scope(), "SET")
     e = env.bind(value)
     return SetOption(

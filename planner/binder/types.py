@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from finequery.errors import BindError, CatalogError, nearest
-from finequery.planner.binder.scope import at, checked, refuse
+from finequery.planner.binder.scope import at, checked, refuse, text_of
 from finequery.types import SqlType, decimal
 
 _TYPES = {
@@ -66,7 +66,7 @@ def bind_type(node: Any, place: Any) -> SqlType:
     args = checked(node, "this", "expressions", "kind", "nested")
     kind = args["this"].name if hasattr(args["this"], "name") else str(args["this"])
     if kind == "DECIMAL":
-        numbers = [int(p.this.name) for p in args.get("expressions") or []]
+        numbers = [int(text_of(checked(p, "this")["this"])) for p in args.get("expressions") or []]
         precision, scale = (numbers + [18, 3])[:2] if len(numbers) != 1 else (numbers[0], 0)
         if not 1 <= precision <= 38 or scale > precision:
             raise at(BindError(f"DECIMAL({precision},{scale}): precision is 1 to 38, scale at most precision."), place)
