@@ -119,9 +119,8 @@ def difference(unit: str, a: int, b: int) -> int:
     if size.micros:
         return b // size.micros - a // size.micros
     first, last = a // DAY, b // DAY
-    if unit == "week":
-        days = (last - (last + 3) % 7) - (first - (first + 3) % 7)
-        return days // 7
+    if unit == "week":  # whole weeks, not borders
+        return (last - first) // 7 if last >= first else -((first - last) // 7)
     if unit == "day":
         return last - first
     (year_a, month_a, _), (year_b, month_b, _) = civil(first), civil(last)

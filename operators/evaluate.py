@@ -26,7 +26,7 @@ def evaluate(
         return [frame.columns[e.id] for e in exprs if isinstance(e, Column)]
     outputs = [Column(e.type, -100 - i) for i, e in enumerate(exprs)]
     while True:
-        lower = Lower(constant)
+        lower = Lower(constant, tabulate)
         for number, data in frame.columns.items():
             lower.environment[number] = Stored(data)
         for output, expr in zip(outputs, exprs):

@@ -17,11 +17,14 @@ _DATE_ONLY = re.compile(rf"\s*{_DATE}\s*", re.ASCII)
 _TIMESTAMP = re.compile(rf"\s*{_DATE}(?:(?:T|\s+){_TIME}{_ZONE}\s*)?", re.ASCII)
 _NUMBER = re.compile(r"([+-]?)(\d+(?:_\d+)*)?(\.(\d+(?:_\d+)*)?)?(?:[eE]([+-]?\d+))?", re.ASCII)
 _FLOAT = re.compile(r"[+-]?(\d+(_\d+)*\.?(\d+(_\d+)*)?|\.\d+(_\d+)*)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.I)
-_SPAN = re.compile(r"\s*(?:([+-]?\d+)(?:\.(\d+))?\s*([a-zA-Z]+)|([+-]?)(\d+):(\d{1,2})(?::(\d{1,2})(?:\.(\d+))?)?)", re.ASCII)
+_SPAN = re.compile(r"\s*(?:(-?\d+)(?:\.(\d*))?\s*([a-zA-Z]+)|(-?)(\d+):(\d{1,2})(?::(\d{1,2})(?:\.(\d+))?)?)", re.ASCII)
 _BOOLEANS = {
     "true": True, "t": True, "1": True, "yes": True, "y": True,
     "false": False, "f": False, "0": False, "no": False, "n": False,
 }  # fmt: skip
+
+#: Least and greatest value of the types whose outermost ones stand for infinity in DuckDB.
+LIMITS = {"DATE": (-(2**31) + 2, 2**31 - 2), "TIMESTAMP": (-9223372022400000000, 2**63 - 2)}
 
 
 def parse(text: str, target: SqlType) -> Any:
@@ -44,8 +47,12 @@ def parse(text: str, target: SqlType) -> Any:
     )
     if value is None:
         return None
-    low, high = target.limits
-    return value if low <= value <= high and not (low == 0 and value == 0 and text.strip()[0] == "-") else None
+    low, high = LIMITS.get(name) or target.limits
+    if not low <= value <= high:
+        return None
+    if low == 0 == value and "-" in text and re.match(r"\s*-[0_.]*[1-9]", text):
+        return None  # -0.4 is below the range of an unsigned type before it is rounded
+    return value
 
 
 def parse_exact(text: str, scale: int = 0, prefixes: bool = False) -> int | None:
@@ -60,11 +67,7 @@ def parse_exact(text: str, scale: int = 0, prefixes: bool = False) -> int | None
     if len(match[5] or "") > 6:
         return None
     exponent = int(match[5] or 0)
-    if exponent and not scale and prefixes and exponent < 0:
-        # An integer's digits behind the point are those written; an exponent below zero cuts before it rounds.
-        digits, shift = whole + fraction, exponent - len(fraction)
-    else:
-        digits, shift = whole + fraction, exponent - len(fraction)
+    digits, shift = whole + fraction, exponent - len(fraction)
     value, shift = int(digits or "0"), shift + scale
     if shift >= 0:
         value = 0 if value == 0 else value * 10**shift if shift < 100 else 10**100
@@ -108,13 +111,19 @@ def parse_date(text: str) -> int | None:
     match = _DATE_ONLY.fullmatch(text)
     if match is not None:
         return _days(match)
-    micros = parse_timestamp(text)
-    return None if micros is None else micros // DAY
+    parts = _moment(text)
+    return None if parts is None else parts[0]
 
 
 def parse_timestamp(text: str) -> int | None:
     if text.strip().lower() == "epoch":
         return 0
+    parts = _moment(text)
+    return None if parts is None else parts[0] * DAY + parts[1]
+
+
+def _moment(text: str) -> tuple[int, int] | None:
+    """Day and microseconds of a timestamp. A time zone behind it is passed over, as DuckDB does for TIMESTAMP."""
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
         return None
@@ -123,7 +132,7 @@ def parse_timestamp(text: str) -> int | None:
     micros = int(((match[9] or "") + "000000")[:6])
     if days is None or minute > 59 or second > 59 or (hour > 23 and (hour, minute, second, micros) != (24, 0, 0, 0)):
         return None
-    return days * DAY + ((hour * 60 + minute) * 60 + second) * SECOND + micros
+    return days, ((hour * 60 + minute) * 60 + second) * SECOND + micros
 
 
 def parse_interval(text: str) -> Interval | None:
@@ -135,7 +144,7 @@ def parse_interval(text: str) -> Interval | None:
         text = text[1:].strip()
     if text[-4:].lower() == " ago":
         sign, text = -1, text[:-4].rstrip()
-    if re.fullmatch(r"[+-]?\d+(\.\d+)?", text, re.ASCII):
+    if re.fullmatch(r"-?\d+(\.\d*)?", text, re.ASCII):
         text += " seconds"
     if not text:
         return None
@@ -189,9 +198,7 @@ def format_value(value: Any, source: SqlType) -> str:
     if name == "DOUBLE":
         return repr(float(value))
     if name == "FLOAT":
-        import numpy as np
-
-        return str(np.float32(value))
+        return _format_single(value)
     if name == "DATE":
         return format_date(value)
     if name == "TIMESTAMP":
@@ -199,6 +206,18 @@ def format_value(value: Any, source: SqlType) -> str:
     if name == "INTERVAL":
         return format_interval(value)
     return str(int(value))
+
+
+def _format_single(value: float) -> str:
+    """The shortest digits that tell a FLOAT from its neighbours, laid out as Python lays out a double."""
+    import numpy as np
+
+    number = np.float32(value)
+    if value == 0 or not np.isfinite(number):
+        return repr(float(value))
+    if 1e-4 <= abs(value) < 1e16:
+        return np.format_float_positional(number, unique=True, trim="0")
+    return np.format_float_scientific(number, unique=True, trim="-", exp_digits=2)
 
 
 def format_decimal(value: int, source: SqlType) -> str:

@@ -111,8 +111,9 @@ class Computed:
 class Lower:
     """Builds the program of one pipeline. ``environment`` says where each column id comes from."""
 
-    def __init__(self, parameters: Callable[[Expr], Any]):
+    def __init__(self, parameters: Callable[[Expr], Any], tabulate: bool = True):
         self.program = Program()
+        self.tabulate = tabulate  # False while a table itself is computed
         self.emit = self.program.emit
         self.environment: dict[int, Stored | Coded | Computed | Expr] = {}
         self.spaces = [Space(-1, None, None)]

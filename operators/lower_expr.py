@@ -250,41 +250,45 @@ def _absolute(lower: Lower, expr: Call) -> Value:
     return value(lower, Case(expr.type, ((Call(BOOLEAN, "lt", (expr.args[0], zero)), negative),), expr.args[0]))
 
 
-def _nonzero(lower: Lower, b: Value) -> Reg:
-    """Rows where a divisor is not 0."""
+def _check_divisor(lower: Lower, b: Value, valid: Reg | None) -> None:
+    """// and % by zero are errors."""
+    if b.kind != "f64" and (b.low > 0 or b.high < 0):
+        return
     if b.kind == "f64":
-        eq = binary(lower, "eq_f64", b.reg, lower.program.constant("f64", 0.0), 1)
+        zero = binary(lower, "eq_f64", b.reg, lower.program.constant("f64", 0.0), 1)
     elif b.kind == "w":
-        eq = binary(lower, "eq_w", b.reg, lower.program.constant("w", 0), 1)
+        zero = binary(lower, "eq_w", b.reg, lower.program.constant("w", 0), 1)
     else:
-        eq = binary(lower, "eq_i64", b.reg, lower.program.constant("i64", 0), 1)
-    return lower.negate(eq)
+        zero = binary(lower, "eq_i64", b.reg, lower.program.constant("i64", 0), 1)
+    out = Reg(1)
+    lower.emit("divisor", zero, 0, lower.checked(valid), 0, Out(out), pure=False)
 
 
 def _divide(lower: Lower, expr: Call) -> Value:
-    """Division of doubles; by zero it is NULL."""
+    """Division of doubles, as IEEE 754 has it: by zero it is infinite or NaN."""
     a, b = as_f64(lower, value(lower, expr.args[0])), as_f64(lower, value(lower, expr.args[1]))
     reg = binary(lower, "div_f64", a.reg, b.reg, 8)
     if expr.type.name == "FLOAT":
         reg = unary(lower, "round_f32", reg, 8)
-    return Value("f64", reg, lower.both_valid(a.valid, b.valid, _nonzero(lower, b)))
+    return Value("f64", reg, lower.both_valid(a.valid, b.valid))
 
 
 def _integer_divide(lower: Lower, expr: Call) -> Value:
     a, b = value(lower, expr.args[0]), value(lower, expr.args[1])
+    valid = lower.both_valid(a.valid, b.valid)
     if expr.type.is_float:
         a, b = as_f64(lower, a), as_f64(lower, b)
+        _check_divisor(lower, b, valid)
         if expr.name == "mod":
             reg = binary(lower, "mod_f64", a.reg, b.reg, 8)
         else:
             reg = unary(lower, "trunc_f64", binary(lower, "div_f64", a.reg, b.reg, 8), 8)
-        return Value("f64", reg, lower.both_valid(a.valid, b.valid, _nonzero(lower, b)))
+        return Value("f64", reg, valid)
+    _check_divisor(lower, b, valid)
     if a.kind == "w" or b.kind == "w":
         a, b = as_wide(lower, a), as_wide(lower, b)
-        valid = lower.both_valid(a.valid, b.valid, _nonzero(lower, b))
         return fits(lower, Value("w", binary(lower, f"{expr.name}_w", a.reg, b.reg, 16), valid), expr.type)
     a, b = as_i64(lower, a), as_i64(lower, b)
-    valid = lower.both_valid(a.valid, b.valid, _nonzero(lower, b))
     most = max(abs(a.low), abs(a.high))
     if expr.name == "mod":
         most = min(most, max(abs(b.low), abs(b.high)))

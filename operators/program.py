@@ -249,6 +249,8 @@ class Instance:
 
 def error_of(status: int, name: str) -> Exception:
     """The error that a negative status of a primitive stands for."""
+    if name == "divisor":
+        return DataError("Division by zero")
     if status == -2:
         return OutOfRangeError(f"Overflow: a result does not fit its type ({name})")
     if status == -4:

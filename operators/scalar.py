@@ -221,6 +221,12 @@ def abs_u64(a):
     return np.uint64(-a) if a < 0 else np.uint64(a)
 
 
+@instruction("divisor", "u8 -> u8!")
+def divisor(zero):
+    """An error where a divisor is zero."""
+    return zero, zero
+
+
 @instruction("div_round_i64", "i64 i64 -> i64")
 def div_round_i64(a, d):
     """a / d, d > 0, rounded half away from zero."""

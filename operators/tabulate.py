@@ -27,7 +27,7 @@ _ranges: dict[Any, ColumnData] = {}
 
 def tabulated(lower: Lower, expr: Expr) -> Value | None:
     """The value through a table, or None where that is not possible or not worth it."""
-    if not isinstance(expr, (Call, Case, Cast)):
+    if not lower.tabulate or not isinstance(expr, (Call, Case, Cast)):
         return None
     columns = {e for e in walk(expr) if isinstance(e, Column)}
     if len(columns) != 1:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from finequery.errors import InternalError
-from finequery.operators.expr import Column, Expr, ScalarSubquery, walk as walk_expr
+from finequery.operators.expr import Column, Expr, ScalarSubquery
+from finequery.operators.expr import walk as walk_expr
 from finequery.planner.logical import Aggregate, Filter, Join, Materialize, Node, Project, Sort, Subquery, Union, Values
 from finequery.planner.rules._tree import expressions, free, plans_in
 from finequery.types import BOOLEAN, NULL

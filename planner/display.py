@@ -6,6 +6,8 @@ import datetime
 
 from finequery.operators.expr import (
     Aggregate as AggregateCall,
+)
+from finequery.operators.expr import (
     Call,
     Case,
     Cast,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from finequery.operators.expr import Aggregate as AggregateCall, Call, Case, Cast, Column, Expr, Literal, conjuncts
+from finequery.operators.expr import Aggregate as AggregateCall
+from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, conjuncts
 from finequery.planner.logical import (
     Aggregate,
     Filter,
@@ -55,7 +56,7 @@ COARSE = frozenset(["substring", "left", "right", "month", "quarter", "date_trun
 class Estimate:
     """``rows``, and ``column(id)`` for each output column."""
 
-    __slots__ = ("rows", "_node", "_columns")
+    __slots__ = ("_columns", "_node", "rows")
 
     def __init__(self, node: Node, rows: float, columns: dict[int, ColumnEstimate] | None = None):
         self.rows = rows if rows > 1.0 else 1.0
@@ -273,7 +274,9 @@ def selectivity(terms: list[Expr], below: Estimate, known: dict[int, ColumnEstim
         s = OUTSIDE if part <= 0 or whole <= 0 else min(1.0, max(part / whole, min(1.0, 1 / c.distinct), OUTSIDE))
         shares.append(s * (1.0 - c.nulls))
         if known is not None and part > 0:
-            known[id] = replace(c, low=max(low, c.low), high=min(high, c.high), nulls=0.0)
+            known[id] = replace(
+                c, low=max(low, c.low), high=min(high, c.high), distinct=max(1.0, c.distinct * s), nulls=0.0
+            )
     shares.sort()
     result, weight = 1.0, 1.0
     for s in shares:
@@ -368,12 +371,17 @@ def _equal(a: Expr, b: Expr, below: Estimate, known: dict[int, ColumnEstimate] |
 # Joins
 
 
+def spread(c: ColumnEstimate) -> float:
+    """Number of values that a partner of this join key has: all of a unique key's, whatever filters left of them."""
+    return max(c.distinct, c.domain) if c.unique else c.distinct
+
+
 def match_share(keys: list[tuple[ColumnEstimate, ColumnEstimate]]) -> float:
     """Share of all pairs of rows that agree in the keys: 1 / the larger number of distinct values; for several keys
     from one table on a side, that table's rows bound the number of combinations."""
     result = 1.0
     for a, b in keys:
-        result /= max(a.distinct, b.distinct)
+        result /= max(spread(a), spread(b))
     if len(keys) > 1:
         bound = None
         for side in (0, 1):

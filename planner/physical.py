@@ -13,7 +13,8 @@ from typing import Any
 
 from finequery.errors import NotSupportedError
 from finequery.operators.aggregate import Call
-from finequery.operators.expr import Column, Expr, ScalarSubquery, SortKey, transform
+from finequery.operators.expr import Call as Call_
+from finequery.operators.expr import Column, Expr, Literal, ScalarSubquery, SortKey, transform
 from finequery.operators.pipeline import Filter, Project, Step
 from finequery.operators.probe import Probe
 from finequery.operators.tasks import (
@@ -32,6 +33,7 @@ from finequery.operators.tasks import (
 )
 from finequery.planner import logical
 from finequery.planner.estimate import estimate
+from finequery.types import BOOLEAN
 
 _fresh = itertools.count(1)
 
@@ -109,8 +111,18 @@ class Planner:
         probe = Probe(
             *(node.kind, right, keys, payload, condition, node.null_safe, node.null_aware, node.mark, _rows(node))
         )
+        if condition is not None and node.kind in ("semi", "anti") and not node.null_aware and _unique(node):
+            # At most one partner a row: a plain look-up and a filter say the same, inside the pipeline.
+            if node.kind == "semi":
+                left.steps.append(replace(probe, kind="inner", payload=node.right.schema))
+                return left
+            left.steps.append(replace(probe, kind="left", payload=node.right.schema, condition=None))
+            partner = Call_(BOOLEAN, "not", (Call_(BOOLEAN, "is_null", (keys[0][1],)),))
+            match = Call_(BOOLEAN, "coalesce", (Call_(BOOLEAN, "and", (partner, condition)), Literal(BOOLEAN, False)))
+            left.steps.append(Filter(Call_(BOOLEAN, "not", (match,)), _rows(node)))
+            return left
         if node.kind == "full" or (condition is not None and node.kind != "inner"):
-            pairs = replace(probe, kind="inner")
+            pairs = replace(probe, kind="inner", payload=node.right.schema)
             task = self.close(left, node.left)
             return Open(PairJoin(node.schema, node.kind, task, node.left.schema, pairs, node.mark, estimate=_rows(node)), [])
         left.steps.append(probe)
@@ -174,6 +186,21 @@ class Planner:
         if found is None:
             found = self.shared[id(node)] = Shared(node.schema, self.task(node.input), estimate=_rows(node))
         return Open(found, [])
+
+
+def _unique(node: logical.Join) -> bool:
+    """Whether a left row finds at most one right row: the right side is grouped by the very keys."""
+    right = node.right
+    while isinstance(right, (logical.Filter, logical.Project)):
+        if isinstance(right, logical.Project) and any(
+            not isinstance(e, Column) or e.id != c.id for c, e in right.columns
+        ):
+            return False
+        right = right.input
+    if not isinstance(right, logical.Aggregate) or node.null_safe or not node.keys:
+        return False
+    wanted = {c.id for c, _ in right.groups}
+    return wanted <= {e.id for _, e in node.keys if isinstance(e, Column)}
 
 
 class _Namer:

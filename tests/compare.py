@@ -17,7 +17,7 @@ from sqlglot import exp
 
 Row = tuple[Any, ...]
 #: Seconds after which a single test query counts as hanging.
-PATIENCE = 3.0
+PATIENCE = 30.0
 RELATIVE = 1e-9
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_0-9]*\Z")
 

@@ -10,6 +10,8 @@ from reference import RowTable
 
 from finequery.operators.expr import (
     Aggregate as AggregateCall,
+)
+from finequery.operators.expr import (
     Call,
     Case,
     Column,

@@ -17,6 +17,8 @@ from finequery.errors import ConversionError, DataError
 from finequery.operators.column import ColumnData, Stats
 from finequery.operators.expr import (
     Aggregate as AggregateCall,
+)
+from finequery.operators.expr import (
     Call,
     Case,
     Cast,
@@ -89,9 +91,13 @@ class StatsTable(Table):
         return self._stats.get(name)
 
 
-def run(plan: Node, parameters: dict[int | str, Any] | None = None) -> list[tuple[Any, ...]]:
-    """All rows of the plan's result."""
-    machine = Machine(parameters or {})
+class TooMuchWork(Exception):
+    """The plan makes more rows than the caller's limit."""
+
+
+def run(plan: Node, parameters: dict[int | str, Any] | None = None, limit: int = 10**9) -> list[tuple[Any, ...]]:
+    """All rows of the plan's result. ``limit`` bounds the rows that all nodes make together."""
+    machine = Machine(parameters or {}, limit)
     return [tuple(row[c.id] for c in plan.schema) for row in machine.rows(plan, {})]
 
 
@@ -100,15 +106,20 @@ def null_key(value: Any) -> tuple[bool, Any]:
 
 
 class Machine:
-    def __init__(self, parameters: dict[int | str, Any]):
+    def __init__(self, parameters: dict[int | str, Any], limit: int):
         self.parameters = parameters
+        self.limit = limit
         self.shared: dict[int, list[Row]] = {}
         self.scalars: dict[int, Any] = {}
 
     # Nodes
 
     def rows(self, node: Node, outer: Row) -> list[Row]:
-        return getattr(self, "node_" + type(node).__name__.lower())(node, outer)
+        rows: list[Row] = getattr(self, "node_" + type(node).__name__.lower())(node, outer)
+        self.limit -= len(rows)
+        if self.limit < 0:
+            raise TooMuchWork
+        return rows
 
     def node_scan(self, node: Scan, outer: Row) -> list[Row]:
         names = [n for n, _ in node.table.columns]
@@ -157,7 +168,7 @@ class Machine:
     def compare(self, a: Row, b: Row, keys: tuple[SortKey, ...], outer: Row) -> int:
         for key in keys:
             x, y = (self.eval(key.expr, {**outer, **a}), self.eval(key.expr, {**outer, **b}))
-            if x is None and y is None or x == y:
+            if (x is None and y is None) or x == y:
                 continue
             if x is None or y is None:
                 return -1 if (x is None) == key.nulls_first else 1
@@ -173,7 +184,7 @@ class Machine:
         empty = {c.id: None for c in node.right.schema}
         out: list[Row] = []
         hit: set[int] = set()
-        for l in left:  # noqa: E741
+        for l in left:
             key = self.join_key([a for a, _ in node.keys], {**outer, **l}, node.null_safe)
             matches = [] if key is None else table.get(key, [])
             if node.condition is not None:

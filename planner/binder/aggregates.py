@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from finequery.errors import BindError, CatalogError, nearest
 from finequery.operators.expr import Aggregate, Column, Expr, Literal, SortKey, WindowCall, columns_of, walk
 from finequery.planner.binder.scope import at, checked, refuse, text_of
-from finequery.planner.coercion import call, cast, is_null, settle
+from finequery.planner.coercion import cast, is_null, settle
 from finequery.planner.function_rules import no_overload
 from finequery.planner.functions import AGGREGATES, FUNCTIONS, UNSUPPORTED, aggregate_type
 from finequery.planner.logical import Subquery
 from finequery.planner.operations import boolean, case, require_constant
-from finequery.types import BIGINT, BOOLEAN, HUGEINT, INTEGER
+from finequery.types import BIGINT, HUGEINT, INTEGER
 
 if TYPE_CHECKING:
     from finequery.planner.binder.expressions import Expressions
@@ -41,7 +41,8 @@ def bind_aggregate(env: Expressions, node: Any, name: str | None, condition: Any
             raise refuse(f"{name} over columns of an enclosing query alone", node)
     keep = env.inside("FILTER").predicate(condition) if condition is not None else None
     if entry.canonical == "count_if":
-        return _count_if(env, bound[0], distinct, keep)
+        (truth,), _ = aggregate_type(entry, name, bound)
+        return _count_if(env, truth, distinct, keep)
     return _slot(env, _aggregate(name, bound, distinct, star, keep), name)
 
 
@@ -54,12 +55,10 @@ def _slot(env: Expressions, aggregate: Aggregate, name: str) -> Column:
 
 
 def _count_if(env: Expressions, e: Expr, distinct: bool, keep: Expr | None) -> Expr:
-    """count_if(x) counts the rows where x is true, as HUGEINT."""
+    """count_if(x) is the sum of x as 0 and 1: NULL where no x is true or false."""
     if distinct:
         raise BindError("count_if(DISTINCT …) does not exist.")
-    condition = boolean(e)
-    both = condition if keep is None else call(BOOLEAN, "and", keep, condition)
-    return cast(_slot(env, Aggregate(BIGINT, "count_star", (), False, both), "count_if"), HUGEINT)
+    return _slot(env, Aggregate(HUGEINT, "sum", (cast(boolean(e), INTEGER),), False, keep), "count_if")
 
 
 def _call_name(env: Expressions, node: Any) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from finequery.errors import NotSupportedError
 from finequery.operators.expr import (
     Aggregate as AggregateCall,
+)
+from finequery.operators.expr import (
     Call,
     Column,
     Expr,

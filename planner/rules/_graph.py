@@ -8,7 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from finequery.operators.expr import Call, Column, Expr, conjuncts
-from finequery.planner.estimate import ColumnEstimate, Estimate, estimate, expression, join_rows, match_share, share
+from finequery.planner.estimate import (
+    ColumnEstimate,
+    Estimate,
+    estimate,
+    expression,
+    join_rows,
+    match_share,
+    share,
+    spread,
+)
 from finequery.planner.logical import Filter, Join, Node
 from finequery.planner.rules._tree import ids, is_volatile, reads
 from finequery.types import BOOLEAN
@@ -48,7 +57,7 @@ class Term:
 class Graph(Estimate):
     """``classes``: expressions that are equal in every result row; ``terms``: all other predicates."""
 
-    __slots__ = ("items", "classes", "terms", "owner")
+    __slots__ = ("classes", "items", "owner", "terms")
 
     def __init__(self, node: Node):
         super().__init__(node, 1.0)
@@ -190,6 +199,6 @@ def pair_corrections(graph: Graph) -> list[tuple[int, float]]:
         if len(keys) > 1:
             independent = 1.0
             for a, b in keys:
-                independent /= max(a.distinct, b.distinct)
+                independent /= max(spread(a), spread(b))
             result.append((1 << i | 1 << j, match_share([(a, b) for a, b in keys]) / independent))
     return result

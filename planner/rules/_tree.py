@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from finequery.errors import InternalError
 from finequery.operators.expr import (
     VOLATILE,
-    Aggregate as AggregateCall,
     Call,
     Column,
     Expr,
@@ -16,6 +15,9 @@ from finequery.operators.expr import (
     SortKey,
     WindowCall,
     conjunction,
+)
+from finequery.operators.expr import (
+    Aggregate as AggregateCall,
 )
 from finequery.planner.logical import (
     Aggregate,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from finequery.operators.expr import Aggregate as AggregateCall, Call, Column, Expr, conjuncts
+from finequery.operators.expr import Aggregate as AggregateCall
+from finequery.operators.expr import Call, Column, Expr, conjuncts
 from finequery.planner.logical import Aggregate, Filter, Join, Limit, Node, Project, Scan, Sort, Window
 from finequery.planner.rules._tree import as_schema, bottom_up, fresh_like, ids, is_volatile, reads
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from finequery.errors import InternalError, NotSupportedError
 from finequery.operators.expr import (
     Aggregate as AggregateCall,
+)
+from finequery.operators.expr import (
     Call,
     Case,
     Column,
@@ -326,9 +328,7 @@ def join(kind: str, source: Node, u: Unnested, more: Pairs | None = None, mark: 
 def existence_only(plan: Node) -> Node:
     """Without the parts that don't change whether there is a row."""
     while True:
-        if isinstance(plan, (Project, Window)) or (isinstance(plan, Aggregate) and plan.groups):
-            plan = plan.input
-        elif isinstance(plan, (Sort, Limit)) and plan.offset is None and (plan.limit is None or positive(plan.limit)):
+        if isinstance(plan, (Project, Window)) or (isinstance(plan, Aggregate) and plan.groups) or (isinstance(plan, (Sort, Limit)) and plan.offset is None and (plan.limit is None or positive(plan.limit))):
             plan = plan.input
         else:
             return plan

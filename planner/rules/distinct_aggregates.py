@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from finequery.operators.expr import Aggregate as AggregateCall, Call, Case, Cast, Column, Expr, Literal
+from finequery.operators.expr import Aggregate as AggregateCall
+from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal
 from finequery.planner.logical import Aggregate, Join, Materialize, Node, Project
 from finequery.planner.rules._everywhere import Everywhere
 from finequery.planner.rules._tree import as_schema, fresh, fresh_like, map_aggregate, pass_through, reads, replace

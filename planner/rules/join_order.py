@@ -5,15 +5,15 @@ from __future__ import annotations
 from math import log2
 
 from finequery.operators.expr import Call, Column, Expr, conjunction
-from finequery.planner.estimate import estimate
+from finequery.planner.estimate import estimate, spread
 from finequery.planner.logical import Join, Materialize, Node, Union
 from finequery.planner.rules._graph import Graph, Member, Term, build_graph, is_graph, pair_corrections
 from finequery.planner.rules._tree import as_schema, filtered, ids, with_inputs
 from finequery.planner.rules.extract_keys import split_keys
 
 #: Prices of one row. Put into a table: by a unique key with few gaps (an array), by a unique key, by any key or from
-#: another join. Come out of a join. Probing costs 1, and more where the table is large.
-BUILD_DENSE, BUILD_UNIQUE, BUILD, OUT = 0.5, 1.5, 3.0, 0.3
+#: another join, whose rows have to be kept. Come out of a join. Probing costs 1, and more where the table is large.
+BUILD_DENSE, BUILD_UNIQUE, BUILD_ANY, BUILD_JOIN, OUT = 0.5, 1.5, 3.0, 4.0, 0.3
 CACHED = 16384
 #: The largest graph that is searched in full; above, the smallest intermediate result is joined first.
 LARGEST_SEARCH = 9
@@ -75,7 +75,7 @@ class Order:
         largest: dict[int, float] = {}
         for m in members:
             bit = 1 << m.item
-            largest[bit] = max(largest.get(bit, 1.0), m.column.distinct)
+            largest[bit] = max(largest.get(bit, 1.0), spread(m.column))
         return sorted(largest.items(), key=lambda pair: pair[1])
 
     def unique_keys(self, item: int) -> list[tuple[int, float]]:
@@ -92,8 +92,8 @@ class Order:
 
     def build_price(self, right: int, left: int) -> float:
         if right & (right - 1) or right & self.operators:
-            return BUILD
-        return min([p for others, p in self.build_prices[right.bit_length() - 1] if others & left], default=BUILD)
+            return BUILD_JOIN if right & (right - 1) else BUILD_ANY
+        return min([p for others, p in self.build_prices[right.bit_length() - 1] if others & left], default=BUILD_ANY)
 
     def connect(self) -> None:
         masks = []

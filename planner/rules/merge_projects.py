@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from finequery.operators.expr import Column, Expr, Literal, walk as walk_expr
+from finequery.operators.expr import Column, Expr, Literal
+from finequery.operators.expr import walk as walk_expr
 from finequery.planner.logical import Join, Materialize, Node, Project, Union
 from finequery.planner.rules._tree import is_volatile, replace, with_inputs
 

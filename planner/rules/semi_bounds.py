@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from finequery.operators.expr import Aggregate as AggregateCall, Call, Column, Expr, conjuncts
+from finequery.operators.expr import Aggregate as AggregateCall
+from finequery.operators.expr import Call, Column, Expr, conjuncts
 from finequery.planner.logical import Aggregate, Join, Node
 from finequery.planner.rules._tree import bottom_up, fresh, ids, is_volatile, reads
 from finequery.types import BOOLEAN

@@ -186,3 +186,6 @@ with c as (select a from t) select a from u where a in (select a from c) and exi
 select a, (with c as (select u.c from u where u.a = t.a) select max(c) from c) as m from t
 select $$it's$$ as x
 select t.a, x.c from t left join (select a, c from u where e > 1) x using (a)
+select count_if(a > 1), count_if(b > 1) filter (where a > 5) from t
+select count_if(a > 1) from t where false
+select count_if(null::boolean) from t
