@@ -79,13 +79,12 @@ class AggregateSink:
         self,
         groups: list[Column],
         calls: list[Call],
-        rows: int,
         numbered: tuple[Column, int] | None = None,
         shared: bool = False,
     ):
         self.groups = groups
         self.calls = calls
-        self.rows = rows
+        self.rows = 0
         self.numbered = numbered
         self.shared = shared
         self.instance: Any = None
@@ -106,6 +105,7 @@ class AggregateSink:
     # --- lowering ----------------------------------------------------------------------------------------------------
 
     def lower_into(self, lower: Lower) -> None:
+        self.rows = lower.most_rows
         group = self._group(lower)
         few = self.mode == "dense" and self.domain <= FEW and self.numbered is None
         bytes_: Reg | None = None

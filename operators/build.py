@@ -53,6 +53,7 @@ class Lookup:
     low: int = 0
     span: int = 0
     unique: bool = True
+    most: int = 1  # most rows of one key
     complete: bool = False  # every key of the range is there
     has_null: bool = False
     marks: np.ndarray | None = None
@@ -73,7 +74,7 @@ class Lookup:
         """All that a program compiled against this structure depends on, addresses apart."""
         parts = tuple((p.low, p.span, p.factor, id(p.dictionary), p.interned is not None) for p in self.parts)
         return (
-            *(self.kind, self.low, self.span, self.unique, self.complete, self.has_null, self.rows == 0, parts),
+            *(self.kind, self.low, self.span, self.most.bit_length(), self.complete, self.has_null, self.rows == 0, parts),
             *(self.shift, self.region, self.bloom_shift, self.bloom is None, self.marks is None, self.bits is None),
             *(self.listed is None, tuple(sorted((c, a.itemsize) for c, a in self.payloads.items()))),
         )
@@ -91,11 +92,19 @@ def padded(count: int, dtype: Any, zero: bool = True) -> np.ndarray:
 
 
 def build_lookup(
-    frame: Frame, keys: ColumnData, parts: list[KeyPart], rows: np.ndarray | None, need_rows: bool, pool: Pool, has_null: bool
+    frame: Frame,
+    keys: ColumnData,
+    parts: list[KeyPart],
+    rows: np.ndarray | None,
+    need_rows: bool,
+    pool: Pool,
+    has_null: bool,
+    probes: int,
 ) -> Lookup:
     """Build from one column of keys: physical values ``base + scale * stored``, or packed keys (int64), with NULL keys skipped.
 
     ``rows`` maps key positions to rows of ``frame`` (None: the same). ``need_rows``: payload or multiplicity matters.
+    ``probes``: how many rows will look up at the most; a table by key pays while it is not larger than that.
     """
     count = keys.length
     lookup = Lookup("map", frame, count, parts, has_null=has_null)
@@ -121,7 +130,7 @@ def build_lookup(
             lookup.marks = padded(span + 1, np.uint8)
             double = fill(lookup.marks, None, None)
             lookup.kind, lookup.reason = "map", f"{span:,} possible keys: a byte each"
-        elif span <= max(64 * count, 1 << 22) and span < 2**32:
+        elif span <= max(64 * count, 1 << 22, 8 * probes) and span < 2**31:
             lookup.bits = padded((span >> 3) + 8, np.uint8)
             double = fill(None, None, lookup.bits)
             lookup.kind, lookup.reason = "bits", f"{span:,} possible keys: a bit each"
@@ -129,7 +138,7 @@ def build_lookup(
             return _hash(lookup, keys, rows, pool)
         lookup.complete = count - double - keys.stats.nulls == span
         return lookup
-    if dense and span <= max(8 * count, 1 << 16) and span < 2**31:
+    if dense and span <= max(8 * count, 1 << 16, min(probes, 1 << 20)) and span < 2**31:
         lookup.row_map = padded(span + 1, np.uint32)
         double = fill(None, lookup.row_map, None)
         if double == 0:
@@ -182,8 +191,10 @@ def _group(lookup: Lookup, digits: np.ndarray, groups: int, rows: np.ndarray | N
     count = len(digits)
     lookup.starts = padded(groups + 2, np.uint32)
     lookup.listed = padded(count, np.uint32, zero=False)
+    lookup.most = max(count, 1)
     addresses = (digits.ctypes.data, lookup.starts.ctypes.data, lookup.listed.ctypes.data)
     native.run("count_starts", *addresses, n=count, k=groups)
+    lookup.most = int(np.diff(lookup.starts[: groups + 1]).max(initial=1))
     if rows is not None:
         lookup.listed[:] = rows[lookup.listed]
 

@@ -91,12 +91,12 @@ def constant_column(sql_type: SqlType, value: Any, length: int) -> ColumnData:
     number = int(value or 0)
     if value is not None:
         stats.low = stats.high = number
-    kind, dtype, base, _ = layout(sql_type, number, number, 0)
+    kind, element, base, _ = layout(sql_type, number, number, 0)
     if kind == "int128":
         words = memory.array(2 * length, np.uint64)
         words[::2], words[1::2] = number % 2**64, (number >> 64) % 2**64
         return ColumnData(sql_type, kind, length, words, validity=validity, stats=stats)
-    data = memory.array(length, dtype)
+    data = memory.array(length, element)
     data[:] = number - base
     return ColumnData(sql_type, kind, length, data, base, validity=validity, stats=stats)
 

@@ -1,4 +1,4 @@
-"""Sorted dictionaries of strings: making, merging, look-up. Order is byte order, which for UTF-8 is code point order."""
+"""Sorted dictionaries of strings: making, merging, look-up. The order is that of the bytes, so of the code points."""
 
 from __future__ import annotations
 

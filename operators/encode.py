@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +202,7 @@ def _microseconds(values: np.ndarray, unit: str, mask: np.ndarray | None) -> np.
 
 
 def layout(sql_type: SqlType, low: int, high: int, factor: int) -> tuple[str, np.dtype, int, int]:
-    """Kind, element type, base and scale for values from ``low`` to ``high`` that ``factor`` divides (0: only zeros)."""
+    """Kind, element type, base, scale for values from ``low`` to ``high`` that ``factor`` divides (0: only zeros)."""
     if sql_type.name == "BOOLEAN":
         return "uint", np.dtype(np.uint8), 0, 1
     if low < -(2**63) or high >= 2**63:
@@ -268,7 +269,7 @@ def _encode_exact(arrays: list[Any], sql_type: SqlType, rows: int, part: bool) -
     parallel(store, tasks)
     stats = Stats(low=low, high=high, nulls=nulls)
     if nulls == 0 and order:
-        steps = [(a.last, b.first) for a, b in zip(ranges, ranges[1:])]
+        steps = [(a.last, b.first) for a, b in itertools.pairwise(ranges)]
         stats.sorted = all(a <= b for a, b in steps)
         if stats.sorted:
             stats.unique = all(r.strict for r in ranges) and all(a < b for a, b in steps)
@@ -364,14 +365,14 @@ def _distinct(column: ColumnData) -> int:
         most = (int(stats.high) - int(stats.low)) // column.scale + 1
         if most == 1:
             return 1
-    places = sample_rows(rows)
+    places = sample_rows(rows, _SAMPLE // 4 if column.kind == "string" else _SAMPLE)
     sample: np.ndarray
     if column.kind == "int128":
         sample = column.data[2 * places] ^ (column.data[2 * places + 1] * np.uint64(0x9E3779B97F4A7C15))
     elif column.kind == "string":
         lengths = column.data[places + 1] - column.data[places]
         assert column.chars is not None
-        chars = column.chars.tobytes() if rows <= _SAMPLE else column.chars
+        chars = column.chars.data
         starts = column.data[places].tolist()
         sample = np.array([hash(bytes(chars[a : a + n])) for a, n in zip(starts, lengths.tolist())], np.int64)
     else:

@@ -15,6 +15,7 @@ from finequery.operators.threads import parallel, size
 from finequery.types import VARCHAR
 
 _SAMPLE = 65536
+_FIRST = 4096
 _SMALL = 1024  # dictionaries up to this size are always worth it
 _LARGE = 65536  # no dictionary has more values
 
@@ -43,18 +44,23 @@ def _repeats(arrays: list[Any], rows: int) -> bool:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    step = max(1, rows // _SAMPLE)
-    taken = 0
-    parts = []
-    for array in arrays:  # eight stretches of each array, so that clustered values don't mislead
-        share = max(1, len(array) // step)
-        stretch = max(1, share // 8)
-        for start in range(0, len(array), max(1, len(array) // 8)):
-            parts.append(array.slice(start, stretch))
-            taken += min(stretch, len(array) - start)
-    values = [p.dictionary_decode() if isinstance(p, pa.DictionaryArray) else p for p in parts]
-    distinct = pc.count_distinct(pa.chunked_array([v.cast(pa.large_string()) for v in values])).as_py()
-    return distinct <= max(_SMALL, taken // 2)
+    def distinct(most: int) -> tuple[int, int]:
+        """Distinct values and rows of a sample: eight stretches of each array, so that clusters don't mislead."""
+        step = max(1, rows // most)
+        parts = []
+        for array in arrays:
+            stretch = max(1, len(array) // step // 8)
+            for start in range(0, len(array), max(1, len(array) // 8)):
+                parts.append(array.slice(start, stretch))
+        values = [p.dictionary_decode() if isinstance(p, pa.DictionaryArray) else p for p in parts]
+        chunks = pa.chunked_array([v.cast(pa.large_string()) for v in values])
+        return pc.count_distinct(chunks).as_py(), len(chunks)
+
+    found, taken = distinct(_FIRST)
+    if found > _SMALL and found > 0.9 * taken:  # all different, as names and comments are: no need to look further
+        return False
+    found, taken = distinct(_SAMPLE)
+    return found <= max(_SMALL, taken // 2)
 
 
 def _with_dictionary(arrays: list[Any], rows: int, most: int, part: bool) -> ColumnData | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Iterator, Sequence
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
@@ -231,8 +232,8 @@ def _texts(column: ColumnData) -> list[Any]:
     cuts = (ends - ends[0]).tolist()
     if raw.isascii():
         text = raw.decode("ascii")
-        return [text[a:b] for a, b in zip(cuts, cuts[1:])]
-    return [raw[a:b].decode("utf-8", "replace") for a, b in zip(cuts, cuts[1:])]
+        return [text[a:b] for a, b in itertools.pairwise(cuts)]
+    return [raw[a:b].decode("utf-8", "replace") for a, b in itertools.pairwise(cuts)]
 
 
 def column_to_numpy(column: ColumnData) -> np.ndarray:

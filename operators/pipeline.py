@@ -164,7 +164,7 @@ class Pipeline:
     def _signature(self, context: Context, frame: Frame) -> Any:
         columns = tuple((i, column_signature(c)) for i, c in frame.columns.items() if i in self.needed)
         probes = tuple(s.signature for s in self.steps if isinstance(s, Probe))
-        return columns, probes, context.pool.threads, frame.length == 0
+        return columns, probes, context.pool.threads, frame.length.bit_length()
 
     def _valid(self, compiled: Compiled, context: Context, frame: Frame) -> bool:
         signature, constants = compiled.signature
@@ -176,6 +176,7 @@ class Pipeline:
         self, constant: Callable[[Expr], Any], frame: Frame, steps: list[Step], context: Context, constants: list[Any]
     ) -> Compiled:
         lower = Lower(constant)
+        lower.most_rows = 1 << frame.length.bit_length()
         stored: dict[int, Stored] = {}
         box = _Box(frame)
         for number, column in frame.columns.items():

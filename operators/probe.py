@@ -24,6 +24,8 @@ from finequery.operators.program import Optional, Out, Reg, Symbol
 from finequery.types import BOOLEAN
 
 MOST_PACKED = 2**62
+#: Largest table of a payload by key: it should stay in the second-level cache.
+PAYLOAD_BYTES = 1 << 19
 
 
 @dataclass(eq=False)
@@ -58,10 +60,27 @@ class Probe:
     def need_rows(self) -> bool:
         return self.kind not in ("semi", "anti", "mark")
 
-    def prepare(self, frame: Frame, evaluate: Callable[[list[Expr], Frame], list[ColumnData]], pool: Pool) -> None:
-        """Build the look-up from the right side's rows."""
+    def prepare(
+        self, frame: Frame, evaluate: Callable[[list[Expr], Frame], list[ColumnData]], pool: Pool, probes: int
+    ) -> None:
+        """Build the look-up from the right side's rows, for at most ``probes`` probing rows."""
         columns = evaluate([right for _, right in self.keys], frame) if self.keys else []
-        self.lookup = make_lookup(frame, columns, self.null_safe, self.need_rows, pool)
+        self.lookup = make_lookup(frame, columns, self.null_safe, self.need_rows, pool, probes)
+        if self.kind == "inner" and self.lookup.kind == "rows" and len(columns) == 1:
+            self._add_payloads(self.lookup, columns[0], probes)
+
+    def _add_payloads(self, lookup: Lookup, keys: ColumnData, probes: int) -> None:
+        """Narrow columns of the build side by key, so that one look-up gives the value."""
+        if lookup.span * 4 > probes or keys.validity is not None:
+            return
+        for column in self.payload:
+            data = lookup.frame.columns[column.id]
+            if data.kind not in ("uint", "dict") or data.validity is not None or data.data.itemsize > 2:
+                continue
+            if lookup.span * data.data.itemsize <= PAYLOAD_BYTES:
+                table = padded(lookup.span + 1, data.data.dtype)
+                table[keys.data[: keys.length].astype(np.int64) - (lookup.low - keys.base)] = data.data[: data.length]
+                lookup.payloads[column.id] = table
 
     @property
     def signature(self) -> tuple[Any, ...]:
@@ -84,20 +103,21 @@ def column_signature(data: ColumnData) -> tuple[Any, ...]:
     )
 
 
-def make_lookup(frame: Frame, columns: list[ColumnData], null_safe: bool, need_rows: bool, pool: Pool) -> Lookup:
+def make_lookup(frame: Frame, columns: list[ColumnData], null_safe: bool, need_rows: bool, pool: Pool, probes: int) -> Lookup:
     """A look-up over key columns (none: every row matches every row)."""
     if not columns:
         lookup = Lookup("groups", frame, frame.length, [], 0, 1, unique=frame.length <= 1, reason="no keys: all pairs")
         lookup.starts = np.array([0, frame.length, frame.length, 0, 0], dtype=np.uint32)
+        lookup.most = max(frame.length, 1)
         lookup.listed = None
         return lookup
     has_null = any(c.validity is not None and _nulls(c) > 0 for c in columns)
     if len(columns) == 1 and not null_safe and columns[0].kind in ("uint", "int64", "dict") and columns[0].scale == 1:
         column = columns[0]
         part = KeyPart(0, 0, dictionary=column.dictionary)
-        return build_lookup(frame, column, [part], None, need_rows, pool, has_null)
+        return build_lookup(frame, column, [part], None, need_rows, pool, has_null, probes)
     keys, parts, rows = pack(columns, null_safe, pool)
-    return build_lookup(frame, keys, parts, rows, need_rows, pool, has_null)
+    return build_lookup(frame, keys, parts, rows, need_rows, pool, has_null, probes)
 
 
 def _nulls(column: ColumnData) -> int:
@@ -557,6 +577,7 @@ def _expand(lower: Lower, probe: Probe, lookup: Lookup, groups: Reg, keep: bool)
         expands=True,
     )
     lower.enter(positions)
+    lower.most_rows *= 1 << max(lookup.most - 1, 1).bit_length()
     return Rows(reg=rows, space=lower.space)
 
 

@@ -1,4 +1,4 @@
-"""Tables of other libraries' objects: Arrow, datasets, pandas, polars, numpy. None of them is imported to recognise one."""
+"""Tables of other libraries' objects: Arrow, datasets, pandas, polars, numpy. Recognising one imports none of them."""
 
 from __future__ import annotations
 

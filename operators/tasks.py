@@ -119,12 +119,12 @@ class Pipe(Task):
         if self.pipeline is None:
             self.pipeline = materialize(list(self.columns), self.steps)
         frame = self.source.execute(context)
-        prepare_probes(self.steps, context)
+        prepare_probes(self.steps, context, frame.length)
         return self.pipeline.run(context, frame, self.measure(context))
 
 
-def prepare_probes(steps: list[Step], context: Context) -> None:
-    """Run the build sides of a pipeline's probes."""
+def prepare_probes(steps: list[Step], context: Context, rows: int) -> None:
+    """Run the build sides of a pipeline's probes; ``rows`` will probe at the most."""
     for step in steps:
         if isinstance(step, Probe):
             frame = step.build.execute(context)
@@ -133,7 +133,7 @@ def prepare_probes(steps: list[Step], context: Context) -> None:
             def calculate(exprs: list[Expr], frame: Frame) -> list[ColumnData]:
                 return evaluate(exprs, frame, context.constant, context.pool)
 
-            step.prepare(frame, calculate, context.pool)
+            step.prepare(frame, calculate, context.pool, rows)
             record = context.measured.setdefault(id(step), Measured())
             record.rows_in = frame.length
             record.seconds += time.perf_counter() - begin
@@ -169,7 +169,7 @@ class Aggregate(Task):
 
     def execute(self, context: Context) -> Frame:
         frame = self.source.execute(context)
-        prepare_probes(self.steps, context)
+        prepare_probes(self.steps, context, frame.length)
         record = self.measure(context)
         if not self.numbers:
             try:
@@ -180,11 +180,10 @@ class Aggregate(Task):
 
     def _stream(self, context: Context, frame: Frame, record: Measured) -> Frame:
         many = (self.expected_groups or 0) > RADIX_GROUPS and bool(self.groups)
-        rows = frame.length if not expands(self.steps) else max(frame.length * 1000, 1 << 40)
         if self.pipeline is None:
 
             def sink() -> AggregateSink:
-                made = AggregateSink(list(self.groups), list(self.calls), rows)
+                made = AggregateSink(list(self.groups), list(self.calls))
                 if many:
                     made.refuse_hash = True
                 return made
@@ -229,7 +228,7 @@ class Aggregate(Task):
         self, context: Context, frame: Frame, number: Column, count: int, bounds: np.ndarray | None = None
     ) -> Frame:
         def sink() -> AggregateSink:
-            return AggregateSink([], list(self.calls), frame.length, (number, count), shared=bounds is not None)
+            return AggregateSink([], list(self.calls), (number, count), shared=bounds is not None)
 
         reads = {c.id for c in self.reads} | {number.id}
         pipeline = Pipeline([], sink, reads)
@@ -419,11 +418,6 @@ def _group_digits(column: ColumnData, count: int) -> tuple[np.ndarray, int]:
     return digits, int(digits.max(initial=0)) + 1
 
 
-def expands(steps: list[Step]) -> bool:
-    """Whether more rows may come out than go in."""
-    return any(isinstance(s, Probe) and s.kind in ("inner", "left", "full") for s in steps)
-
-
 @dataclass(eq=False)
 class Sort(Task):
     """ORDER BY with an optional limit. Keys are columns of the input."""
@@ -591,7 +585,7 @@ class PairJoin(Task):
         right_source = self.probe.build
         self.probe.build = _WithRow(right_source.columns, right_source, right_row)
         try:
-            prepare_probes([self.probe], context)
+            prepare_probes([self.probe], context, left.length)
         finally:
             self.probe.build = right_source
         payload = self.probe.payload

@@ -91,9 +91,8 @@ class _Checker:
             for part in node.parts:
                 if [c.type for c in part.schema] != [c.type for c in node.columns]:
                     raise InternalError("a part of a Union has other types")
-        if isinstance(node, Values):
-            if any(len(row) != len(node.columns) for row in node.rows):
-                raise InternalError("a row of Values has another width")
+        if isinstance(node, Values) and any(len(row) != len(node.columns) for row in node.rows):
+            raise InternalError("a row of Values has another width")
         ids = [c.id for c in node.schema]
         if len(set(ids)) != len(ids):
             raise InternalError(f"{type(node).__name__} has a column twice")

@@ -134,7 +134,7 @@ def _column(node: Node, rows: float, id: int) -> ColumnEstimate:
         if node.mark is not None and id == node.mark.id:
             return ColumnEstimate(2.0, 0, 1)
         left = id in ids(node.left)
-        side, other = (node.left, node.right) if left else (node.right, node.left)
+        side, _other = (node.left, node.right) if left else (node.right, node.left)
         below = estimate(side)
         c = shrink(below.column(id), below.rows, rows)
         if c.unique:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from decimal import Decimal
 
 import numpy as np
@@ -56,7 +57,7 @@ def check(column: ColumnData) -> ColumnData:
     if column.type.is_float and stats.low is not None and present:
         assert stats.low <= min(present) and stats.high is not None and stats.high >= max(present)
     if stats.sorted:
-        assert present == values and all(a <= b for a, b in zip(values, values[1:]))
+        assert present == values and all(a <= b for a, b in itertools.pairwise(values))
     if stats.unique:
         assert present == values and len(set(values)) == len(values)
     if column.type.is_string and stats.ascii:
@@ -372,7 +373,7 @@ def test_memory_is_counted_and_limited():
     assert memory.live() == before
     memory.set_limit(before + 1000)
     try:
-        with pytest.raises(OutOfMemoryError, match="host memory.*memory_limit"):
+        with pytest.raises(OutOfMemoryError, match=r"host memory.*memory_limit"):
             memory.allocate(1 << 20)
     finally:
         memory.set_limit(None)

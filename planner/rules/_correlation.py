@@ -36,6 +36,7 @@ from finequery.planner.logical import (
 )
 from finequery.planner.rules._tree import (
     as_schema,
+    copy,
     expressions,
     filtered,
     free,
@@ -330,9 +331,9 @@ class _Dependent:
         kind, aware = node.kind, node.null_aware
         if not node.null_safe:
             equal: list[Expr] = [Call(BOOLEAN, "eq", key) for key in keys]
+            if aware and kind == "mark":
+                return self.join_mark(node, left, right, m, n, keys[0]), m
             if aware:
-                if kind == "mark":
-                    raise NotSupportedError("a correlated IN inside of a correlated subquery is not supported here")
                 equal = [not_false(equal[0])]
             condition, keys = conjunction(equal + conjuncts(condition)), ()
         pairs = tuple((m[k], n[k]) for k in m)
@@ -342,6 +343,21 @@ class _Dependent:
         out = {c.id: fresh_like(c) for c in self.columns}
         either = tuple((out[k], Call(out[k].type, "coalesce", (m[k], n[k]))) for k in m)
         return Project(joined, pass_through(node.schema) + either), out
+
+    def join_mark(
+        self, node: Join, left: Node, right: Node, m: dict[int, Column], n: dict[int, Column], key: tuple[Expr, Expr]
+    ) -> Node:
+        """IN with its three values: true where a match exists, NULL where a comparison was NULL, else false."""
+        assert node.mark is not None
+        again, mapping = copy(right)
+        known, maybe = fresh(BOOLEAN, "mark"), fresh(BOOLEAN, "maybe")
+        equal = Call(BOOLEAN, "eq", key)
+        unknown = _is_null(replace(equal, mapping))
+        pairs = tuple((m[k], n[k]) for k in m)
+        left = Join("mark", left, right, pairs, equal, True, mark=known)
+        left = Join("mark", left, again, tuple((a, mapping[b.id]) for a, b in pairs), unknown, True, mark=maybe)
+        mark = Call(BOOLEAN, "or", (known, Call(BOOLEAN, "and", (maybe, Literal(BOOLEAN, None)))))
+        return Project(left, pass_through(node.left.schema) + pass_through(m.values()) + ((node.mark, mark),))
 
     def rejoin(self, node: Join, left: Node, right: Node, mapping: dict[int, Expr]) -> Node:
         """The join over an input that has the domain's columns now. A key that came to read the other side moves to

@@ -198,7 +198,7 @@ def pair_corrections(graph: Graph) -> list[tuple[int, float]]:
     for (i, j), keys in shared.items():
         if len(keys) > 1:
             independent = 1.0
-            for a, b in keys:
-                independent /= max(spread(a), spread(b))
-            result.append((1 << i | 1 << j, match_share([(a, b) for a, b in keys]) / independent))
+            for left, right in keys:
+                independent /= max(spread(left), spread(right))
+            result.append((1 << i | 1 << j, match_share(keys) / independent))
     return result

@@ -36,7 +36,7 @@ def reduce_groups(node: Aggregate) -> Node:
     if not facts.keys:
         return node
     kept = [c for c, _ in node.groups]
-    exprs = dict((c.id, e) for c, e in node.groups)
+    exprs = {c.id: e for c, e in node.groups}
     # Throw out first what is expensive to group by and no key itself.
     order = sorted(kept, key=lambda c: (facts.is_key(exprs[c.id]), not exprs[c.id].type.is_string))
     for column in order:
@@ -60,7 +60,7 @@ def reduce_groups(node: Aggregate) -> Node:
     new = Aggregate(node.input, groups, tuple(calls) + node.aggregates)
     if not names:
         return as_schema(new, node.schema)
-    renamed = dict((c.id, e) for c, e in names)
+    renamed = {c.id: e for c, e in names}
     return Project(new, tuple((c, renamed.get(c.id, c)) for c in node.schema))
 
 

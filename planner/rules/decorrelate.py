@@ -282,7 +282,8 @@ class _Decorrelator:
             return join("single", source, u), result
         total, value, having = top
         source, u = self.unnest_total(source, total)
-        groups, keys = [], []
+        groups: list[tuple[Column, Expr]] = []
+        keys: Pairs = []
         for outer, inner in u.keys:
             column = inner if isinstance(inner, Column) and inner not in [g for g, _ in groups] else None
             column = column or fresh(inner.type, "key")
@@ -307,7 +308,7 @@ class _Decorrelator:
             arguments |= reads(e)
         if arguments.isdisjoint(outer):
             return self.unnest(source, total.input, equalities_only=True)
-        if not free(total.input) & outer == outer:  # make the domain hold what the aggregates read, too
+        if free(total.input) & outer != outer:  # make the domain hold what the aggregates read, too
             carried = [c for c in source.schema if c.id in arguments & outer]
             marker = tuple((fresh(c.type, c.name), c) for c in carried)
             keep = tuple((c, c) for c in total.input.schema)
@@ -328,7 +329,13 @@ def join(kind: str, source: Node, u: Unnested, more: Pairs | None = None, mark: 
 def existence_only(plan: Node) -> Node:
     """Without the parts that don't change whether there is a row."""
     while True:
-        if isinstance(plan, (Project, Window)) or (isinstance(plan, Aggregate) and plan.groups) or (isinstance(plan, (Sort, Limit)) and plan.offset is None and (plan.limit is None or positive(plan.limit))):
+        if (
+            isinstance(plan, (Project, Window))
+            or (isinstance(plan, Aggregate) and plan.groups)
+            or (
+                isinstance(plan, (Sort, Limit)) and plan.offset is None and (plan.limit is None or positive(plan.limit))
+            )
+        ):
             plan = plan.input
         else:
             return plan

@@ -157,7 +157,7 @@ class Order:
         if a not in self.best or b not in self.best:
             return
         whole = a | b
-        directions = ((a, b), (b, a))
+        directions: tuple[tuple[int, int], ...] = ((a, b), (b, a))
         if self.lone_operator(a) or self.lone_operator(b):
             if self.lone_operator(a) and self.lone_operator(b):
                 return
@@ -243,9 +243,8 @@ class Order:
         if self.lone_operator(a) and self.lone_operator(b):
             return False
         for operator, other in ((a, b), (b, a)):
-            if self.lone_operator(operator):
-                if self.graph.items[operator.bit_length() - 1].requires & ~other:
-                    return False
+            if self.lone_operator(operator) and self.graph.items[operator.bit_length() - 1].requires & ~other:
+                return False
         return True
 
     def build(self, s: int) -> tuple[Node, int]:

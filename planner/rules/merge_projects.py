@@ -47,9 +47,9 @@ def visit(node: Node, exact: bool) -> Node:
         inner: dict[int, Expr] = {c.id: e for c, e in below.columns}
         columns = tuple((c, replace(e, inner)) for c, e in columns)
         below = below.input
-    if not isinstance(below, Materialize) and all(type(e) is Column and e.id == c.id for c, e in columns):
-        if not exact or [c.id for c in below.schema] == [c.id for c, _ in columns]:
-            return below
+    nothing = not isinstance(below, Materialize) and all(type(e) is Column and e.id == c.id for c, e in columns)
+    if nothing and (not exact or [c.id for c in below.schema] == [c.id for c, _ in columns]):
+        return below
     return node if below is node.input and columns is node.columns else Project(below, columns)
 
 

@@ -204,9 +204,9 @@ def equivalences(terms: list[Expr]) -> dict[int, set[Column]]:
     """For each column that is equated with others: its class."""
     classes: dict[int, set[Column]] = {}
     for t in terms:
-        if type(t) is Call and t.name == "eq" and type(t.args[0]) is Column and type(t.args[1]) is Column:
+        if type(t) is Call and t.name == "eq":
             a, b = t.args
-            if a.type != b.type:
+            if type(a) is not Column or type(b) is not Column or a.type != b.type:
                 continue
             merged = classes.get(a.id, {a}) | classes.get(b.id, {b})
             for column in merged:

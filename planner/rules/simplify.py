@@ -41,10 +41,10 @@ def simplify_node(node: Node) -> Node:
         predicate = merge(terms)
         return node if predicate == node.predicate else Filter(node.input, predicate)
     if isinstance(node, Join) and node.condition is not None:
-        predicate = conjunction(filter_terms(node.condition))
-        if predicate != node.condition:
+        condition = conjunction(filter_terms(node.condition))
+        if condition != node.condition:
             return Join(
-                node.kind, node.left, node.right, node.keys, predicate, node.null_safe, node.null_aware, node.mark
+                node.kind, node.left, node.right, node.keys, condition, node.null_safe, node.null_aware, node.mark
             )
     return node
 

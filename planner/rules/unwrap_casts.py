@@ -43,7 +43,7 @@ def unwrap(e: Expr) -> Expr:
         elif type(other) is Literal and other.value is not None:
             return compare_narrow(e, wide.child, other)
     elif e.name == "in" and all(type(a) is Literal and a.value is not None for a in e.args[1:]):
-        values = [narrowed(a, narrow) for a in e.args[1:]]
+        values = [narrowed(a, narrow) for a in e.args[1:] if type(a) is Literal]
         if None in values:
             return e
         exact = [v for v, is_exact in values if is_exact]  # type: ignore[misc]

@@ -1,0 +1,69 @@
+"""Functions outside the inner loops: evaluated over whole Arrow arrays by Arrow's kernels, else value by value.
+
+An argument is an array, or a constant in physical form. Every scalar function of the registry can be computed here: what the
+instructions of operators.scalar don't cover, or don't cover for these types, ends up here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+from finequery.operators.arrow_types import from_arrow, to_arrow
+from finequery.operators.host_arrays import from_physical, to_physical, to_text
+from finequery.operators.host_strings import VECTOR
+from finequery.operators.scalar_calls import NAMES, bind
+from finequery.types import BIGINT, BOOLEAN, DOUBLE, INTERVAL, NULL, VARCHAR, Interval, SqlType
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def evaluate(
+    name: str, args: Sequence[Any], type_: SqlType, length: int, types: Sequence[SqlType] | None = None
+) -> pa.Array:
+    """A function over ``length`` rows. ``types``: the arguments' SQL types; taken from the arrays and values where left
+    out (an integer constant is then a BIGINT: say so if it is a DATE)."""
+    import pyarrow as pa
+
+    if types is None:
+        types = [_type_of(a) for a in args]
+    array_at = [i for i, a in enumerate(args) if _is_array(a)]
+    if not array_at:
+        value = bind(name, types, type_)(*args)
+        one = from_physical([value], type_)
+        return one.take(pa.array([0] * length, pa.int64())) if length else one[:0]
+    vector = VECTOR.get(name)
+    texts_ok = all(t.is_string for i, t in enumerate(types) if i in array_at)
+    if vector is not None and texts_ok and (array_at[0] == 0 or name == "concat"):
+        if any(a is None for a in args):
+            return pa.nulls(length, to_arrow(type_))
+        found = vector(*[to_text(a) if i in array_at else a for i, a in enumerate(args)])
+        if found is not None:
+            wanted = to_arrow(type_)
+            text = type_.is_string and pa.types.is_large_string(found.type)
+            return found if found.type == wanted or text else found.cast(wanted)
+    function = bind(name, types, type_)
+    columns = [to_physical(a, t) if i in array_at else repeat(a, length) for i, (a, t) in enumerate(zip(args, types))]
+    return from_physical(list(map(function, *columns)), type_)
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "null_count")
+
+
+def _type_of(value: Any) -> SqlType:
+    if _is_array(value):
+        return from_arrow(value.type)
+    if value is None:
+        return NULL
+    for kind, type_ in ((bool, BOOLEAN), (int, BIGINT), (float, DOUBLE), (str, VARCHAR), (Interval, INTERVAL)):
+        if isinstance(value, kind):
+            return type_
+    raise TypeError(f"{type(value).__name__} is no physical value")
+
+
+#: The host functions by name, each called as (args, type, length).
+HOST: dict[str, Callable[..., Any]] = {name: partial(evaluate, name) for name in sorted(NAMES)}
