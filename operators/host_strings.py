@@ -124,7 +124,7 @@ def _pattern(pattern: str, options: str, replacing: bool = False) -> tuple[str, 
         elif not option.isspace():
             raise DataError(f"'{option}' is not an option of this regular expression function")
     if literal:
-        pattern = re.sub(r"([^\w\s])", r"\\\1", pattern, flags=re.ASCII)
+        pattern = re.sub(r"([\\.^$*+?()\[\]{}|-])", r"\\\1", pattern)
     on = "".join(f for f, value in flags.items() if value)
     return (f"(?{on}){pattern}" if on else pattern), everywhere
 

@@ -13,7 +13,7 @@ from finequery.operators import files
 from finequery.operators.arrow_types import from_arrow, supported
 from finequery.operators.column import ColumnData, Stats
 from finequery.operators.table import KeptTable
-from finequery.operators.threads import parallel, size
+from finequery.operators.threads import parallel
 from finequery.types import SqlType
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 #: Rows worth a task of their own: smaller row groups are read together.
 _TASK_ROWS = 65536
-#: Decoded bytes that a task may hold: row groups beyond that are read column by column.
-_TASK_BYTES = 64 << 20
 
 
 class ParquetTable(KeptTable):
@@ -77,8 +75,8 @@ class ParquetTable(KeptTable):
         plain: set[str] = set()  # string columns found not to repeat: later row groups need not try a dictionary
         local = threading.local()
 
-        def read(task: tuple[int, list[int], list[str], int]) -> None:
-            file, groups, columns, order = task
+        def read(task: tuple[int, list[int], str, int]) -> None:
+            file, groups, name, order = task
             from finequery.operators.encode import encode
 
             path = self._paths[file]
@@ -88,18 +86,15 @@ class ParquetTable(KeptTable):
                     reader = self._reader(file, names)
                     local.open = (file, reader)
                 assert reader is not None
-                table = reader.read_row_groups(groups, columns=columns, use_threads=False)
+                table = reader.read_row_groups(groups, columns=[name], use_threads=False)
             except (OSError, ValueError) as error:
                 if isinstance(error, FileNotFoundError) or not os.path.exists(path):
                     raise FileError(f'"{path}" is gone since its table was made') from None
                 raise FileError(f'"{path}", row groups {groups[0]} to {groups[-1]}: {_first_line(error)}') from None
-            for column in columns:
-                piece = encode(
-                    table.column(column), self._types[file][column], column, part=True, plain=column in plain
-                )
-                if piece.kind == "string":
-                    plain.add(column)
-                pieces[column].append((order, _relabel(piece, self.type_of(column), path, column)))
+            piece = encode(table.column(name), self._types[file][name], name, part=True, plain=name in plain)
+            if piece.kind == "string":
+                plain.add(name)
+            pieces[name].append((order, _relabel(piece, self.type_of(name), path, name)))
 
         parallel(read, self._tasks(names))
 
@@ -133,27 +128,21 @@ class ParquetTable(KeptTable):
         total = sum(metadata.row_group(g).column(place).total_uncompressed_size for g in range(metadata.num_row_groups))
         return total < 4 * metadata.num_rows
 
-    def _tasks(self, names: list[str]) -> list[tuple[int, list[int], list[str], int]]:
-        """What to read: (file, row groups, columns, order). Small row groups together, large ones column by column."""
-        tasks: list[tuple[int, list[int], list[str], int]] = []
-        total = sum(m.num_row_groups for m in self._metadata)
+    def _tasks(self, names: list[str]) -> list[tuple[int, list[int], str, int]]:
+        """What to read: (file, row groups, column, order). Small row groups go together; a column at a time stays in
+        cache between decoding and encoding."""
+        tasks: list[tuple[int, list[int], str, int]] = []
         order = 0
         for file, metadata in enumerate(self._metadata):
-            leaves = [place for place in (_leaf(metadata, n) for n in names) if place is not None]
             groups: list[int] = []
             held = 0
             for g in range(metadata.num_row_groups):
                 groups.append(g)
-                group = metadata.row_group(g)
-                held += group.num_rows
-                if held < _TASK_ROWS and g + 1 < metadata.num_row_groups:
-                    continue
-                large = max(8 * held * len(names), sum(group.column(p).total_uncompressed_size for p in leaves))
-                single = len(names) > 1 and (large > _TASK_BYTES or total < 2 * size())
-                for columns in [[n] for n in names] if single else [names]:
-                    tasks.append((file, groups, columns, order))
-                order += 1
-                groups, held = [], 0
+                held += metadata.row_group(g).num_rows
+                if held >= _TASK_ROWS or g + 1 == metadata.num_row_groups:
+                    tasks += [(file, groups, name, order) for name in names]
+                    order += 1
+                    groups, held = [], 0
         return tasks
 
     def stats(self, name: str) -> Stats | None:

@@ -243,7 +243,7 @@ class Key:
     low: int
     high: int
     register: Reg | None = None
-    inside: Reg | None = None  # rows whose packed key lies in every part's range
+    rows: Rows | None = None  # where the index comes from, if not from the tile's rows
 
 
 def _symbol(probe: Probe, name: str) -> Symbol:
@@ -262,7 +262,8 @@ def _key(lower: Lower, probe: Probe) -> Key:
                 low, high = (0, len(data.dictionary or ()) - 1) if data.kind == "dict" else bounds_of(data)
                 base, stride = lower.source(stored)
                 index, shift = lower.index(stored.rows), lookup.low - data.base
-                return Key(stored_item(data), base, stride, index, shift, lower.validity(stored), low, high)
+                valid = lower.validity(stored)
+                return Key(stored_item(data), base, stride, index, shift, valid, low, high, rows=stored.rows)
         v = digit(lower, expr, part)
         return Key("i64", v.reg, 0, None, lookup.low, v.valid, v.low, v.high, register=v.reg)
     packed: Reg | None = None
@@ -413,9 +414,12 @@ def _select(lower: Lower, probe: Probe, lookup: Lookup, key: Key) -> bool:
             out, positions = Reg(4), Reg(4)
             symbol = _symbol(probe, table)
             if key.index is not None:
+                # ``out`` holds the selected index values: the tile's rows, or rows of the side that the key comes from
                 words = (key.base, key.stride, symbol, key.shift, lookup.span, key.index, Out(out), Optional(positions))
                 lower.emit(f"{name}_{key.item}", *words, pure=False)
-                lower.enter(positions, out)
+                lower.enter(positions, out if key.rows is None else None)
+                if key.rows is not None:
+                    key.rows.cache[lower.space] = out
             else:
                 words = (key.base, key.stride, symbol, key.shift, lookup.span, 0, Out(out), 0)
                 lower.emit(f"{name}_{key.item}", *words, pure=False)
@@ -472,7 +476,8 @@ def _again(lower: Lower, probe: Probe, key: Key) -> Key:
         return Key("i64", moved, 0, None, key.shift, None, key.low, key.high, register=moved)
     stored = lower.stored(lower.fold(probe.keys[0][0]))
     assert stored is not None
-    return Key(key.item, key.base, key.stride, lower.index(stored.rows), key.shift, None, key.low, key.high)
+    index = lower.index(stored.rows)
+    return Key(key.item, key.base, key.stride, index, key.shift, None, key.low, key.high, rows=stored.rows)
 
 
 def _register(lower: Lower, key: Key, lookup: Lookup) -> Reg:

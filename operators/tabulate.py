@@ -7,6 +7,7 @@ one more entry.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,9 +53,16 @@ def tabulated(lower: Lower, expr: Expr) -> Value | None:
     else:
         return None
     digits = digits_with_null(lower, found, table.length - 1)
+    if table.stats.nulls == 1 and table.validity is not None and _never_null(lower, found):
+        if not (int(table.validity[(table.length - 1) >> 3]) >> ((table.length - 1) & 7)) & 1:
+            table = replace(table, validity=None)  # NULL for NULL alone, and there is none
     lower.kept.append(table)
     rows = Rows(reg=digits, space=lower.space)
     return lower.load(Stored(table, rows))
+
+
+def _never_null(lower: Lower, found: Stored | Coded) -> bool:
+    return isinstance(found, Coded) or lower.validity(found) is None
 
 
 def _is_dear(expr: Expr) -> bool:
@@ -169,7 +177,33 @@ def _range_table(lower: Lower, expr: Expr, column: Column, data: ColumnData, cou
 def _evaluate(lower: Lower, expr: Expr, column: ColumnData) -> ColumnData:
     from finequery.operators.evaluate import evaluate
 
-    return evaluate([expr], Frame({-1: column}, column.length), lower.fold_constant, tabulate=False)[0]
+    result = evaluate([expr], Frame({-1: column}, column.length), lower.fold_constant, tabulate=False)[0]
+    return tighten(result)
+
+
+def tighten(column: ColumnData) -> ColumnData:
+    """A narrow column with the bounds that its values really have (small columns: it reads them all)."""
+    if column.kind not in ("uint", "int64") or column.length == 0 or column.type.name == "BOOLEAN":
+        return column
+    stored = column.data[: column.length]
+    if column.validity is not None:
+        flags = np.unpackbits(column.validity, bitorder="little")[: column.length].astype(bool)
+        if not flags.any():
+            return column
+        seen = stored[flags]
+    else:
+        flags, seen = None, stored
+    first, last = int(seen.min()), int(seen.max())
+    stats = replace(column.stats, low=column.base + column.scale * first, high=column.base + column.scale * last)
+    if column.kind == "int64" and not -(2**31) < first <= last < 2**31:
+        return replace(column, stats=stats)
+    dtype = np.uint8 if last - first < 256 else np.uint16 if last - first < 65536 else np.uint32
+    if last - first >= 2**32:
+        return replace(column, stats=stats)
+    room = np.zeros(column.length + 64, dtype=dtype)
+    room[: column.length] = stored.astype(np.int64) - first if flags is None else np.where(flags, stored.astype(np.int64) - first, 0)
+    base = column.base + column.scale * first
+    return replace(column, kind="uint", data=room[: column.length], base=base, stats=stats, owner=room)
 
 
 def literal_text(expr: Expr) -> str | None:

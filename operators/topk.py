@@ -50,7 +50,8 @@ def top_rows(keys: Sequence[Key], length: int, limit: int, pool: Pool) -> np.nda
         greatest = int(np.partition(sample, rank)[rank])
         if not complete:
             greatest |= (1 << row_bits) - 1  # with all ties, which the rest of the keys decides
-        words = _select(program.address, greatest, rank * length // _SAMPLE, length, pool)
+        room = 4 * rank * length // _SAMPLE + (65536 if complete else length // 2)
+        words = _select(program.address, greatest, room, length, pool)
         if words is None:
             return None
         if len(words) >= limit:
@@ -62,14 +63,15 @@ def top_rows(keys: Sequence[Key], length: int, limit: int, pool: Pool) -> np.nda
     if complete:
         words.sort()
         return (words[:limit] & mask).astype(np.uint32)
+    if len(words) > length // 2:
+        return None
     rows = np.sort((words & mask).astype(np.uint32))
     few = [(take(key.column, rows, pool), key.descending, key.nulls_first) for key in keys]
-    return rows[sort_rows(few, len(rows), pool)[:limit]]
+    return rows[sort_rows(few, len(rows), pool, limit)]  # at most half of the rows each time
 
 
-def _select(program: int, greatest: int, expected: int, length: int, pool: Pool) -> np.ndarray | None:
-    """The words up to ``greatest``; None if they are far more than expected."""
-    room = 4 * expected + 65536
+def _select(program: int, greatest: int, room: int, length: int, pool: Pool) -> np.ndarray | None:
+    """The words up to ``greatest``; None if one thread found more than ``room``."""
     out = np.empty((pool.threads, room), np.uint64)
     tiles = np.empty((pool.threads, TILE_WORDS), np.uint64)
     found = np.zeros((pool.threads, 8), np.int64)

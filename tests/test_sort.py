@@ -296,3 +296,14 @@ def test_take_keeps_order() -> None:
     rows = np.arange(0, 100, 3, dtype=np.uint32)
     assert take(column, rows, get_pool(2), ascending=True).stats.unique
     assert not take(column, rows, get_pool(2)).stats.sorted
+
+
+def test_top_prefixes() -> None:
+    """Strings of which many share what the first threshold looks at: the threshold is taken again among those."""
+    source = random.Random(4)
+    words = ["carefully", "careful", "express", "deposits"]
+    values = [" ".join(source.choice(words) for _ in range(8)) for _ in range(70_000)]
+    column = make("string", values)
+    for descending in (False, True):
+        want = expected([(values, descending, False)], len(values))[:100]
+        assert sort_rows([(column, descending, False)], len(values), get_pool(2), 100).tolist() == want
