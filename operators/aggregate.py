@@ -127,9 +127,10 @@ class AggregateSink:
         if not self.groups:
             self.mode = "scalar"
             return None
-        digits: list[tuple[Reg, GroupKey, bool]] = []
-        for column in self.groups:
-            digits.append(self._digit(lower, column))
+        runs = self._runs(lower)
+        if runs is not None:
+            return runs
+        digits = [self._digit(lower, column) for column in self.groups]
         domain = 1
         for _, key, _ in reversed(digits):
             key.factor = domain
@@ -170,6 +171,29 @@ class AggregateSink:
         assert packed is not None
         number = Reg(4)
         lower.emit("find_group", packed, Symbol(lambda t: self.states[t]), Out(number), pure=False)
+        return number
+
+    def _runs(self, lower: Lower) -> Reg | None:
+        """Groups of one sorted column of the pipeline's own source: equal keys follow each other, so no table is needed."""
+        if len(self.groups) != 1:
+            return None
+        found = lower.resolve(self.groups[0])
+        if not isinstance(found, Stored) or found.rows is not None or not found.data.stats.sorted:
+            return None
+        data = found.data
+        low, high = bounds_of(data)
+        if data.kind not in ("uint", "int64") or data.validity is not None or (high - low) // data.scale < ALWAYS_DENSE:
+            return None
+        base, stride = lower.source(found)
+        index, keys, number = lower.index(found.rows), Reg(8), Reg(4)
+        if index is None:
+            lower.emit(f"widen_{stored_item(data)}", base, stride, 0, 1, Out(keys))
+        else:
+            lower.emit(f"gather_widen_{stored_item(data)}", base, stride, index, 0, 1, Out(keys))
+        morsel = Symbol(lambda t: self.instance.states[t], 12 * 8)
+        lower.emit("run_group", keys, Symbol(lambda t: self.states[t]), Out(number), morsel, pure=False)
+        self.mode, self.reason = "runs", "input sorted by the key: runs of equal keys"
+        self.keys = [GroupKey(self.groups[0], high - low + 1, data.base, data.scale, False, kind="stored")]
         return number
 
     def _digit(self, lower: Lower, column: Column) -> tuple[Reg, GroupKey, bool]:
@@ -276,16 +300,19 @@ class AggregateSink:
             keep = is_true(lower, call.filter)
         if name == "count_star":
             number = self._count(lower, group, bytes_, keep)
-            return lambda pick, counts: exact_column(type_, self._merged(number)[pick])
+            return lambda pick, counts: self._picked_exact(type_, number, None, pick, 0, 1)
         assert call.argument is not None
         stored = lower.stored(call.argument)
         if name in ("first", "any_value"):
+            found = lower.resolve(call.argument)
+            if isinstance(found, Coded):
+                stored = found.rows
             return self._first(lower, call, group, stored, keep)
         if name == "count":
             valid = lower.validity(stored) if stored is not None else value(lower, call.argument).valid
             valid = lower.both_valid(valid, keep)
             number = self._count(lower, group, bytes_, valid)
-            return lambda pick, counts: exact_column(type_, self._merged(number)[pick])
+            return lambda pick, counts: self._picked_exact(type_, number, None, pick, 0, 1)
         if name in ("sum", "avg") and stored is not None and stored.data.kind in ("uint", "int64"):
             return self._stored_sum(lower, call, group, bytes_, stored, keep)
         v = value(lower, call.argument)
@@ -333,6 +360,8 @@ class AggregateSink:
                     lower.emit(f"sum_{item}", group, *words, pure=False)
 
         def final(pick: np.ndarray, _: np.ndarray) -> ColumnData:
+            if call.name == "sum" and abs(data.base) + data.scale * most < 2**62 // max(self.rows, 1):
+                return self._picked_exact(call.output.type, number, counts, pick, data.base, data.scale)
             n, total = self._merged(counts)[pick], self._merged(number)[pick]
             biggest = int(n.max(initial=0)) * (abs(data.base) + data.scale * most)
             if biggest < I64_HIGH:
@@ -367,12 +396,28 @@ class AggregateSink:
                     lower.emit("total_sum_i64", v.reg, 0, 0, ok, where, pure=False)
                 else:
                     lower.emit("sum_i64", group, v.reg, 0, 0, ok, where, pure=False)
+            if call.name == "sum":
+                return lambda pick, _: self._picked_exact(call.output.type, number, counts, pick, 0, 1)
             return lambda pick, _: self._finish_sum(call, self._merged(number)[pick], self._merged(counts)[pick])
         name = "sum_w_i64" if v.kind == "i64" else "sum_w"
         number, where, new = self._add(("wide", v.reg, valid), "wide_sum", np.int64, 0, 2)
         if new:
             lower.emit(name, group if group is not None else 0, v.reg, ok, where, pure=False)
         return lambda pick, _: self._finish_sum(call, wide_objects(self._merged(number), pick), self._merged(counts)[pick])
+
+    def _picked_exact(
+        self, type_: SqlType, number: int, counts: int | None, pick: np.ndarray, base: int, scale: int
+    ) -> ColumnData:
+        """A column of int64 accumulators of the picked groups, NULL where the count is 0."""
+        size = len(pick)
+        if pick.dtype != np.uint32:
+            pick = pick.astype(np.uint32)
+        out, bounds = padded(size, np.int64, zero=False), np.zeros(2, dtype=np.int64)
+        weights = None if counts is None else self._merged(counts)
+        words = (0 if weights is None else weights.ctypes.data, base, scale, out.ctypes.data, bounds.ctypes.data)
+        nulls = native.run("pick_exact", self._merged(number).ctypes.data, pick.ctypes.data, *words, n=size)
+        flags = None if not nulls or weights is None else weights[pick] > 0
+        return narrowed(type_, out, int(bounds[0]), int(bounds[1]), flags)
 
     def _finish_sum(self, call: Call, totals: Any, counts: np.ndarray) -> ColumnData:
         type_, flags = call.output.type, counts > 0
@@ -413,6 +458,8 @@ class AggregateSink:
         dictionary = v.dictionary
 
         def final(pick: np.ndarray, _: np.ndarray) -> ColumnData:
+            if v.kind == "i64":
+                return self._picked_exact(type_, number, counts, pick, 0, 1)
             flags = self._merged(counts)[pick] > 0
             if dictionary is not None:
                 codes = self._merged(number)[pick]
@@ -421,7 +468,7 @@ class AggregateSink:
                 return float_column(type_, np.where(flags, self._merged(number)[pick], 0.0), flags)
             if v.kind == "w":
                 return exact_column(type_, wide_objects(self._merged(number), pick), flags)
-            return exact_column(type_, np.where(flags, self._merged(number)[pick], 0), flags)
+            return self._picked_exact(type_, number, counts, pick, 0, 1)
 
         return final
 
@@ -497,7 +544,8 @@ class AggregateSink:
     def prepare(self, threads: int, rows: int) -> None:
         self.threads = threads
         self.merged: dict[int, np.ndarray] = {}
-        size = self.domain if self.mode != "hash" else 1024
+        growing = self.mode in ("hash", "runs")
+        size = self.domain if not growing else 1024
         for accumulator in self.accumulators:
             accumulator.arrays = []
             for thread in range(threads):
@@ -505,7 +553,7 @@ class AggregateSink:
                     accumulator.arrays.append(accumulator.arrays[0])
                 else:
                     accumulator.arrays.append(_start(accumulator, size))
-        if self.mode == "hash":
+        if growing:
             self.states = np.zeros((threads, 16), dtype=np.int64)
             self.tables, self.listed, self.hashes = [], [], []
             for thread in range(threads):
@@ -531,12 +579,14 @@ class AggregateSink:
         used = int(self.states[thread, 0])
         size = 1 << (max(4 * used, used + more, 1024) - 1).bit_length()
         slots = 4 * size
-        self.tables[thread] = padded(slots * 2, np.uint64)
+        if self.mode == "hash":
+            self.tables[thread] = padded(slots * 2, np.uint64)
         listed = padded(size + TILE, np.uint64, zero=False)
         listed[:used] = self.listed[thread][:used]
         self.listed[thread] = listed
         self._publish(thread, size + TILE, slots)
-        native.function("rehash_groups")(0, 0, 0, self.states[thread].ctypes.data)
+        if self.mode == "hash":
+            native.function("rehash_groups")(0, 0, 0, self.states[thread].ctypes.data)
         for accumulator in self.accumulators:
             accumulator.arrays[thread] = _enlarge(accumulator, accumulator.arrays[thread], used, size + TILE)
 
@@ -547,7 +597,10 @@ class AggregateSink:
         """Merge the threads; one row per group that occurs."""
         if self.mode == "hash":
             packed = self._merge_tables()
-            pick = np.arange(len(packed))
+            pick = np.arange(len(packed), dtype=np.uint32)
+        elif self.mode == "runs":
+            packed = self._merge_runs()
+            pick = np.arange(len(packed), dtype=np.uint32)
         else:
             for number, accumulator in enumerate(self.accumulators):
                 target = accumulator.arrays[0]
@@ -558,7 +611,11 @@ class AggregateSink:
             if self.mode == "scalar":
                 pick = np.zeros(1, dtype=np.int64)
             else:
-                pick = np.flatnonzero(self.merged[self.presence][: self.domain])
+                pick = padded(self.domain, np.uint32, zero=False)
+                found = native.run(
+                    "find_groups", self.merged[self.presence].ctypes.data, pick.ctypes.data, n=self.domain
+                )
+                pick = pick[:found]
             packed = pick
         columns: dict[int, ColumnData] = {}
         for key in self.keys:
@@ -570,6 +627,27 @@ class AggregateSink:
         for accumulator in self.accumulators:
             accumulator.arrays = []
         return Frame(columns, len(pick))
+
+    def _merge_runs(self) -> np.ndarray:
+        """All threads' runs by key; runs that a morsel's end cut in two become one."""
+        counts = [int(self.states[thread, 0]) for thread in range(self.threads)]
+        keys = np.concatenate([self.listed[t][: counts[t]].view(np.int64) for t in range(self.threads)])
+        order = np.argsort(keys, kind="stable") if self.threads > 1 and all(counts) else None
+        if order is not None:
+            keys = keys[order]
+        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.zeros(0, np.int64)
+        cut = len(starts) != len(keys)
+        for number, accumulator in enumerate(self.accumulators):
+            words = accumulator.words
+            values = np.concatenate([accumulator.arrays[t][: counts[t] * words] for t in range(self.threads)])
+            if words > 1:
+                values = values.reshape(-1, words)
+            if order is not None:
+                values = values[order]
+            if cut:
+                values = _reduce_runs(accumulator, values, starts)
+            self.merged[number] = np.ascontiguousarray(values).reshape(-1)
+        return keys[starts] if cut else keys
 
     def _merge_tables(self) -> np.ndarray:
         """All threads' groups in the table of the first."""
@@ -601,6 +679,9 @@ class AggregateSink:
             if key.kind == "float":
                 return float_column(key.column.type, packed.view(np.float64), np.ones(len(packed), dtype=bool))
             return exact_column(key.column.type, packed)
+        if key.kind == "stored":
+            values = packed * key.scale if key.scale != 1 else packed
+            return exact_column(key.column.type, values + key.low if key.low else values)
         digits = packed // key.factor if key.factor > 1 else packed
         digits = digits % key.span if key is not self.keys[0] else digits
         flags: np.ndarray | None = None
@@ -614,6 +695,25 @@ class AggregateSink:
         if key.scale != 1:
             values = values * key.scale
         return exact_column(key.column.type, values + key.low, flags)
+
+
+def _reduce_runs(accumulator: Accumulator, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Entries of one key, which follow each other, into one."""
+    kind = accumulator.kind
+    simple: dict[str, Any] = {"sum": np.add, "max": np.maximum, "first": np.minimum}
+    simple["min"] = np.fmin if accumulator.dtype is np.float64 else np.minimum
+    if kind in simple:
+        return np.asarray(simple[kind].reduceat(values, starts))
+    target = np.ascontiguousarray(values[starts])
+    numbers = np.zeros(len(values), dtype=np.uint32)
+    numbers[starts] = 1
+    numbers = np.cumsum(numbers, dtype=np.uint32) - np.uint32(1)
+    rest = np.ones(len(values), dtype=bool)
+    rest[starts] = False
+    where = np.flatnonzero(rest)
+    for row in where.tolist():  # one per morsel at the most
+        _merge(accumulator, target.reshape(-1), np.ascontiguousarray(values[row]), numbers[row : row + 1].copy())
+    return target
 
 
 def _start(accumulator: Accumulator, size: int) -> np.ndarray:
@@ -696,6 +796,30 @@ def exact_column(type_: SqlType, values: Any, flags: np.ndarray | None = None) -
     for i, number in enumerate(values.tolist()):
         words[2 * i], words[2 * i + 1] = number & mask, (number >> 64) & mask
     return ColumnData(type_, "int128", count, words, validity=validity, stats=stats)
+
+
+def narrowed(type_: SqlType, values: np.ndarray, low: int, high: int, flags: np.ndarray | None) -> ColumnData:
+    """A column of int64 values whose bounds (of the valid ones) are known; NULL rows hold 0."""
+    count = len(values)
+    if low > high:
+        low = high = 0
+    least, most = type_.limits
+    if low < least or high > most:
+        raise OutOfRangeError(f"Overflow: a result of {high if high > most else low} does not fit {type_}")
+    validity, nulls = (None, 0) if flags is None else pack_validity(flags.astype(np.uint8), count)
+    stats = Stats(low=low, high=high, nulls=nulls)
+    floor = min(low, 0) if validity is not None else low
+    base = 0 if floor >= 0 and high < 2**32 else floor
+    if high - base >= 2**32:
+        return ColumnData(type_, "int64", count, values, validity=validity, stats=stats)
+    item = "u8" if high - base < 256 else "u16" if high - base < 65536 else "u32"
+    data = padded(count, {"u8": np.uint8, "u16": np.uint16, "u32": np.uint32}[item], zero=False)
+    where, cursor = np.array([data.ctypes.data, 0], dtype=np.int64), np.zeros(1, dtype=np.int64)
+    words = (values.ctypes.data, base, where.ctypes.data, cursor.ctypes.data)
+    native.run(f"store_narrow_{item}", *words, k=count)
+    if base and flags is not None:
+        data[~flags] = 0
+    return ColumnData(type_, "uint", count, data, base, validity=validity, stats=stats)
 
 
 def float_column(type_: SqlType, values: np.ndarray, flags: np.ndarray) -> ColumnData:

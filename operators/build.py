@@ -7,6 +7,7 @@ several packed by their ranges. Structures, by key range and need (DESIGN sectio
 map     a byte per possible key (membership only)
 bits    a bit per possible key (membership only)
 rows    row + 1 per possible key: unique keys in a small range
+rank    a bit per possible key and counts of bits before: unique keys in a wide range, numbered in key order
 groups  first positions per possible key and rows in key order: repeated keys in a small range
 hash    open addressing over keys, region by region in parallel, with a Bloom filter when larger than the cache
 chains  the same to group numbers, and rows in group order: repeated keys
@@ -59,6 +60,7 @@ class Lookup:
     marks: np.ndarray | None = None
     bits: np.ndarray | None = None
     row_map: np.ndarray | None = None
+    prefix: np.ndarray | None = None
     starts: np.ndarray | None = None
     listed: np.ndarray | None = None
     table: np.ndarray | None = None
@@ -76,12 +78,12 @@ class Lookup:
         return (
             *(self.kind, self.low, self.span, self.most.bit_length(), self.complete, self.has_null, self.rows == 0, parts),
             *(self.shift, self.region, self.bloom_shift, self.bloom is None, self.marks is None, self.bits is None),
-            *(self.listed is None, tuple(sorted((c, a.itemsize) for c, a in self.payloads.items()))),
+            *(self.listed is None, self.prefix is None, tuple(sorted((c, a.itemsize) for c, a in self.payloads.items()))),
         )
 
     @property
     def nbytes(self) -> int:
-        arrays = (self.marks, self.bits, self.row_map, self.starts, self.listed, self.table, self.bloom)
+        arrays = (self.marks, self.bits, self.row_map, self.prefix, self.starts, self.listed, self.table, self.bloom)
         return sum(a.nbytes for a in arrays if a is not None) + sum(a.nbytes for a in self.payloads.values())
 
 
@@ -138,6 +140,23 @@ def build_lookup(
             return _hash(lookup, keys, rows, pool)
         lookup.complete = count - double - keys.stats.nulls == span
         return lookup
+    if dense and 1 << 18 < span <= max(64 * count, 8 * probes) and span < 2**31:
+        words = -(-span // 64)
+        lookup.bits = padded(words * 8 + 8, np.uint8)
+        if fill(None, None, lookup.bits) == 0:
+            lookup.prefix = padded(words + 1, np.uint32)
+            native.run("rank_prefix", lookup.bits.ctypes.data, lookup.prefix.ctypes.data, n=words + 1)
+            digits, order = padded(count, np.uint32, zero=False), padded(count, np.uint32)
+            native.run(f"clamp_{item}", keys.data.ctypes.data, 0, 0, shift, span, digits.ctypes.data, k=count)
+            addresses = (digits.ctypes.data, lookup.bits.ctypes.data, lookup.prefix.ctypes.data, valid, order.ctypes.data)
+            in_order = native.run("rank_order", *addresses, n=count)
+            if rows is not None:
+                order[:] = rows[order]
+            lookup.listed = None if in_order and rows is None else order
+            lookup.kind, lookup.reason = "rank", f"unique keys in a range of {span:,}: bits and counts"
+            lookup.complete = count - keys.stats.nulls == span
+            return lookup
+        lookup.bits = None
     if dense and span <= max(8 * count, 1 << 16, min(probes, 1 << 20)) and span < 2**31:
         lookup.row_map = padded(span + 1, np.uint32)
         double = fill(None, lookup.row_map, None)

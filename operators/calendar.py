@@ -92,6 +92,11 @@ def day_of_year(days: int) -> int:
     return days - first + 1
 
 
+def cut_to_zero(value: int, size: int) -> int:
+    """The quotient, towards zero (years before Christ)."""
+    return value // size if value >= 0 else -(-value // size)
+
+
 def truncate(unit: str, micros: int) -> int:
     """The start of the unit that a timestamp lies in."""
     size = UNITS[unit]
@@ -105,7 +110,7 @@ def truncate(unit: str, micros: int) -> int:
     year, month, _ = civil(days)
     if size.months >= 120:  # years are cut towards zero
         years = size.months // 12
-        year, month = (year // years if year >= 0 else -(-year // years)) * years, 1
+        year, month = cut_to_zero(year, years) * years, 1
     else:
         month = (month - 1) // size.months * size.months + 1
     first = days_of(year, month, 1)
@@ -126,9 +131,10 @@ def difference(unit: str, a: int, b: int) -> int:
     (year_a, month_a, _), (year_b, month_b, _) = civil(first), civil(last)
     if size.months >= 12:
         years = size.months // 12
-        cut = lambda y: y // years if y >= 0 else -(-y // years)  # noqa: E731
-        return cut(year_b) - cut(year_a)
-    return (year_b * 12 + month_b - 1) // size.months - (year_a * 12 + month_a - 1) // size.months
+        return cut_to_zero(year_b, years) - cut_to_zero(year_a, years)
+    if unit == "quarter":
+        return cut_to_zero(year_b * 12 + month_b - 1, 3) - cut_to_zero(year_a * 12 + month_a - 1, 3)
+    return year_b * 12 + month_b - year_a * 12 - month_a
 
 
 def add_interval(micros: int, span: Interval) -> int:
@@ -171,7 +177,7 @@ def part(name: str, micros: int) -> int | float:
         return day_of_year(days)
     year, month, day = civil(days)
     if name == "decade":
-        return year // 10 if year >= 0 else -(-year // 10)
+        return cut_to_zero(year, 10)
     if name == "century":
         return (year - 1) // 100 + 1 if year > 0 else -(-year // 100) - 1
     return {"year": year, "month": month, "day": day, "quarter": (month + 2) // 3}[name]
@@ -179,5 +185,6 @@ def part(name: str, micros: int) -> int | float:
 
 #: Names that ``part`` knows.
 PARTS = frozenset(
-    "year month day hour minute second millisecond microsecond quarter week isoyear dow isodow doy epoch decade century".split()
+    "year month day hour minute second millisecond microsecond quarter week isoyear dow isodow doy epoch decade "
+    "century".split()
 )

@@ -10,9 +10,7 @@ from finequery.operators.expr import Call, Case, Cast, Expr, Literal, Parameter,
 from finequery.types import SqlType
 
 
-def fold(
-    expr: Expr, parameters: Mapping[Any, Any] | None = None, subquery: Callable[[Any], Any] | None = None
-) -> Any:
+def fold(expr: Expr, parameters: Mapping[Any, Any] | None = None, subquery: Callable[[Any], Any] | None = None) -> Any:
     """The physical value of an expression without columns. ``subquery`` gives the value of a plan."""
     if isinstance(expr, Literal):
         return expr.value

@@ -1,7 +1,7 @@
 """Functions outside the inner loops: evaluated over whole Arrow arrays by Arrow's kernels, else value by value.
 
-An argument is an array, or a constant in physical form. Every scalar function of the registry can be computed here: what the
-instructions of operators.scalar don't cover, or don't cover for these types, ends up here.
+An argument is an array, or a constant in physical form. Every scalar function of the registry can be computed here:
+what the instructions of operators.scalar don't cover, or don't cover for these types, ends up here.
 """
 
 from __future__ import annotations

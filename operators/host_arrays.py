@@ -43,7 +43,11 @@ def _wide_integers(array: pa.Array, type_: SqlType) -> list[Any]:
     if not pa.types.is_decimal128(array.type):
         array = array.cast(to_arrow(type_))
     raw = array.buffers()[1]
-    words = np.frombuffer(raw, dtype="<u8")[2 * array.offset : 2 * (array.offset + len(array))] if raw else np.zeros(0, "<u8")
+    words = (
+        np.frombuffer(raw, dtype="<u8")[2 * array.offset : 2 * (array.offset + len(array))]
+        if raw
+        else np.zeros(0, "<u8")
+    )
     low, high = words[::2].tolist(), words[1::2].view("<i8").tolist()
     values = [h << 64 | w for w, h in zip(low, high)]
     if not array.null_count:

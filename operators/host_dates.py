@@ -20,9 +20,13 @@ def _hour12(of_day: int) -> int:
     return (of_day // (3600 * SECOND) + 11) % 12 + 1
 
 
+def _year(year: int) -> str:
+    return f"{year:04d}" if year >= 0 else str(year)
+
+
 _WRITE: dict[str, Callable[[Fields], str]] = {
-    "Y": lambda f: f"{f[0]:04d}" if f[0] >= 0 else str(f[0]),
-    "y": lambda f: f"{abs(f[0]) % 100 if f[0] >= 0 else -(-f[0] % 100):02d}",
+    "Y": lambda f: _year(f[0]),
+    "y": lambda f: f"{abs(f[0]) % 100:02d}",
     "m": lambda f: f"{f[1]:02d}",
     "d": lambda f: f"{f[2]:02d}",
     "j": lambda f: f"{day_of_year(f[3]):03d}",
@@ -42,7 +46,7 @@ _WRITE: dict[str, Callable[[Fields], str]] = {
     "U": lambda f: f"{(day_of_year(f[3]) + 6 - (f[3] + 4) % 7) // 7:02d}",
     "W": lambda f: f"{(day_of_year(f[3]) + 6 - (f[3] + 3) % 7) // 7:02d}",
     "V": lambda f: f"{iso_week(f[3])[1]:02d}",
-    "G": lambda f: f"{iso_week(f[3])[0]:04d}",
+    "G": lambda f: _year(iso_week(f[3])[0]),
     "z": lambda f: "+00",
     "Z": lambda f: "",
     "%": lambda f: "%",
@@ -147,5 +151,7 @@ def _assemble(field: dict[str, str]) -> int | None:
     minute, second = int(field.get("M", 0)), int(field.get("S", 0))
     if days is None or hour > 23 or minute > 59 or second > 59:
         return None
-    micros = int((field["f"] + "00000")[:6]) if "f" in field else int((field["g"] + "00")[:3]) * 1000 if "g" in field else 0
+    micros = (
+        int((field["f"] + "00000")[:6]) if "f" in field else int((field["g"] + "00")[:3]) * 1000 if "g" in field else 0
+    )
     return days * DAY + ((hour * 60 + minute) * 60 + second) * SECOND + micros

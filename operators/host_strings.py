@@ -103,7 +103,7 @@ def md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-# --- regular expressions: RE2 as Arrow has it -----------------------------------------------------------------------------
+# --- regular expressions: RE2 as Arrow has it ------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=256)
@@ -401,12 +401,18 @@ def _like(text: pa.Array, *rest: Any, fold: bool = False) -> pa.Array | None:
     if not len(wide):
         return pa.array([], pa.bool_())
     offsets = np.frombuffer(wide.buffers()[1], np.int64)[wide.offset : wide.offset + len(wide) + 1]
-    raw = wide.buffers()[2]
-    chars = np.zeros(int(offsets[-1]) + 64, np.uint8)
-    if raw is not None:
-        chars[:-64] = np.frombuffer(raw, np.uint8)[: len(chars) - 64]
-    column = ColumnData(VARCHAR, "string", len(wide), offsets, chars=chars)
-    mask = match_column(compiled, column).view(np.bool_)
+    raw = np.frombuffer(wide.buffers()[2] or b"", np.uint8)
+    # The kernel reads past the end: the last rows are searched in a copy.
+    safe = int(np.searchsorted(offsets, len(raw) - 64, "right")) - 1
+    safe = max(safe, 0)
+    rest = np.concatenate([raw[int(offsets[safe]) : int(offsets[-1])], np.zeros(64, np.uint8)])
+    pieces = [(offsets[: safe + 1], raw), (offsets[safe:] - offsets[safe], rest)]
+    masks = [
+        match_column(compiled, ColumnData(VARCHAR, "string", len(places) - 1, places, chars=chars))
+        for places, chars in pieces
+        if len(places) > 1
+    ]
+    mask = np.concatenate(masks).view(np.bool_)
     return pa.array(mask, mask=~pc.is_valid(text).to_numpy(zero_copy_only=False) if text.null_count else None)
 
 

@@ -16,7 +16,9 @@ _TIME = r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d*))?)?"
 _DATE_ONLY = re.compile(rf"\s*{_DATE}\s*", re.ASCII)
 _TIMESTAMP = re.compile(rf"\s*{_DATE}(?:(?:T|\s+){_TIME}{_ZONE}\s*)?", re.ASCII)
 _NUMBER = re.compile(r"([+-]?)(\d+(?:_\d+)*)?(\.(\d+(?:_\d+)*)?)?(?:[eE]([+-]?\d+))?", re.ASCII)
-_FLOAT = re.compile(r"[+-]?(\d+(_\d+)*\.?(\d+(_\d+)*)?|\.\d+(_\d+)*)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.I)
+_FLOAT = re.compile(
+    r"[+-]?(\d+(_\d+)*\.?(\d+(_\d+)*)?|\.\d+(_\d+)*)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.I
+)
 _SPAN = re.compile(r"\s*(?:(-?\d+)(?:\.(\d*))?\s*([a-zA-Z]+)|(-?)(\d+):(\d{1,2})(?::(\d{1,2})(?:\.(\d+))?)?)", re.ASCII)
 _BOOLEANS = {
     "true": True, "t": True, "1": True, "yes": True, "y": True,

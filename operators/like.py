@@ -6,8 +6,8 @@
     '%'        all         every string
     the rest   general     segments between the %: found one after the other, leftmost first
 
-A segment may hold ``_``, which takes one character (not one byte). Leftmost is right: every segment takes a fixed number of
-characters, so no later choice could leave more room.
+A segment may hold ``_``, which takes one character (not one byte). Leftmost is right: every segment takes a fixed
+number of characters, so no later choice could leave more room.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def compile_pattern(pattern: str, escape: str | None = None, fold: bool = False)
     """``fold``: ASCII letters match in either case (ILIKE over columns that are ASCII)."""
     if fold:
         pattern = lower(pattern)
-    segments, start, end, current = [], True, True, bytearray()
+    segments: list[bytes] = []
+    start, end, current = True, True, bytearray()
     tokens = _tokens(pattern, escape)
     for c, wild in tokens:
         end = True

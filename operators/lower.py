@@ -97,6 +97,7 @@ class Coded:
 
     data: ColumnData
     make: Callable[[Lower], Reg]
+    rows: Stored | None = None  # the same column through row numbers
     cache: dict[int, Reg] = field(default_factory=dict)
 
 

@@ -19,8 +19,6 @@ from finequery.operators.lower_expr import value
 from finequery.operators.program import ONE_THREAD, Out, Reg, Symbol
 from finequery.types import SqlType
 
-#: Rows a thread's output starts with.
-FIRST_ROOM = 65536
 
 
 @dataclass(slots=True, eq=False)
@@ -121,7 +119,7 @@ class Materialize:
         self.char_states = np.zeros((threads, max(strings, 1), 8), dtype=np.int64)
         self.addresses = np.zeros((threads, max(len(self.targets), 1), 4), dtype=np.int64)
         self.rows = rows
-        room = rows if self.dense else min(rows, FIRST_ROOM)
+        room = rows  # of virtual memory: pages that nobody writes cost nothing
         for target in self.targets:
             target.arrays, target.flags, target.chars = [], [], []
         for thread in range(threads):
@@ -131,7 +129,7 @@ class Materialize:
                 if target.nullable:
                     target.flags.append(target.flags[0] if shared else _room(room, np.uint8))
                 if target.kind == "string":
-                    target.chars.append(_room(max(room * 16, 4096), np.uint8))
+                    target.chars.append(_room(max(room * 32, 4096), np.uint8))
             self.state[thread, 1] = room if (not self.dense) else 1 << 62
             self._publish(thread)
 
@@ -301,10 +299,7 @@ def _narrow(most: int) -> Any:
 
 def _room(count: int, dtype: Any) -> np.ndarray:
     """An array with room for a tile's careless stores behind it."""
-    from finequery.jetson.memory import allocate
-
-    size = np.dtype(dtype).itemsize
-    return allocate(count * size + 128).view(dtype) if (count * size) % size == 0 else np.empty(count, dtype)
+    return np.empty(count + 128 // np.dtype(dtype).itemsize, dtype=dtype)
 
 
 def _enlarge(array: np.ndarray, used: int, room: int) -> np.ndarray:

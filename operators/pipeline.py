@@ -20,7 +20,7 @@ from finequery.operators.lower import Lower, NeedsHost, Stored
 from finequery.operators.materialize import Materialize
 from finequery.operators.pool import Pool
 from finequery.operators.probe import Probe, column_signature, lower_probe, residual
-from finequery.operators.program import MORSEL, ONE_THREAD, Instance
+from finequery.operators.program import MORSEL, ONE_THREAD, Instance, Symbol
 
 
 @dataclass(eq=False)
@@ -58,7 +58,7 @@ class Sink(Protocol):
 
 @dataclass(eq=False)
 class Measured:
-    """What one run of a pipeline took."""
+    """What one run of a pipeline took. ``bytes``: the source's columns that its program reads, less skipped blocks."""
 
     rows_in: int = 0
     rows_out: int = 0
@@ -67,7 +67,8 @@ class Measured:
     skipped: int = 0
     morsels: int = 0
     threads: int = 1
-    compiled: bool = False
+    compiled: bool = False  # the program was made in this run, in ``compile_seconds`` of the ``seconds``
+    compile_seconds: float = 0.0
 
 
 @dataclass(eq=False)
@@ -77,7 +78,8 @@ class Context:
     pool: Pool
     parameters: dict[int | str, Any] = field(default_factory=dict)
     results: dict[int, Any] = field(default_factory=dict)
-    measured: dict[int, Measured] = field(default_factory=dict)
+    measured: dict[int, Measured] = field(default_factory=dict)  # by id of the task (a Probe: what its build took)
+    passed: dict[int, int] = field(default_factory=dict)  # by id of the Filter or Probe: rows that came out of it
     stopped: Callable[[], bool] | None = None
 
     def constant(self, expr: Expr) -> Any:
@@ -116,6 +118,20 @@ class Compiled:
     empty: bool
     stored: dict[int, Stored]
     kept: list[Any]
+    counted: list[int]  # ids of the steps whose rows are counted
+    counters: np.ndarray  # rows that came out of each, by thread and step
+
+    def read_bytes(self, frame: Frame) -> int:
+        """Bytes of the columns of ``frame`` that the program reads."""
+        if self.instance is None:
+            return 0
+        used = {id(symbol) for _, symbol in self.instance.symbols}
+        total = 0
+        for number, stored in self.stored.items():
+            for part, symbol in stored.symbols.items():
+                data = getattr(frame.columns[number], part) if id(symbol) in used else None
+                total += 0 if data is None else data.nbytes
+        return total
 
 
 class Pipeline:
@@ -145,6 +161,7 @@ class Pipeline:
             pass
         else:
             while True:
+                start = time.perf_counter()
                 try:
                     compiled = self._compile(constant, frame, steps, context, constants)
                     break
@@ -153,6 +170,7 @@ class Pipeline:
                     constants.clear()
             if measured is not None:
                 measured.compiled = True
+                measured.compile_seconds += time.perf_counter() - start
             self.compiled = compiled if steps is self.steps else None
         result = execute(compiled, context, frame, steps, measured, self.bounds)
         if measured is not None:
@@ -183,6 +201,9 @@ class Pipeline:
             stored[number] = Stored(column, None, lambda number=number: box.frame.columns[number])
             lower.environment[number] = stored[number]
         empty = False
+        moved = len(self.steps) - len(steps)  # after a split: the last steps are the last of all
+        counters = np.zeros((context.pool.threads, len(steps) + 8), dtype=np.int64)
+        counted: list[int] = []
         for number, step in enumerate(steps):
             try:
                 if isinstance(step, Filter):
@@ -197,6 +218,10 @@ class Pipeline:
                 raise _Split(number, need.expr) from None
             if empty:
                 break
+            if not isinstance(step, Project):
+                place = Symbol(lambda thread: counters[thread], 8 * len(counted))
+                lower.emit("total_count", place, pure=False)
+                counted.append(id(self.steps[number + moved]))
         sink = self.make_sink()
         instance = None
         if not empty:
@@ -206,7 +231,7 @@ class Pipeline:
                 raise _Split(len(steps), need.expr) from None
             instance = Instance(lower.program, context.pool.threads)
         signature = (self._signature(context, frame) if steps is self.steps else None, list(constants))
-        return Compiled(signature, instance, sink, empty, stored, [lower.kept, box, lower])
+        return Compiled(signature, instance, sink, empty, stored, [lower.kept, box, lower], counted, counters)
 
     def _host(
         self, context: Context, frame: Frame, steps: list[Step], split: _Split
@@ -327,7 +352,9 @@ def execute(
         measured.morsels += count
         measured.skipped += 0 if skip is None else int(skip.sum())
         measured.threads = 1 if rows < ONE_THREAD else threads
-        measured.bytes += sum(c.nbytes for i, c in frame.columns.items() if i in compiled.stored)
+        share = 1.0 if skip is None else 1.0 - int(skip.sum()) / count
+        measured.bytes += int(compiled.read_bytes(frame) * share)
+    compiled.counters[:] = 0
     instance.run(
         context.pool,
         rows,
@@ -338,6 +365,8 @@ def execute(
         grow=sink.grow,
         stopped=context.stopped,
     )
+    for place, step in enumerate(compiled.counted):
+        context.passed[step] = context.passed.get(step, 0) + int(compiled.counters[:, place].sum())
     return sink.finish(segments, rows, threads)
 
 

@@ -405,7 +405,7 @@ def _select(lower: Lower, probe: Probe, lookup: Lookup, key: Key) -> bool:
         key = _again(lower, probe, key)
     always = lookup.complete and key.low >= lookup.low and key.high < lookup.low + lookup.span
     home = lower.space
-    if lookup.kind in ("map", "bits", "rows"):
+    if lookup.kind in ("map", "bits", "rows", "rank"):
         if lookup.complete and not always:
             lower.select(_in_range(lower, lookup, key))
         elif not always:
@@ -501,7 +501,7 @@ def _probe_hash(lower: Lower, probe: Probe, lookup: Lookup, keys: Reg) -> Reg:
 
 def _membership(lower: Lower, probe: Probe, lookup: Lookup, key: Key) -> Reg:
     """A mask of the rows with a partner."""
-    if lookup.kind in ("map", "bits"):
+    if lookup.kind in ("map", "bits", "rank"):
         name, table = ("test_bits", "bits") if lookup.marks is None else ("test_map", "marks")
         base, stride = key.base, key.stride
         item = key.item
@@ -563,10 +563,27 @@ def _row_numbers(lower: Lower, probe: Probe, lookup: Lookup, key: Key, groups: b
         none = lower.program.constant("u32", NONE)
         lower.emit("blend_u32", key.valid, 0, found, 0, none, 0, Out(out))
         return out
+    if lookup.kind == "rank":
+        hit = _membership(lower, probe, lookup, key)
+        numbers = _ranked(lower, probe, lookup, _clamped(lower, lookup, key))
+        out, none = Reg(4), lower.program.constant("u32", NONE)
+        lower.emit("blend_u32", hit, 0, numbers, 0, none, 0, Out(out))
+        return out
     entries, out = Reg(4), Reg(4)
     lower.emit("gather_4", _symbol(probe, "row_map"), 0, _clamped(lower, lookup, key), Out(entries))
     lower.emit("row_of_entry", entries, key.valid if key.valid is not None else 0, Out(out))
     return out
+
+
+def _ranked(lower: Lower, probe: Probe, lookup: Lookup, digits: Reg) -> Reg:
+    """Row numbers of keys by their rank in the bitmap (of keys that are not in it: any row)."""
+    out = Reg(4)
+    lower.emit("rank_u32", digits, 0, _symbol(probe, "bits"), _symbol(probe, "prefix"), 0, lookup.span, Out(out))
+    if lookup.listed is None:
+        return out
+    rows = Reg(4)
+    lower.emit("gather_4", _symbol(probe, "listed"), 0, out, Out(rows))
+    return rows
 
 
 def _expand(lower: Lower, probe: Probe, lookup: Lookup, groups: Reg, keep: bool) -> Rows:
@@ -633,9 +650,11 @@ def _bind(lower: Lower, probe: Probe, rows: Rows) -> None:
     frame = probe.current().frame
     for column in probe.payload:
         data = frame.columns[column.id]
-        lower.environment[column.id] = Stored(
-            data, rows, lambda column=column: probe.current().frame.columns[column.id]
-        )
+        lower.environment[column.id] = Stored(data, rows, _fetch(probe, column))
+
+
+def _fetch(probe: Probe, column: Column) -> Callable[[], ColumnData]:
+    return lambda: probe.current().frame.columns[column.id]
 
 
 def _bind_direct(lower: Lower, probe: Probe, lookup: Lookup, key: Key, home: int) -> None:
@@ -661,6 +680,8 @@ def _bind_direct(lower: Lower, probe: Probe, lookup: Lookup, key: Key, home: int
         return found[1].reg
 
     def make(low: Lower) -> Reg:
+        if lookup.kind == "rank":
+            return _ranked(low, probe, lookup, clamped(low))
         entries, out = Reg(4), Reg(4)
         low.emit("gather_4", _symbol(probe, "row_map"), 0, clamped(low), Out(entries))
         low.emit("row_of_entry", entries, 0, Out(out))
@@ -689,11 +710,9 @@ def _bind_direct(lower: Lower, probe: Probe, lookup: Lookup, key: Key, home: int
                 low.emit(f"digits_u{8 * width}", narrow, 0, 0, Out(out))
                 return out
 
-            lower.environment[column.id] = Coded(data, digits)
+            lower.environment[column.id] = Coded(data, digits, rows=Stored(data, rows, _fetch(probe, column)))
         else:
-            lower.environment[column.id] = Stored(
-                data, rows, lambda column=column: probe.current().frame.columns[column.id]
-            )
+            lower.environment[column.id] = Stored(data, rows, _fetch(probe, column))
 
 
 def residual(lower: Lower, probe: Probe) -> bool:

@@ -1,7 +1,7 @@
 """Every scalar function on physical values, one at a time: for constants, and for rows where nothing quicker exists.
 
-``bind(name, types, type)`` gives a function of physical values. It does what the instructions of operators.scalar do, to
-the bit; NULLs go in and come out as None.
+``bind(name, types, type)`` gives a function of physical values. It does what the instructions of operators.scalar do,
+to the bit; NULLs go in and come out as None.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def within(value: int, type_: SqlType, what: str) -> int:
     if not low <= value <= high:
         text = format_value(value, type_) if not type_.is_temporal else ""
         raise OutOfRangeError(
-            f"{what} is out of the range of {type_}{': ' + text if text else ''}.", hint="Cast the arguments to a wider type."
+            f"{what} is out of the range of {type_}{': ' + text if text else ''}.",
+            hint="Cast the arguments to a wider type.",
         )
     return value
 
@@ -134,7 +135,8 @@ def _round(name: str, types: Sequence[SqlType], type_: SqlType) -> Function:
     """round, trunc, floor, ceil, with digits or without."""
     source = types[0]
     if source.is_float:
-        whole = {"round": _half_away, "trunc": math.trunc, "floor": math.floor, "ceil": math.ceil}[name]
+        cuts: dict[str, Function] = {"round": _half_away, "trunc": math.trunc, "floor": math.floor, "ceil": math.ceil}
+        whole = cuts[name]
 
         def to_float(value: float, digits: int = 0) -> float:
             if not math.isfinite(value):

@@ -35,6 +35,10 @@ class Table:
         """What is known of a column without loading it (or after it was loaded); None: nothing."""
         return None
 
+    def encoded(self, name: str) -> ColumnData | None:
+        """The column if it is encoded already."""
+        return None
+
 
 class KeptTable(Table):
     """Base of tables that encode columns when they are first asked for and keep them. Subclasses give ``_encode``."""
@@ -70,6 +74,9 @@ class KeptTable(Table):
     def stats(self, name: str) -> Stats | None:
         kept = self._kept.get(name)
         return None if kept is None else kept.stats
+
+    def encoded(self, name: str) -> ColumnData | None:
+        return self._kept.get(name)
 
     def release(self) -> None:
         """Give the memory of the encoded columns back; they are encoded anew when asked for."""
@@ -144,6 +151,9 @@ class MemoryTable(Table):
 
     def stats(self, name: str) -> Stats | None:
         return self.load([name])[0].stats
+
+    def encoded(self, name: str) -> ColumnData | None:
+        return self.load([name])[0]
 
 
 class ArrowTable(KeptTable):

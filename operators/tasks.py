@@ -31,10 +31,12 @@ RADIX_GROUPS = 60_000
 
 @dataclass(eq=False)
 class Task:
-    """Base. ``columns``: what the frame holds, in order. ``estimate``: rows the planner expects."""
+    """Base. ``columns``: what the frame holds, in order. ``estimate``: rows the planner expects. ``node``: the part of the
+    logical plan that it stands for, for the planner's own use."""
 
     columns: tuple[Column, ...]
     estimate: float | None = field(default=None, kw_only=True)
+    node: Any = field(default=None, kw_only=True)
 
     @property
     def inputs(self) -> tuple[Task, ...]:
@@ -478,6 +480,8 @@ class Limit(Task):
         limit, offset = bound(context, self.limit), bound(context, self.offset) or 0
         start = min(offset, frame.length)
         stop = frame.length if limit is None else min(start + limit, frame.length)
+        record = self.measure(context)
+        record.rows_in, record.rows_out = frame.length, stop - start
         if (start, stop) == (0, frame.length):
             return frame
         if not self.columns:
@@ -500,11 +504,15 @@ class UnionAll(Task):
         from finequery.operators.concat import concat_columns
 
         frames = [p.execute(context) for p in self.parts]
+        begin = time.perf_counter()
         columns = {
             c.id: concat_columns([f.columns[ids[i].id] for f, ids in zip(frames, self.part_columns)])
             for i, c in enumerate(self.columns)
         }
-        return Frame(columns, sum(f.length for f in frames))
+        record = self.measure(context)
+        record.rows_in = record.rows_out = sum(f.length for f in frames)
+        record.seconds = time.perf_counter() - begin
+        return Frame(columns, record.rows_out)
 
 
 @dataclass(eq=False)

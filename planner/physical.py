@@ -74,7 +74,7 @@ class Planner:
     def close(self, open_: Open, node: logical.Node) -> Task:
         if not open_.steps and {c.id for c in node.schema} <= {c.id for c in open_.source.columns}:
             return open_.source
-        return Pipe(node.schema, open_.source, open_.steps, estimate=_rows(node))
+        return Pipe(node.schema, open_.source, open_.steps, **_known(node))
 
     def open(self, node: logical.Node) -> Open:
         handler = getattr(self, "_" + type(node).__name__.lower(), None)
@@ -85,11 +85,11 @@ class Planner:
 
     def _scan(self, node: logical.Scan) -> Open:
         names = tuple(name for _, name in node.columns)
-        return Open(Scan(node.schema, node.table, names, node.alias, estimate=_rows(node)), [])
+        return Open(Scan(node.schema, node.table, names, node.alias, **_known(node)), [])
 
     def _values(self, node: logical.Values) -> Open:
         rows = tuple(tuple(self.expression(e) for e in row) for row in node.rows)
-        return Open(Values(node.schema, rows, estimate=float(len(rows))), [])
+        return Open(Values(node.schema, rows, **_known(node)), [])
 
     def _filter(self, node: logical.Filter) -> Open:
         open_ = self.open(node.input)
@@ -124,7 +124,7 @@ class Planner:
         if node.kind == "full" or (condition is not None and node.kind != "inner"):
             pairs = replace(probe, kind="inner", payload=node.right.schema)
             task = self.close(left, node.left)
-            return Open(PairJoin(node.schema, node.kind, task, node.left.schema, pairs, node.mark, estimate=_rows(node)), [])
+            return Open(PairJoin(node.schema, node.kind, task, node.left.schema, pairs, node.mark, **_known(node)), [])
         left.steps.append(probe)
         return left
 
@@ -139,7 +139,7 @@ class Planner:
             argument = named.name(call.args[0]) if call.args else None
             calls.append(Call(column, call.name, argument, None if call.filter is None else named.name(call.filter)))
         named.append_to(open_)
-        task = Aggregate(node.schema, open_.source, open_.steps, groups, tuple(calls), _rows(node), estimate=_rows(node))
+        task = Aggregate(node.schema, open_.source, open_.steps, groups, tuple(calls), _rows(node), **_known(node))
         return Open(task, [])
 
     def _window(self, node: logical.Window) -> Open:
@@ -151,7 +151,7 @@ class Planner:
             order = tuple((named.name(k.expr), k.descending, k.nulls_first) for k in call.order)
             calls.append((output, call.name, args, partition, order, call.running))
         source = self._with(node.input, named)
-        return Open(Window(node.schema, source, tuple(calls), estimate=_rows(node)), [])
+        return Open(Window(node.schema, source, tuple(calls), **_known(node)), [])
 
     def _sort(self, node: logical.Sort) -> Open:
         named = _Namer(self)
@@ -159,7 +159,7 @@ class Planner:
         source = self._with(node.input, named)
         limit = None if node.limit is None else self.expression(node.limit)
         offset = None if node.offset is None else self.expression(node.offset)
-        return Open(Sort(node.schema, source, keys, limit, offset, estimate=_rows(node)), [])
+        return Open(Sort(node.schema, source, keys, limit, offset, **_known(node)), [])
 
     def _key(self, named: _Namer, key: SortKey) -> tuple[Column, bool, bool]:
         return named.name(key.expr), key.descending, key.nulls_first
@@ -170,21 +170,21 @@ class Planner:
             return self.task(node)
         open_ = self.open(node)
         open_.steps.append(Project(tuple((c, c) for c in node.schema) + tuple(named.columns)))
-        return Pipe(node.schema + tuple(c for c, _ in named.columns), open_.source, open_.steps, estimate=_rows(node))
+        return Pipe(node.schema + tuple(c for c, _ in named.columns), open_.source, open_.steps, **_known(node))
 
     def _limit(self, node: logical.Limit) -> Open:
         limit = None if node.limit is None else self.expression(node.limit)
         offset = None if node.offset is None else self.expression(node.offset)
-        return Open(Limit(node.schema, self.task(node.input), limit, offset, estimate=_rows(node)), [])
+        return Open(Limit(node.schema, self.task(node.input), limit, offset, **_known(node)), [])
 
     def _union(self, node: logical.Union) -> Open:
         parts = tuple(self.task(p) for p in node.parts)
-        return Open(UnionAll(node.columns, parts, tuple(p.schema for p in node.parts), estimate=_rows(node)), [])
+        return Open(UnionAll(node.columns, parts, tuple(p.schema for p in node.parts), **_known(node)), [])
 
     def _materialize(self, node: logical.Materialize) -> Open:
         found = self.shared.get(id(node))
         if found is None:
-            found = self.shared[id(node)] = Shared(node.schema, self.task(node.input), estimate=_rows(node))
+            found = self.shared[id(node)] = Shared(node.schema, self.task(node.input), **_known(node))
         return Open(found, [])
 
 
@@ -233,6 +233,11 @@ class _Namer:
 
 def _rows(node: logical.Node) -> float | None:
     return float(estimate(node).rows)
+
+
+def _known(node: logical.Node) -> dict[str, Any]:
+    """What every task keeps of its node."""
+    return {"estimate": _rows(node), "node": node}
 
 
 def physical_plan(plan: logical.Node) -> Task:

@@ -8,6 +8,7 @@ stored width. Totals: the same without group; the accumulator is one entry.
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from finequery.operators.intrinsics import POINTER, p_f64, p_i64, p_u8, p_u32, p_u64
 from finequery.operators.primitives import kernel
@@ -136,21 +137,37 @@ def sum_w(t, n, k, args):
 def _define_extreme(name: str, source: str, least: bool) -> None:
     pointer = POINTER[source]
 
+    @njit(error_model="numpy")
+    def choose(v, best):
+        if least:
+            return v if (v < best) | ((best != best) & (v == v)) else best
+        return v if (v > best) | ((v != v) & (best == best)) else best
+
     @kernel(f"group_{name}_{source}")
     def extreme(t, n, k, args):
         """group or 0, source, validity or 0, accumulator; for f64 NaN is the greatest"""
         x, acc = pointer(args[1]), pointer(args[3])
-        for j in range(np.uint64(k)):
-            g = np.uint64(p_u32(args[0])[j]) if args[0] != 0 else np.uint64(0)
-            v, best = x[j], acc[g]
-            if least:
-                better = (v < best) | ((best != best) & (v == v))
+        if args[0] == 0:
+            best = acc[np.uint64(0)]
+            if args[2] == 0:
+                for j in range(np.uint64(k)):
+                    best = choose(x[j], best)
             else:
-                better = (v > best) | ((v != v) & (best == best))
-            if args[2] != 0:
-                better = better & (p_u8(args[2])[j] != 0)
-            if better:
-                acc[g] = v
+                ok = p_u8(args[2])
+                for j in range(np.uint64(k)):
+                    best = choose(x[j], best) if ok[j] != 0 else best
+            acc[np.uint64(0)] = best
+            return k
+        group = p_u32(args[0])
+        if args[2] == 0:
+            for j in range(np.uint64(k)):
+                g = np.uint64(group[j])
+                acc[g] = choose(x[j], acc[g])
+        else:
+            ok = p_u8(args[2])
+            for j in range(np.uint64(k)):
+                g = np.uint64(group[j])
+                acc[g] = choose(x[j], acc[g]) if ok[j] != 0 else acc[g]
         return k
 
 
@@ -328,3 +345,61 @@ def _define_wide_merge(name: str, least: bool) -> None:
 
 _define_wide_merge("min", True)
 _define_wide_merge("max", False)
+
+
+@kernel("run_group")
+def run_group(t, n, k, args):
+    """Numbers of runs of equal keys: keys (i64), state, out (u32), morsel (address of the word with its number).
+
+    state: 0 groups, 1 most groups, 4 keys by group, 7 last morsel + 1, 8 last key. A run begins anew in every morsel; -1 where
+    there is no room."""
+    keys, state, out = p_i64(args[0]), p_i64(args[1]), p_u32(args[2])
+    groups = state[0]
+    if groups + k > state[1]:
+        return np.int64(-1)
+    listed = p_i64(state[4])
+    morsel = p_i64(args[3])[0] + 1
+    last = state[8]
+    j = np.uint64(0)
+    if morsel != state[7] and k > 0:
+        state[7] = morsel
+        last = keys[j]
+        listed[np.uint64(groups)] = last
+        groups += 1
+    number = groups - 1
+    for j in range(np.uint64(k)):
+        key = keys[j]
+        number += np.int64(key != last)
+        listed[np.uint64(number)] = key
+        last = key
+        out[j] = np.uint32(number)
+    state[0] = number + 1
+    state[8] = last
+    return k
+
+
+@kernel("pick_exact")
+def pick_exact(t, n, k, args):
+    """Decode sums or extremes of the picked groups: accumulator (i64), pick (u32), counts (i64) or 0, base, scale, out (i64), bounds
+    out (2 words: low, high over groups with a count): out = base * count + scale * x (base used with counts only)."""
+    x, pick, counts, out, bounds = p_i64(args[0]), p_u32(args[1]), p_i64(args[2]), p_i64(args[5]), p_i64(args[6])
+    base, scale = args[3], args[4]
+    low, high, nulls = np.int64(9223372036854775807), np.int64(-9223372036854775808), np.int64(0)
+    if args[2] == 0:
+        for j in range(np.uint64(n)):
+            v = scale * x[pick[j]]
+            out[j] = v
+            low = min(low, v)
+            high = max(high, v)
+    else:
+        for j in range(np.uint64(n)):
+            g = pick[j]
+            c = counts[g]
+            v = base * c + scale * x[g] if c != 0 else np.int64(0)
+            out[j] = v
+            low = min(low, v) if c != 0 else low
+            high = max(high, v) if c != 0 else high
+            nulls += np.int64(c == 0)
+    bounds[np.uint64(0)] = low
+    bounds[np.uint64(1)] = high
+    return nulls

@@ -590,3 +590,21 @@ def find_interned(t, n, k, args):
             slot = (slot + np.uint64(1)) & mask
         out[j] = found
     return k
+
+
+@kernel("rank_order")
+def rank_order(t, n, k, args):
+    """Rows in key order, by the rank of their keys: digits (u32), bits (u64), prefix (u32), validity bitmap or 0, rows out (u32); gives
+    1 if that is the order they have."""
+    digits, words, prefix, ok, out = p_u32(args[0]), p_u64(args[1]), p_u32(args[2]), p_u8(args[3]), p_u32(args[4])
+    same = np.int64(1)
+    for j in range(np.uint64(n)):
+        if args[3] != 0 and ((ok[j >> np.uint64(3)] >> np.uint8(j & np.uint64(7))) & np.uint8(1)) == 0:
+            same = np.int64(0)
+            continue
+        v = np.uint64(digits[j])
+        word = words[v >> np.uint64(6)] & ((np.uint64(1) << (v & np.uint64(63))) - np.uint64(1))
+        r = np.uint64(prefix[v >> np.uint64(6)]) + popcount(word)
+        out[r] = np.uint32(j)
+        same &= np.int64(r == j)
+    return same

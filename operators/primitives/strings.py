@@ -2,10 +2,11 @@
 
 Strings are UTF-8; byte order is code point order. Kernels may read up to 64 bytes past a string's end.
 
-A LIKE pattern comes as words (operators.like makes them): 0 flags (1: the first segment stands at the start, 2: the last
-one at the end, 4: ASCII letters match in either case), 1 number of segments; from word 4 on, eight words per segment: 0 address
-of its bytes (WILD stands for ``_``; lower case where case is folded), 1 bytes, 2 characters, 3 whether it has a ``_``,
-4 bytes before the first ``_``, then for the search by four of those bytes: 5 bits to set, 6 values to find, 7 offsets.
+A LIKE pattern comes as words (operators.like makes them): 0 flags (1: the first segment stands at the start, 2: the
+last one at the end, 4: ASCII letters match in either case), 1 number of segments; from word 4 on, eight words per
+segment: 0 address of its bytes (WILD stands for ``_``; lower case where case is folded), 1 bytes, 2 characters,
+3 whether it has a ``_``, 4 bytes before the first ``_``, then for the search by four of those bytes: 5 bits to set,
+6 values to find, 7 offsets.
 """
 
 # mypy: ignore-errors
@@ -14,7 +15,6 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from finequery.operators.intrinsics import byte_swap, count_trailing_zeros, load_u64, p_i64, p_u8, popcount
@@ -190,8 +190,8 @@ def skip(address, length, count):
 
 @njit(error_model="numpy")
 def window(size, start, length):
-    """First and end (0-based) of SUBSTRING(s, start, length) in a string of ``size`` characters, by DuckDB's rules: characters
-    in front of the first one count."""
+    """First and end (0-based) of SUBSTRING(s, start, length) in a string of ``size`` characters, by DuckDB's rules:
+    characters in front of the first one count."""
     first = start - 1 if start > 0 else (size + start if start < 0 else np.int64(-1))
     end = first + length
     if length < 0:
@@ -220,7 +220,7 @@ def length_s(t, n, k, args):
 
 @kernel("substring_ascii_s")
 def substring_ascii_s(t, n, k, args):
-    """a, stride, start, length (neither beyond 2**62; that length: to the end), out (s): a view; one byte per character"""
+    """a, stride, start, length, out (s): as substring_s, for strings of one byte per character"""
     a, start, length, out = p_i64(args[0] + t * args[1]), args[2], args[3], p_i64(args[4])
     for j in range(np.uint64(k)):
         i = j + j
@@ -359,23 +359,24 @@ def like_s(t, n, k, args):
     return k
 
 
-@kernel("like_rows")
-def like_rows(first, end, thread, args):
-    """Range kernel over a column: offsets, chars, pattern, out (u8).
+@njit(error_model="numpy")
+def search_rows(offsets, chars, pattern, out, first, end):
+    """Rows ``first`` … ``end`` of a column against a pattern.
 
     A pattern that begins with % and then has a byte to look for searches the bytes of all rows at once; hits come in
     order, and a row is decided by the first one in it."""
-    offsets, chars, pattern, out = p_i64(args[0]), args[1], p_i64(args[2]), p_u8(args[3])
-    if (pattern[0] & 1) != 0 or pattern[1] == 0 or pattern[FIRST + 4] == 0 or (pattern[0] == 2 and pattern[1] == 1):
-        for j in range(np.uint64(first), np.uint64(end)):
+    floats = pattern[1] > 1 or (pattern[0] & 2) == 0
+    if (pattern[0] & 1) != 0 or pattern[1] == 0 or pattern[FIRST + 4] == 0 or not floats:
+        for j in range(first, end):
             out[j] = np.uint8(match(chars + offsets[j], offsets[j + np.uint64(1)] - offsets[j], pattern))
-        return np.int64(0)
-    for j in range(np.uint64(first), np.uint64(end)):
+        return
+    for j in range(first, end):
         out[j] = np.uint8(0)
     at, fold = np.uint64(FIRST), (pattern[0] & 4) != 0
     size, bits, values, packed = pattern[FIRST + 1], pattern[FIRST + 5], pattern[FIRST + 6], pattern[FIRST + 7]
-    row, place = np.uint64(first), offsets[np.uint64(first)]
-    row_end, last = offsets[row + np.uint64(1)], offsets[np.uint64(end)] - size
+    only = pattern[1] == 1
+    row, place = first, offsets[first]
+    row_end, last = offsets[row + np.uint64(1)], offsets[end] - size
     while place <= last:
         hits = find_four(chars + place, packed, bits, values)
         following = place + LANES
@@ -383,7 +384,7 @@ def like_rows(first, end, thread, args):
             found = place + np.int64(count_trailing_zeros(hits))
             hits &= hits - np.uint64(1)
             if found > last:
-                return np.int64(0)
+                return
             while row_end <= found:
                 row += np.uint64(1)
                 row_end = offsets[row + np.uint64(1)]
@@ -393,7 +394,7 @@ def like_rows(first, end, thread, args):
             if taken < 0:
                 continue
             start = found + taken
-            if pattern[1] == 1 and (pattern[0] & 2) == 0:
+            if only:
                 out[row] = np.uint8(1)
             else:
                 out[row] = np.uint8(match_from(chars + start, row_end - start, np.int64(0), np.int64(1), pattern))
@@ -403,4 +404,19 @@ def like_rows(first, end, thread, args):
             else:
                 hits &= ~np.uint64(0) << np.uint64(row_end - place)
         place = following
+
+
+@kernel("like_rows")
+def like_rows(first, end, thread, args):
+    """Range kernel over a column: offsets, chars, pattern, out (u8)"""
+    search_rows(p_i64(args[0]), args[1], p_i64(args[2]), p_u8(args[3]), np.uint64(first), np.uint64(end))
     return np.int64(0)
+
+
+@kernel("like_tile")
+def like_tile(t, n, k, args):
+    """offsets (int64), stride, chars, pattern, out (u8): the rows of a dense tile, searched as like_rows does"""
+    if k > 0:
+        offsets = p_i64(args[0] + t * args[1])
+        search_rows(offsets, args[2], p_i64(args[3]), p_u8(args[4]), np.uint64(0), np.uint64(k))
+    return k

@@ -214,7 +214,9 @@ def emit_sum(order, group, end, low, high, count, base, scale, out, mode, valid,
     rows, some = p_u32(order), np.uint8(count > 0)
     if count == 0:
         low, high = np.uint64(0), np.uint64(0)
-    mean = double_of_128(low, high) / np.float64(max(count, np.int64(1))) / divisor
+    mean = 0.0
+    if mode == 2:
+        mean = double_of_128(low, high) / np.float64(max(count, np.int64(1))) / divisor
     for i in range(group, end):
         row = np.uint64(rows[i])
         if mode == 0:

@@ -1,0 +1,66 @@
+"""Which structure a build or an aggregation is expected to choose, from estimates.
+
+The choice itself is made when the rows are there (operators/build.py, operators/aggregate.py, operators/tasks.py): these
+rules follow theirs and serve EXPLAIN and the performance model, which have to know before. EXPLAIN ANALYZE shows both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from finequery.operators.aggregate import ALWAYS_DENSE, MOST_DENSE
+from finequery.operators.build import CACHE_BYTES, MAP_BYTES
+from finequery.operators.tasks import RADIX_GROUPS
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A structure by name, why, and the bytes it takes."""
+
+    name: str
+    reason: str
+    nbytes: float = 0.0
+
+
+def lookup(rows: float, span: float | None, unique: bool, need_rows: bool, probes: float) -> Choice:
+    """The look-up of a build: ``rows`` with keys in a range of ``span`` (None: unknown or not dense), looked up at most
+    ``probes`` times. ``need_rows``: columns or the number of partners matter, not membership alone."""
+    if span is not None and span < 2**31:
+        keys = f"{span:,.0f} possible keys"
+        if not need_rows:
+            if span <= MAP_BYTES:
+                return Choice("map", f"{keys}: a byte each", span)
+            if span <= max(64 * rows, 1 << 22, 8 * probes):
+                return Choice("bits", f"{keys}: a bit each", span / 8)
+        elif unique:
+            if 1 << 18 < span <= max(64 * rows, 8 * probes):
+                return Choice("rank", f"unique keys in a range of {span:,.0f}: bits and counts", span / 8 + span / 16)
+            if span <= max(8 * rows, 1 << 16, min(probes, 1 << 20)):
+                return Choice("rows", f"unique keys in a range of {span:,.0f}: row by key", 4 * span)
+        elif span <= max(8 * rows, 1 << 16, min(probes, 1 << 20)):
+            return Choice("groups", f"repeated keys in a range of {span:,.0f}: rows by key", 4 * (span + rows))
+    nbytes = 16.0 * 2 ** max(12, int(2 * rows - 1).bit_length())
+    where = "keys" if span is None else f"keys spread over a range of {span:,.0f}"
+    if need_rows and not unique:
+        return Choice("chains", f"{where}, repeated", nbytes + 8 * rows)
+    return Choice("hash", where + (", Bloom filter" if nbytes > CACHE_BYTES else ""), nbytes)
+
+
+def aggregation(
+    rows: float, groups: float, domain: float | None, keys: int, calls: int, sorted_key: bool, text: bool
+) -> Choice:
+    """How ``rows`` are grouped by ``keys`` columns. ``domain``: combinations of key values that there can be (None:
+    unknown); ``text``: a key is a string that is not dictionary-encoded; ``sorted_key``: the one key is the order of the
+    source."""
+    entry = 8.0 * (calls + 1)
+    if keys == 0:
+        return Choice("scalar", "no groups: one row of accumulators per thread", entry)
+    if sorted_key and (domain or 0) >= ALWAYS_DENSE:
+        return Choice("runs", "input sorted by the key: runs of equal keys", entry * groups)
+    if not text and domain is not None and domain <= max(ALWAYS_DENSE, min(rows, MOST_DENSE)):
+        return Choice("dense", f"{domain:,.0f} possible groups: an array", entry * domain)
+    if text:
+        return Choice("numbered", "keys of text: rows numbered first", entry * groups + 4 * rows)
+    if groups > RADIX_GROUPS:
+        return Choice("radix", "many groups: 256 partitions, a small table each", (entry + 16) * groups)
+    return Choice("hash", "groups spread over a wide range: hash tables", (entry + 32) * groups)
