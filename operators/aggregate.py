@@ -208,8 +208,9 @@ class AggregateSink:
                 assert isinstance(found, Coded)
                 reg, valid = lower.digits_of(found), None
             if data.kind == "dict":
-                key = GroupKey(column, max(len(data.dictionary or ()), 1), 0, 1, False, data.dictionary, "dict")
-                first = 0
+                first, last = data.stats.code_low or 0, data.stats.code_high
+                last = len(data.dictionary or ()) - 1 if last is None else last
+                key = GroupKey(column, max(last - first + 1, 1), first, 1, False, data.dictionary, "dict")
             else:
                 low, high = bounds_of(data)
                 first = (low - data.base) // data.scale
@@ -690,7 +691,10 @@ class AggregateSink:
             digits = np.maximum(digits - 1, 0)
         if key.kind == "dict":
             assert key.dictionary is not None
-            return code_column(key.column.type, digits, key.dictionary, flags)
+            codes = digits + key.low if key.low else digits
+            if flags is not None and key.low:
+                codes = np.where(flags, codes, 0)
+            return code_column(key.column.type, codes, key.dictionary, flags)
         values = digits.astype(np.int64)
         if key.scale != 1:
             values = values * key.scale

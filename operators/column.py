@@ -35,6 +35,8 @@ class Stats:
     ascii: bool = False
     block_low: np.ndarray | None = None
     block_high: np.ndarray | None = None
+    code_low: int | None = None  # bounds of the codes of a dictionary column
+    code_high: int | None = None
 
 
 @dataclass(slots=True, eq=False)

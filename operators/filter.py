@@ -7,6 +7,7 @@ dictionary column become a byte per code; everything else is computed as a BOOLE
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from typing import Any
 
 from finequery.operators.column import ColumnData
@@ -18,10 +19,14 @@ from finequery.operators.program import Out, Reg
 FLIP = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "ne"}
 
 
-def lower_filter(lower: Lower, predicate: Expr) -> bool:
-    """Go on with the rows for which the predicate is true; False where there can be none."""
-    terms = conjuncts(lower.fold(predicate))
-    narrow, codes, others = [], [], []
+def lower_filter(
+    lower: Lower, predicate: Expr | None, ranges: Sequence[tuple[Stored, int, int]] = ()
+) -> bool:
+    """Go on with the rows for which the predicate is true; False where there can be none. ``ranges``: further tests of stored
+    values (from the build sides of the probes that follow)."""
+    terms = conjuncts(lower.fold(predicate)) if predicate is not None else []
+    narrow: list[tuple[Expr | None, tuple[Stored, int, int]]] = [(None, r) for r in ranges]
+    codes, others = [], []
     for term in terms:
         if isinstance(term, Literal):
             if not term.value:
@@ -76,7 +81,7 @@ def _between(lower: Lower, stored: Stored, low: int, high: int, mask: Reg | None
     return out
 
 
-def _merge(tests: list[tuple[Expr, tuple[Stored, int, int]]]) -> dict[int, tuple[Stored, int, int]]:
+def _merge(tests: list[tuple[Expr | None, tuple[Stored, int, int]]]) -> dict[int, tuple[Stored, int, int]]:
     """One range per column."""
     merged: dict[int, tuple[Stored, int, int]] = {}
     for _, (stored, low, high) in tests:

@@ -21,6 +21,10 @@ from finequery.types import SqlType
 
 
 
+#: Results up to this many rows get exact bounds of their narrow columns.
+BOUNDED_ROWS = 1 << 20
+
+
 @dataclass(slots=True, eq=False)
 class Target:
     """One output column: how it is stored, and the threads' arrays while the pipeline runs."""
@@ -210,6 +214,13 @@ class Materialize:
             )
         if nulls and flags is not None:
             _clear(data, flags[:total], target.words)
+        if target.kind in ("uint", "dict") and 0 < total <= BOUNDED_ROWS and target.type.name != "BOOLEAN":
+            seen = data[:total]
+            first, last = int(seen.min()), int(seen.max())  # of a build side: they shrink look-ups and group domains
+            if target.kind == "dict":
+                stats.code_low, stats.code_high = first, last
+            else:
+                stats.low, stats.high = target.base + target.scale * first, target.base + target.scale * last
         result = ColumnData(
             *(target.type, target.kind, total, data[: total * target.words], target.base, target.scale),
             validity=validity,

@@ -20,6 +20,7 @@ from finequery.operators.lower import Lower, NeedsHost, Stored
 from finequery.operators.materialize import Materialize
 from finequery.operators.pool import Pool
 from finequery.operators.probe import Probe, column_signature, lower_probe, residual
+from finequery.operators.star import ordered, range_tests
 from finequery.operators.program import MORSEL, ONE_THREAD, Instance, Symbol
 
 
@@ -204,24 +205,42 @@ class Pipeline:
         moved = len(self.steps) - len(steps)  # after a split: the last steps are the last of all
         counters = np.zeros((context.pool.threads, len(steps) + 8), dtype=np.int64)
         counted: list[int] = []
-        for number, step in enumerate(steps):
+
+        def count(step: Step) -> None:
+            place = Symbol(lambda thread: counters[thread], 8 * len(counted))
+            lower.emit("total_count", place, pure=False)
+            counted.append(id(self.steps[steps.index(step) + moved]))
+
+        number = 0
+        while number < len(steps) and not empty:
+            step = steps[number]
+            probes = _run_of_probes(steps, number + isinstance(step, Filter))
             try:
-                if isinstance(step, Filter):
-                    empty = not lower_filter(lower, step.predicate)
-                elif isinstance(step, Project):
+                if isinstance(step, Project):
                     for column, expr in step.columns:
                         if not (isinstance(expr, Column) and expr.id == column.id):
                             lower.environment[column.id] = lower.fold(expr)
-                else:
-                    empty = not lower_probe(lower, step) or not residual(lower, step)
+                    number += 1
+                    continue
+                if isinstance(step, Filter):
+                    # range tests of the build sides behind a filter join its mask
+                    tests = range_tests(lower, probes) if lower.space == 0 else []
+                    empty = not lower_filter(lower, step.predicate, tests)
+                    number += 1
+                elif len(probes) > 1:
+                    empty = not lower_filter(lower, None, range_tests(lower, probes) if lower.space == 0 else [])
+                elif not probes:
+                    probes = [step]
+                if isinstance(step, Filter) and not empty:
+                    count(step)
+                for probe in ordered(lower, probes) if not empty else ():
+                    if not lower_probe(lower, probe) or not residual(lower, probe):
+                        empty = True
+                        break
+                    count(probe)
+                number += len(probes)
             except NeedsHost as need:
-                raise _Split(number, need.expr) from None
-            if empty:
-                break
-            if not isinstance(step, Project):
-                place = Symbol(lambda thread: counters[thread], 8 * len(counted))
-                lower.emit("total_count", place, pure=False)
-                counted.append(id(self.steps[number + moved]))
+                raise _Split(number if not isinstance(step, Filter) else steps.index(step), need.expr) from None
         sink = self.make_sink()
         instance = None
         if not empty:
@@ -277,6 +296,18 @@ class Pipeline:
         for step in after:
             rest.append(_rewrite(step, swap))
         return frame, rest
+
+
+def _run_of_probes(steps: list[Step], start: int) -> list[Probe]:
+    """Probes that follow each other and may be exchanged: each by a column that none of the others gives."""
+    run: list[Probe] = []
+    given: set[int] = set()
+    for step in steps[start:]:
+        if not isinstance(step, Probe) or step.kind not in ("inner", "semi") or step_reads(step) & given:
+            break
+        run.append(step)
+        given |= {c.id for c in step.payload}
+    return run
 
 
 class _Box:

@@ -1,0 +1,542 @@
+"""The sub-tasks of a plan: what is run, over how much of what, and how memory is touched.
+
+``split`` turns the DAG of tasks that ``planner.physical`` builds into *pipelines* of *sub-tasks*. A pipeline starts at a
+source (a scan, constant rows, the result of an earlier pipeline), takes its rows through filters, projections and probes,
+and ends in a breaker: a build, an aggregation, a sort, a window, a limit, or columns that somebody reads. It is the unit
+that is fused, measured and, later, placed on a device; a sub-task is the unit that the performance model prices.
+
+Every sub-task has *input attributes* (rows, columns with their widths, selectivity, match rate, distinct keys, groups,
+size of its table) and one *operand* for every piece of memory it touches, with its *access pattern*: streamed or random,
+read or written. Everything here is known before the query runs. ``split`` reads the plan and the tables' statistics,
+runs nothing and changes nothing; what a run took is kept by id of ``SubTask.item`` in ``Context.measured``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from finequery.operators import tasks
+from finequery.operators.column import ColumnData
+from finequery.operators.expr import Column, Expr, ScalarSubquery, columns_of, walk
+from finequery.operators.pipeline import Filter, Project, Step
+from finequery.operators.probe import Probe
+from finequery.operators.tasks import Task
+from finequery.planner import algorithms
+from finequery.planner.algorithms import Choice
+from finequery.planner.estimate import ColumnEstimate, Estimate, estimate, expression
+from finequery.types import SqlType
+
+#: Access patterns. A column that is read after a selection, in the order of its rows, still counts as streamed.
+STREAMED_READ, RANDOM_READ = "streamed read", "random read"
+STREAMED_WRITE, RANDOM_WRITE = "streamed write", "random write"
+
+#: Sub-tasks that end a pipeline.
+BREAKERS = frozenset(["build", "aggregate", "sort", "top-k", "window", "limit", "pairs", "materialize"])
+#: Bytes assumed for a string where nothing is known: an offset and some characters.
+TEXT_WIDTH = 24.0
+#: Bytes of a row number, of which selections and look-ups are made.
+ROW_NUMBER = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A column as a sub-task sees it. ``encoding``: u8, u16, u32, i64, i128, f32, f64, text, interval; ``dict`` in front
+    where these are codes. ``distinct``: values expected in the table, where known."""
+
+    id: int
+    name: str
+    type: SqlType
+    encoding: str
+    width: float
+    distinct: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """Memory that a sub-task touches: ``rows`` entries of ``width`` bytes."""
+
+    name: str
+    access: str
+    rows: float
+    width: float
+
+    @property
+    def nbytes(self) -> float:
+        return self.rows * self.width
+
+
+@dataclass(slots=True, eq=False)
+class SubTask:
+    """One operator of a pipeline. Attributes that a kind does not have are None."""
+
+    kind: str  # scan values union read filter project probe, or one of BREAKERS
+    item: Any  # the task or step that runs it
+    rows_in: float
+    rows_out: float
+    inputs: tuple[Attribute, ...] = ()
+    operands: tuple[Operand, ...] = ()
+    choice: Choice | None = None  # the algorithm that is expected
+    reads: tuple[int, ...] = ()  # pipelines whose results it uses
+    selectivity: float | None = None  # filter: share of the rows that pass
+    match_rate: float | None = None  # probe: rows out for each row in
+    distinct: float | None = None  # build: different keys
+    groups: float | None = None  # aggregate
+    device: str = "cpu"
+
+    @property
+    def width(self) -> float:
+        """Bytes of a row of its input."""
+        return sum(a.width for a in self.inputs)
+
+    @property
+    def table_bytes(self) -> float | None:
+        """Size of the structure it builds or looks up in."""
+        return None if self.choice is None or not self.choice.nbytes else self.choice.nbytes
+
+    def access(self, pattern: str) -> float:
+        """Bytes it touches in a pattern."""
+        return sum(o.nbytes for o in self.operands if o.access == pattern)
+
+
+@dataclass(slots=True, eq=False)
+class PipelineInfo:
+    """Sub-tasks from a source to a breaker. ``after``: the pipelines that have to be through before it starts."""
+
+    number: int
+    subtasks: list[SubTask] = field(default_factory=list)
+    after: tuple[int, ...] = ()
+    purpose: str = ""  # where it is not plain from its breaker: result, shared, scalar subquery
+    device: str = "cpu"
+
+    @property
+    def source(self) -> SubTask:
+        return self.subtasks[0]
+
+    @property
+    def breaker(self) -> SubTask:
+        return self.subtasks[-1]
+
+    @property
+    def kinds(self) -> list[str]:
+        return [s.kind for s in self.subtasks]
+
+    @property
+    def rows(self) -> float:
+        """Rows of its source."""
+        return self.source.rows_out
+
+
+def split(root: Task) -> list[PipelineInfo]:
+    """The pipelines of a plan in the order in which they can run; the last one gives the result."""
+    splitter = _Splitter()
+    last = splitter.complete(root)
+    last.purpose = "result"
+    return splitter.pipelines
+
+
+class _Open:
+    """A pipeline that has no breaker yet."""
+
+    def __init__(self, source: SubTask, after: Iterable[int] = ()):
+        self.subtasks = [source]
+        self.after = list(after)
+        self.rows = source.rows_out
+        self.source_rows = source.rows_out
+        self.fetched: set[int] = set()  # columns that lie on build sides and are read by row number
+
+
+class _Splitter:
+    def __init__(self) -> None:
+        self.pipelines: list[PipelineInfo] = []
+        self.done: dict[int, PipelineInfo] = {}
+        self.attributes: dict[int, Attribute] = {}
+
+    # --- attributes and operands ----------------------------------------------------------------------------------
+
+    def attribute(self, column: Column) -> Attribute:
+        found = self.attributes.get(column.id)
+        if found is None:
+            found = self.attributes[column.id] = computed(column)
+        return found
+
+    def known(self, ids: Iterable[int]) -> tuple[Attribute, ...]:
+        return tuple(self.attributes[i] for i in sorted(ids) if i in self.attributes)
+
+    def reads(self, open_: _Open, attributes: tuple[Attribute, ...], rows: float) -> list[Operand]:
+        """Columns that are read for ``rows`` rows: streamed, or by row number where a probe found them."""
+        return [
+            Operand(a.name, RANDOM_READ if a.id in open_.fetched else STREAMED_READ, rows, a.width) for a in attributes
+        ]
+
+    def writes(self, columns: tuple[Column, ...], rows: float, access: str = STREAMED_WRITE) -> list[Operand]:
+        return [Operand(a.name, access, rows, a.width) for a in map(self.attribute, columns)]
+
+    # --- sources --------------------------------------------------------------------------------------------------
+
+    def open(self, task: Task) -> _Open:
+        """The pipeline that a task's rows come out of, to be gone on with."""
+        rows = _rows(task)
+        if isinstance(task, tasks.Scan):
+            for column, name in zip(task.columns, task.names):
+                self.attributes[column.id] = stored(column, name, task.table)
+            inputs = tuple(self.attributes[c.id] for c in task.columns)
+            operands = [Operand(a.name, STREAMED_READ, rows, a.width) for a in inputs]
+            return _Open(SubTask("scan", task, rows, rows, inputs, tuple(operands)))
+        if isinstance(task, tasks.Values):
+            after = self.scalars(e for row in task.rows for e in row)
+            return _Open(SubTask("values", task, rows, rows, tuple(map(self.attribute, task.columns)), reads=after), after)
+        if isinstance(task, tasks.Pipe):
+            open_ = self.open(task.source)
+            self.steps(open_, task.steps)
+            return open_
+        if isinstance(task, tasks.UnionAll):
+            parts = tuple(self.complete(p).number for p in task.parts)
+            for column, *same in zip(task.columns, *task.part_columns):
+                widest = max((self.attribute(c) for c in same), key=lambda a: a.width)
+                self.attributes[column.id] = _named(widest, column)
+            inputs = tuple(map(self.attribute, task.columns))
+            operands = [Operand(a.name, STREAMED_READ, rows, a.width) for a in inputs]
+            operands += self.writes(task.columns, rows)
+            return _Open(SubTask("union", task, rows, rows, inputs, tuple(operands), reads=parts), parts)
+        below = self.complete(task)
+        inputs = tuple(map(self.attribute, task.columns))
+        operands = [Operand(a.name, STREAMED_READ, rows, a.width) for a in inputs]
+        source = SubTask("read", task, rows, rows, inputs, tuple(operands), reads=(below.number,))
+        return _Open(source, (below.number,))
+
+    def scalars(self, exprs: Iterable[Expr]) -> tuple[int, ...]:
+        """The pipelines that give the scalar subqueries in expressions."""
+        found: list[int] = []
+        for expr in exprs:
+            for e in walk(expr):
+                if isinstance(e, ScalarSubquery) and isinstance(e.plan, tasks.Scalar):
+                    pipeline = self.complete(e.plan.task)
+                    pipeline.purpose = "scalar subquery"
+                    found.append(pipeline.number)
+        return tuple(dict.fromkeys(found))
+
+    # --- steps ----------------------------------------------------------------------------------------------------
+
+    def steps(self, open_: _Open, steps: list[Step]) -> None:
+        for step in steps:
+            if isinstance(step, Filter):
+                self.filter(open_, step)
+            elif isinstance(step, Project):
+                self.project(open_, step)
+            else:
+                self.probe(open_, step)
+
+    def add(self, open_: _Open, subtask: SubTask) -> None:
+        open_.subtasks.append(subtask)
+        open_.after += subtask.reads
+        open_.rows = subtask.rows_out
+
+    def filter(self, open_: _Open, step: Filter) -> None:
+        before, after = open_.rows, min(open_.rows, open_.rows if step.estimate is None else step.estimate)
+        inputs = self.known(columns_of(step.predicate))
+        operands = [*self.reads(open_, inputs, before), Operand("selection", STREAMED_WRITE, after, ROW_NUMBER)]
+        scalars = self.scalars([step.predicate])
+        share = after / before if before else 1.0
+        self.add(
+            open_, SubTask("filter", step, before, after, inputs, tuple(operands), reads=scalars, selectivity=share)
+        )
+
+    def project(self, open_: _Open, step: Project) -> None:
+        """Columns that only get another name are no work and no sub-task."""
+        made = []
+        for column, e in step.columns:
+            if isinstance(e, Column):
+                if e.id in self.attributes:
+                    self.attributes.setdefault(column.id, _named(self.attributes[e.id], column))
+                if e.id in open_.fetched:
+                    open_.fetched.add(column.id)
+            else:
+                self.attribute(column)
+                made.append((column, e))
+        if not made:
+            return
+        inputs = self.known(set().union(*[columns_of(e) for _, e in made]))
+        operands = self.reads(open_, inputs, open_.rows) + self.writes(tuple(c for c, _ in made), open_.rows)
+        scalars = self.scalars(e for _, e in made)
+        self.add(open_, SubTask("project", step, open_.rows, open_.rows, inputs, tuple(operands), reads=scalars))
+
+    def probe(self, open_: _Open, step: Probe) -> None:
+        built = self.build(step, open_.source_rows)
+        before, after = open_.rows, open_.rows if step.estimate is None else step.estimate
+        wanted = set().union(*[columns_of(left) for left, _ in step.keys]) if step.keys else set()
+        if step.condition is not None:
+            wanted |= columns_of(step.condition)
+        inputs = self.known(wanted)
+        operands = self.reads(open_, inputs, before)
+        choice = built.breaker.choice
+        assert choice is not None
+        operands.append(Operand(f"{choice.name} of pipeline {built.number}", RANDOM_READ, before, _entry(choice)))
+        operands.append(Operand("selection", STREAMED_WRITE, after, ROW_NUMBER))
+        open_.fetched |= {c.id for c in step.payload}
+        scalars = self.scalars([left for left, _ in step.keys] + ([] if step.condition is None else [step.condition]))
+        if step.mark is not None:
+            self.attribute(step.mark)
+        subtask = SubTask("probe", step, before, after, inputs, tuple(operands), choice, (built.number, *scalars))
+        subtask.match_rate = after / before if before else 0.0
+        self.add(open_, subtask)
+
+    def build(self, step: Probe, probes: float) -> PipelineInfo:
+        """The pipeline of a join's right side."""
+        open_ = self.open(step.build)
+        rows = open_.rows
+        keys = [right for _, right in step.keys]
+        inputs = self.known(set().union(*[columns_of(k) for k in keys])) if keys else ()
+        choice, distinct = expected_lookup(step, rows, probes)
+        operands = self.reads(open_, inputs, rows)
+        if step.need_rows:
+            payload = tuple(c for c in step.payload if c.id not in {a.id for a in inputs})
+            operands += self.reads(open_, tuple(map(self.attribute, payload)), rows) + self.writes(payload, rows)
+        operands.append(Operand(choice.name, RANDOM_WRITE, rows, _entry(choice)))
+        scalars = self.scalars(keys)
+        subtask = SubTask("build", step, rows, rows, inputs, tuple(operands), choice, scalars, distinct=distinct)
+        return self.end(open_, subtask)
+
+    # --- breakers -------------------------------------------------------------------------------------------------
+
+    def end(self, open_: _Open, subtask: SubTask) -> PipelineInfo:
+        self.add(open_, subtask)
+        after = tuple(sorted(set(open_.after)))
+        pipeline = PipelineInfo(len(self.pipelines) + 1, open_.subtasks, after)
+        self.pipelines.append(pipeline)
+        return pipeline
+
+    def complete(self, task: Task) -> PipelineInfo:
+        """The pipeline at whose end the task's rows are there as columns."""
+        found = self.done.get(id(task))
+        if found is None:
+            found = self.done[id(task)] = self._complete(task)
+        return found
+
+    def _complete(self, task: Task) -> PipelineInfo:
+        if isinstance(task, tasks.Aggregate):
+            return self.aggregate(task)
+        if isinstance(task, tasks.Shared):
+            shared = self.complete(task.source)
+            shared.purpose = "shared"
+            return shared
+        if isinstance(task, tasks.PairJoin):
+            return self.pairs(task)
+        if isinstance(task, tasks.Sort):
+            return self.sort(task)
+        if isinstance(task, tasks.Window):
+            return self.window(task)
+        rows = _rows(task)
+        if isinstance(task, tasks.Limit):
+            open_ = self.open(task.source)
+            inputs = tuple(map(self.attribute, task.columns))
+            operands = self.reads(open_, inputs, rows) + self.writes(task.columns, rows)
+            return self.end(open_, SubTask("limit", task, open_.rows, rows, inputs, tuple(operands)))
+        open_ = self.open(task)
+        inputs = tuple(map(self.attribute, task.columns))
+        operands = self.reads(open_, inputs, open_.rows) + self.writes(task.columns, open_.rows)
+        return self.end(open_, SubTask("materialize", task, open_.rows, open_.rows, inputs, tuple(operands)))
+
+    def aggregate(self, task: tasks.Aggregate) -> PipelineInfo:
+        open_ = self.open(task.source)
+        self.steps(open_, task.steps)
+        groups = min(max(task.expected_groups or 1.0, 1.0), max(open_.rows, 1.0)) if task.groups else 1.0
+        inputs = tuple(map(self.attribute, task.reads))
+        below = None if task.node is None else estimate(task.node.input)
+        grouped = [] if below is None else [(e, expression(e, below)) for _, e in task.node.groups]
+        text = any(self.attribute(c).encoding == "text" for c in task.groups)
+        source = open_.source_rows
+        choice = algorithms.aggregation(
+            source, groups, domain_of(grouped), len(task.groups), len(task.calls), _sorted(task, open_), text
+        )
+        entry = 8.0 * (len(task.calls) + 1)
+        operands = self.reads(open_, inputs, open_.rows)
+        access = RANDOM_WRITE if task.groups and choice.name != "runs" else STREAMED_WRITE
+        operands.append(Operand("accumulators", access, open_.rows if access == RANDOM_WRITE else groups, entry))
+        operands += self.writes(task.columns, groups)
+        subtask = SubTask("aggregate", task, open_.rows, groups, inputs, tuple(operands), choice, groups=groups)
+        return self.end(open_, subtask)
+
+    def sort(self, task: tasks.Sort) -> PipelineInfo:
+        open_ = self.open(task.source)
+        before, after = open_.rows, min(open_.rows, _rows(task))
+        inputs = tuple(self.attribute(c) for c, _, _ in task.keys)
+        kind = "sort" if task.limit is None else "top-k"
+        operands = self.reads(open_, inputs, before)
+        words = before if kind == "sort" else after
+        operands.append(Operand("sort words", RANDOM_WRITE, words, 8.0))
+        operands += [Operand(a.name, RANDOM_READ, after, a.width) for a in map(self.attribute, task.columns)]
+        operands += self.writes(task.columns, after)
+        choice = (
+            Choice("radix sort", "keys as words: buckets by their top bits, each sorted in the cache", 8 * before)
+            if kind == "sort"
+            else Choice("threshold", "few rows of many: a sample bounds them, what passes is sorted", 8 * after)
+        )
+        scalars = self.scalars(e for e in (task.limit, task.offset) if e is not None)
+        return self.end(open_, SubTask(kind, task, before, after, inputs, tuple(operands), choice, scalars))
+
+    def window(self, task: tasks.Window) -> PipelineInfo:
+        open_ = self.open(task.source)
+        rows = open_.rows
+        keys = {c.id: c for _, _, args, part, order, _ in task.calls for c in (*args, *part, *(k for k, _, _ in order))}
+        inputs = tuple(map(self.attribute, keys.values()))
+        outputs = tuple(output for output, *_ in task.calls)
+        operands = self.reads(open_, inputs, rows) + [Operand("sort words", RANDOM_WRITE, rows, 8.0)]
+        operands += [Operand(a.name, RANDOM_READ, rows, a.width) for a in inputs] + self.writes(outputs, rows, RANDOM_WRITE)
+        orders = {(part, order) for _, _, _, part, order, _ in task.calls}
+        choice = Choice("sort", f"{len(orders)} order{'s' if len(orders) > 1 else ''} for {len(task.calls)} calls", 8 * rows)
+        return self.end(open_, SubTask("window", task, rows, rows, inputs, tuple(operands), choice))
+
+    def pairs(self, task: tasks.PairJoin) -> PipelineInfo:
+        """All pairs that match, then what found no partner: the probe writes row numbers, columns are taken by them."""
+        if isinstance(task.left, tasks.Pipe):
+            below = self.complete(task.left)
+            inputs = tuple(map(self.attribute, task.left.columns))
+            rows = below.breaker.rows_out
+            operands = [Operand(a.name, STREAMED_READ, rows, a.width) for a in inputs]
+            open_ = _Open(
+                SubTask("read", task.left, rows, rows, inputs, tuple(operands), reads=(below.number,)), (below.number,)
+            )
+        else:
+            open_ = self.open(task.left)
+        self.probe(open_, task.probe)
+        rows = _rows(task)
+        inputs = tuple(map(self.attribute, task.columns))
+        taken = [Operand(a.name, RANDOM_READ, rows, a.width) for a in inputs]
+        subtask = SubTask("pairs", task, open_.rows, rows, inputs, tuple(taken + self.writes(task.columns, rows)))
+        return self.end(open_, subtask)
+
+
+# --- what is known of columns ----------------------------------------------------------------------------------------------
+
+
+def stored(column: Column, name: str, table: Any) -> Attribute:
+    """A table's column: as it is encoded, or as its statistics let expect where it was not loaded yet."""
+    stats, data = table.stats(name), table.encoded(name)
+    distinct = None if stats is None or stats.distinct is None else float(stats.distinct)
+    if data is not None:
+        return Attribute(column.id, name, column.type, encoding_of(data), width_of(data), distinct)
+    low, high = (None, None) if stats is None else (stats.low, stats.high)
+    if column.type.is_exact and isinstance(low, int) and isinstance(high, int):
+        bits = (high - low).bit_length()
+        encoding = "u8" if bits <= 8 else "u16" if bits <= 16 else "u32" if bits <= 32 else "i64" if bits < 64 else "i128"
+    else:
+        encoding = plain_encoding(column.type)
+    return Attribute(column.id, name, column.type, encoding, WIDTHS[encoding], distinct)
+
+
+def computed(column: Column) -> Attribute:
+    """A column that a query computes, at its type's own width."""
+    encoding = plain_encoding(column.type)
+    return Attribute(column.id, column.name, column.type, encoding, WIDTHS[encoding])
+
+
+WIDTHS = {"u8": 1.0, "u16": 2.0, "u32": 4.0, "i64": 8.0, "i128": 16.0, "f32": 4.0, "f64": 8.0, "text": TEXT_WIDTH}
+WIDTHS["interval"] = 16.0
+
+
+def plain_encoding(type_: SqlType) -> str:
+    """How values of a type are kept when their range is unknown."""
+    if type_.is_string:
+        return "text"
+    if type_.is_float:
+        return "f32" if type_.name == "FLOAT" else "f64"
+    if type_.name == "INTERVAL":
+        return "interval"
+    if type_.name == "BOOLEAN":
+        return "u8"
+    low, high = type_.limits
+    bits = (high - low).bit_length()
+    return "u8" if bits <= 8 else "u16" if bits <= 16 else "u32" if bits <= 32 else "i64" if bits <= 64 else "i128"
+
+
+def encoding_of(data: ColumnData) -> str:
+    """The encoding of a column that is there."""
+    if data.kind in ("uint", "dict"):
+        return f"{'dict ' if data.kind == 'dict' else ''}u{8 * data.data.itemsize}"
+    return {"int64": "i64", "int128": "i128", "float32": "f32", "float64": "f64", "string": "text"}.get(
+        data.kind, data.kind
+    )
+
+
+def width_of(data: ColumnData) -> float:
+    """Bytes of a row; for strings their offsets and the mean of their characters."""
+    if data.kind == "string" and data.chars is not None and data.length:
+        return 8.0 + len(data.chars) / data.length
+    return float(data.width)
+
+
+def _named(attribute: Attribute, column: Column) -> Attribute:
+    """The same column under another id."""
+    name = column.name or attribute.name
+    return Attribute(column.id, name, attribute.type, attribute.encoding, attribute.width, attribute.distinct)
+
+
+def _rows(task: Task) -> float:
+    return 1.0 if task.estimate is None else float(task.estimate)
+
+
+# --- what is expected of builds and groups ---------------------------------------------------------------------------------
+
+
+def expected_lookup(step: Probe, rows: float, probes: float) -> tuple[Choice, float | None]:
+    """The structure that a build is expected to choose, and the number of different keys."""
+    if not step.keys:
+        return Choice("pairs", "no keys: all pairs", 0.0), None
+    node = step.build.node
+    if node is None:
+        return algorithms.lookup(rows, None, False, step.need_rows, probes), None
+    below: Estimate = estimate(node)
+    found = [(key, expression(key, below)) for _, key in step.keys]
+    distinct = min(rows, _times(c.distinct for _, c in found))
+    plain = [e.id for e, _ in found if isinstance(e, Column) and below.has(e.id)]
+    unique = bool(plain) and below.unique(plain)
+    return algorithms.lookup(rows, domain_of(found), unique, step.need_rows, probes), distinct
+
+
+def domain_of(keys: list[tuple[Expr, ColumnEstimate]]) -> float | None:
+    """How many combinations of key values there can be: the ranges of exact types, the dictionaries of strings."""
+    result = 1.0
+    for e, c in keys:
+        span = _span(e.type, c)
+        if span is None:
+            return None
+        result *= span + (1.0 if c.nulls else 0.0)
+    return result
+
+
+def _span(type_: SqlType, c: ColumnEstimate) -> float | None:
+    if type_.is_string:
+        return max(c.domain, c.distinct)
+    if not type_.is_exact or c.low is None or c.high is None:
+        return max(c.distinct, 1.0) if type_.name in ("BOOLEAN", "BIGINT", "INTEGER") and c.distinct < 4096 else None
+    return float(c.high - c.low + 1)
+
+
+def _times(numbers: Iterator[float] | Iterable[float]) -> float:
+    result = 1.0
+    for n in numbers:
+        result *= n
+    return result
+
+
+def _sorted(task: tasks.Aggregate, open_: _Open) -> bool:
+    """Whether the one group key is a sorted column of the pipeline's own table."""
+    source = open_.subtasks[0].item
+    if len(task.groups) != 1 or not isinstance(source, tasks.Scan):
+        return False
+    for column, name in zip(source.columns, source.names):
+        if column.id == task.groups[0].id or (
+            task.node is not None and isinstance(task.node.groups[0][1], Column) and task.node.groups[0][1].id == column.id
+        ):
+            stats = source.table.stats(name)
+            return bool(stats is not None and stats.sorted)
+    return False
+
+
+def _entry(choice: Choice) -> float:
+    """Bytes of one entry of a look-up structure."""
+    return {"map": 1.0, "bits": 0.125, "rows": 4.0, "rank": 4.0, "groups": 8.0, "hash": 16.0, "chains": 24.0}.get(
+        choice.name, ROW_NUMBER
+    )
