@@ -483,7 +483,8 @@ class AggregateSink:
             lower.emit("moments", g, v.reg, valid if valid is not None else 0, where, pure=False)
 
         def final(pick: np.ndarray, _: np.ndarray) -> ColumnData:
-            parts = self._merged(number).reshape(-1, 3)[pick]
+            merged = self._merged(number)
+            parts = merged[: len(merged) // 3 * 3].reshape(-1, 3)[pick]
             n, m2 = parts[:, 0], parts[:, 2]
             less = 1 if call.name.endswith("samp") else 0
             flags = n > less
@@ -683,7 +684,8 @@ class AggregateSink:
         if key.kind == "stored":
             values = packed * key.scale if key.scale != 1 else packed
             return exact_column(key.column.type, values + key.low if key.low else values)
-        digits = packed // key.factor if key.factor > 1 else packed
+        digits = packed.astype(np.int64)
+        digits = digits // key.factor if key.factor > 1 else digits
         digits = digits % key.span if key is not self.keys[0] else digits
         flags: np.ndarray | None = None
         if key.nullable:
@@ -784,7 +786,7 @@ def exact_column(type_: SqlType, values: Any, flags: np.ndarray | None = None) -
     stats = Stats(low=low if len(seen) else None, high=high if len(seen) else None, nulls=nulls)
     floor = min(low, 0) if validity is not None else low
     base = 0 if floor >= 0 and high < 2**32 else floor
-    if high - base < 2**32:
+    if high - base < 2**32 and I64_LOW <= base and high <= I64_HIGH:
         dtype = np.uint8 if high - base < 256 else np.uint16 if high - base < 65536 else np.uint32
         data = padded(count, dtype)
         data[:] = (values - base) if base else values

@@ -405,8 +405,8 @@ def _like(text: pa.Array, *rest: Any, fold: bool = False) -> pa.Array | None:
     # The kernel reads past the end: the last rows are searched in a copy.
     safe = int(np.searchsorted(offsets, len(raw) - 64, "right")) - 1
     safe = max(safe, 0)
-    rest = np.concatenate([raw[int(offsets[safe]) : int(offsets[-1])], np.zeros(64, np.uint8)])
-    pieces = [(offsets[: safe + 1], raw), (offsets[safe:] - offsets[safe], rest)]
+    tail = np.concatenate([raw[int(offsets[safe]) : int(offsets[-1])], np.zeros(64, np.uint8)])
+    pieces = [(offsets[: safe + 1], raw), (offsets[safe:] - offsets[safe], tail)]
     masks = [
         match_column(compiled, ColumnData(VARCHAR, "string", len(places) - 1, places, chars=chars))
         for places, chars in pieces

@@ -58,6 +58,7 @@ class Materialize:
         self.state = np.zeros((1, 8), dtype=np.int64)
         self.char_states: np.ndarray = np.zeros((1, 1, 8), dtype=np.int64)
         self.addresses = np.zeros((1, 1, 4), dtype=np.int64)
+        self.bases: tuple[int, ...] = (0, 0, 0)  # addresses of the three arrays above
         self.rows = 0
 
     def lower_into(self, lower: Lower) -> None:
@@ -73,22 +74,22 @@ class Materialize:
                 values.append((column, value(lower, column)))
         if not values:
             if not self.dense:
-                lower.emit("reserve", Symbol(lambda t: self.state[t]), pure=False)
+                lower.emit("reserve", Symbol(lambda t: self.bases[0] + 64 * t), pure=False)
             return
         strings = 0
-        cursor = Symbol(lambda t: self.state[t], 16)
+        cursor = Symbol(lambda t: self.bases[0] + 64 * t, 16)
         for column, v in values:  # rooms for strings come first: after the first write nothing may be asked for
             if isinstance(v, Value) and v.kind == "s":
-                state = Symbol(lambda t, i=strings: self.char_states[t, i])
+                state = Symbol(lambda t, i=strings: self.bases[1] + 64 * (t * self.char_states.shape[1] + i))
                 lower.emit("string_bytes", v.reg, v.valid or 0, state, pure=False)
                 strings += 1
         if self.dense:
-            lower.emit("cursor_at_tile", Symbol(lambda t: self.state[t]), pure=False)
+            lower.emit("cursor_at_tile", Symbol(lambda t: self.bases[0] + 64 * t), pure=False)
         else:
-            lower.emit("reserve", Symbol(lambda t: self.state[t]), pure=False)
+            lower.emit("reserve", Symbol(lambda t: self.bases[0] + 64 * t), pure=False)
         strings = 0
         for number, (column, v) in enumerate(values):
-            where = Symbol(lambda t, n=number: self.addresses[t, n])
+            where = Symbol(lambda t, n=number: self.bases[2] + 32 * (t * self.addresses.shape[1] + n))
             if isinstance(v, Stored):
                 valid = lower.validity(v)
                 target = _target_like(column, v.data)
@@ -105,7 +106,7 @@ class Materialize:
                 strings += v.kind == "s"
                 target.nullable = valid is not None
             if valid is not None:
-                flag = Symbol(lambda t, n=number: self.addresses[t, n], 8)
+                flag = Symbol(lambda t, n=number: self.bases[2] + 32 * (t * self.addresses.shape[1] + n), 8)
                 lower.emit("store_1", valid, 0, flag, cursor, pure=False)
             self.targets.append(target)
 
@@ -122,6 +123,7 @@ class Materialize:
         self.state = np.zeros((threads, 8), dtype=np.int64)
         self.char_states = np.zeros((threads, max(strings, 1), 8), dtype=np.int64)
         self.addresses = np.zeros((threads, max(len(self.targets), 1), 4), dtype=np.int64)
+        self.bases = tuple(a.ctypes.data for a in (self.state, self.char_states, self.addresses))
         self.rows = rows
         room = rows  # of virtual memory: pages that nobody writes cost nothing
         for target in self.targets:
@@ -172,7 +174,7 @@ class Materialize:
         self._publish(thread)
 
     def cursor(self, thread: int) -> int:
-        return self.state[thread].ctypes.data
+        return self.bases[0] + 64 * thread
 
     @property
     def wants_segments(self) -> bool:
@@ -271,7 +273,7 @@ def _store(
     """Store a vector in the narrowest form its bounds allow."""
     type_ = column.type
     if v.kind == "s":
-        state = Symbol(lambda t: sink.char_states[t, strings])
+        state = Symbol(lambda t: sink.bases[1] + 64 * (t * sink.char_states.shape[1] + strings))
         chars = Symbol(where.value, 16)
         lower.emit("store_string", v.reg, chars, state, where, cursor, pure=False)
         return Target(column.id, type_, "string", np.int64)

@@ -46,16 +46,21 @@ class Symbol:
     ``value`` is a numpy array, or a function of the thread number that gives one (or an address).
     """
 
-    __slots__ = ("value", "offset")
+    __slots__ = ("value", "offset", "_last", "_address")
 
     def __init__(self, value: Any, offset: int = 0):
         self.value = value
         self.offset = offset
+        self._last: Any = None
+        self._address = 0
 
     def address(self, thread: int) -> int:
         value = self.value(thread) if callable(self.value) else self.value
+        if value is self._last:  # ndarray.ctypes costs a microsecond
+            return self._address
         if isinstance(value, np.ndarray):
-            return value.ctypes.data + self.offset
+            self._last, self._address = value, value.ctypes.data + self.offset
+            return self._address
         return int(value) + self.offset
 
 

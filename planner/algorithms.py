@@ -1,7 +1,7 @@
 """Which structure a build or an aggregation is expected to choose, from estimates.
 
-The choice itself is made when the rows are there (operators/build.py, operators/aggregate.py, operators/tasks.py): these
-rules follow theirs and serve EXPLAIN and the performance model, which have to know before. EXPLAIN ANALYZE shows both.
+The choice itself is made when the rows are there (operators/build.py, operators/aggregate.py, operators/tasks.py):
+these rules follow theirs, for whoever has to know before. EXPLAIN ANALYZE shows both where they differ.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def aggregation(
     rows: float, groups: float, domain: float | None, keys: int, calls: int, sorted_key: bool, text: bool
 ) -> Choice:
     """How ``rows`` are grouped by ``keys`` columns. ``domain``: combinations of key values that there can be (None:
-    unknown); ``text``: a key is a string that is not dictionary-encoded; ``sorted_key``: the one key is the order of the
-    source."""
+    unknown); ``text``: a key is a string that is not dictionary-encoded; ``sorted_key``: the source is sorted by the one
+    key."""
     entry = 8.0 * (calls + 1)
     if keys == 0:
         return Choice("scalar", "no groups: one row of accumulators per thread", entry)

@@ -1,13 +1,13 @@
 """The sub-tasks of a plan: what is run, over how much of what, and how memory is touched.
 
-``split`` turns the DAG of tasks that ``planner.physical`` builds into *pipelines* of *sub-tasks*. A pipeline starts at a
-source (a scan, constant rows, the result of an earlier pipeline), takes its rows through filters, projections and probes,
-and ends in a breaker: a build, an aggregation, a sort, a window, a limit, or columns that somebody reads. It is the unit
-that is fused, measured and, later, placed on a device; a sub-task is the unit that the performance model prices.
+``split`` turns the DAG of tasks that ``planner.physical`` builds into *pipelines* of *sub-tasks*. A pipeline starts at
+a source (a scan, constant rows, the result of an earlier pipeline), takes its rows through filters, projections and
+probes, and ends in a breaker: a build, an aggregation, a sort, a window, a limit, or columns that somebody reads. It is
+the unit that is fused and measured and, later, placed on a device; a sub-task is the unit that a model can price.
 
 Every sub-task has *input attributes* (rows, columns with their widths, selectivity, match rate, distinct keys, groups,
-size of its table) and one *operand* for every piece of memory it touches, with its *access pattern*: streamed or random,
-read or written. Everything here is known before the query runs. ``split`` reads the plan and the tables' statistics,
+size of its table) and one *operand* for every piece of memory it touches, with its *access pattern*: streamed or
+random, read or written. Everything here is known before the query runs. ``split`` reads the plan and the tables' statistics,
 runs nothing and changes nothing; what a run took is kept by id of ``SubTask.item`` in ``Context.measured``.
 """
 
@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finequery.operators import tasks
-from finequery.operators.column import ColumnData
 from finequery.operators.expr import Column, Expr, ScalarSubquery, columns_of, walk
 from finequery.operators.pipeline import Filter, Project, Step
 from finequery.operators.probe import Probe
 from finequery.operators.tasks import Task
 from finequery.planner import algorithms
 from finequery.planner.algorithms import Choice
+from finequery.planner.attributes import Attribute, computed, renamed, stored
 from finequery.planner.estimate import ColumnEstimate, Estimate, estimate, expression
 from finequery.types import SqlType
 
@@ -34,23 +34,8 @@ STREAMED_WRITE, RANDOM_WRITE = "streamed write", "random write"
 
 #: Sub-tasks that end a pipeline.
 BREAKERS = frozenset(["build", "aggregate", "sort", "top-k", "window", "limit", "pairs", "materialize"])
-#: Bytes assumed for a string where nothing is known: an offset and some characters.
-TEXT_WIDTH = 24.0
 #: Bytes of a row number, of which selections and look-ups are made.
 ROW_NUMBER = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """A column as a sub-task sees it. ``encoding``: u8, u16, u32, i64, i128, f32, f64, text, interval; ``dict`` in front
-    where these are codes. ``distinct``: values expected in the table, where known."""
-
-    id: int
-    name: str
-    type: SqlType
-    encoding: str
-    width: float
-    distinct: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +171,8 @@ class _Splitter:
             return _Open(SubTask("scan", task, rows, rows, inputs, tuple(operands)))
         if isinstance(task, tasks.Values):
             after = self.scalars(e for row in task.rows for e in row)
-            return _Open(SubTask("values", task, rows, rows, tuple(map(self.attribute, task.columns)), reads=after), after)
+            made = tuple(map(self.attribute, task.columns))
+            return _Open(SubTask("values", task, rows, rows, made, reads=after), after)
         if isinstance(task, tasks.Pipe):
             open_ = self.open(task.source)
             self.steps(open_, task.steps)
@@ -195,7 +181,7 @@ class _Splitter:
             parts = tuple(self.complete(p).number for p in task.parts)
             for column, *same in zip(task.columns, *task.part_columns):
                 widest = max((self.attribute(c) for c in same), key=lambda a: a.width)
-                self.attributes[column.id] = _named(widest, column)
+                self.attributes[column.id] = renamed(widest, column)
             inputs = tuple(map(self.attribute, task.columns))
             operands = [Operand(a.name, STREAMED_READ, rows, a.width) for a in inputs]
             operands += self.writes(task.columns, rows)
@@ -249,7 +235,7 @@ class _Splitter:
         for column, e in step.columns:
             if isinstance(e, Column):
                 if e.id in self.attributes:
-                    self.attributes.setdefault(column.id, _named(self.attributes[e.id], column))
+                    self.attributes.setdefault(column.id, renamed(self.attributes[e.id], column))
                 if e.id in open_.fetched:
                     open_.fetched.add(column.id)
             else:
@@ -383,9 +369,11 @@ class _Splitter:
         inputs = tuple(map(self.attribute, keys.values()))
         outputs = tuple(output for output, *_ in task.calls)
         operands = self.reads(open_, inputs, rows) + [Operand("sort words", RANDOM_WRITE, rows, 8.0)]
-        operands += [Operand(a.name, RANDOM_READ, rows, a.width) for a in inputs] + self.writes(outputs, rows, RANDOM_WRITE)
+        operands += [Operand(a.name, RANDOM_READ, rows, a.width) for a in inputs]
+        operands += self.writes(outputs, rows, RANDOM_WRITE)
         orders = {(part, order) for _, _, _, part, order, _ in task.calls}
-        choice = Choice("sort", f"{len(orders)} order{'s' if len(orders) > 1 else ''} for {len(task.calls)} calls", 8 * rows)
+        reason = f"{len(orders)} order{'s' if len(orders) > 1 else ''} for {len(task.calls)} columns"
+        choice = Choice("sort", reason, 8 * rows)
         return self.end(open_, SubTask("window", task, rows, rows, inputs, tuple(operands), choice))
 
     def pairs(self, task: tasks.PairJoin) -> PipelineInfo:
@@ -408,76 +396,11 @@ class _Splitter:
         return self.end(open_, subtask)
 
 
-# --- what is known of columns ----------------------------------------------------------------------------------------------
-
-
-def stored(column: Column, name: str, table: Any) -> Attribute:
-    """A table's column: as it is encoded, or as its statistics let expect where it was not loaded yet."""
-    stats, data = table.stats(name), table.encoded(name)
-    distinct = None if stats is None or stats.distinct is None else float(stats.distinct)
-    if data is not None:
-        return Attribute(column.id, name, column.type, encoding_of(data), width_of(data), distinct)
-    low, high = (None, None) if stats is None else (stats.low, stats.high)
-    if column.type.is_exact and isinstance(low, int) and isinstance(high, int):
-        bits = (high - low).bit_length()
-        encoding = "u8" if bits <= 8 else "u16" if bits <= 16 else "u32" if bits <= 32 else "i64" if bits < 64 else "i128"
-    else:
-        encoding = plain_encoding(column.type)
-    return Attribute(column.id, name, column.type, encoding, WIDTHS[encoding], distinct)
-
-
-def computed(column: Column) -> Attribute:
-    """A column that a query computes, at its type's own width."""
-    encoding = plain_encoding(column.type)
-    return Attribute(column.id, column.name, column.type, encoding, WIDTHS[encoding])
-
-
-WIDTHS = {"u8": 1.0, "u16": 2.0, "u32": 4.0, "i64": 8.0, "i128": 16.0, "f32": 4.0, "f64": 8.0, "text": TEXT_WIDTH}
-WIDTHS["interval"] = 16.0
-
-
-def plain_encoding(type_: SqlType) -> str:
-    """How values of a type are kept when their range is unknown."""
-    if type_.is_string:
-        return "text"
-    if type_.is_float:
-        return "f32" if type_.name == "FLOAT" else "f64"
-    if type_.name == "INTERVAL":
-        return "interval"
-    if type_.name == "BOOLEAN":
-        return "u8"
-    low, high = type_.limits
-    bits = (high - low).bit_length()
-    return "u8" if bits <= 8 else "u16" if bits <= 16 else "u32" if bits <= 32 else "i64" if bits <= 64 else "i128"
-
-
-def encoding_of(data: ColumnData) -> str:
-    """The encoding of a column that is there."""
-    if data.kind in ("uint", "dict"):
-        return f"{'dict ' if data.kind == 'dict' else ''}u{8 * data.data.itemsize}"
-    return {"int64": "i64", "int128": "i128", "float32": "f32", "float64": "f64", "string": "text"}.get(
-        data.kind, data.kind
-    )
-
-
-def width_of(data: ColumnData) -> float:
-    """Bytes of a row; for strings their offsets and the mean of their characters."""
-    if data.kind == "string" and data.chars is not None and data.length:
-        return 8.0 + len(data.chars) / data.length
-    return float(data.width)
-
-
-def _named(attribute: Attribute, column: Column) -> Attribute:
-    """The same column under another id."""
-    name = column.name or attribute.name
-    return Attribute(column.id, name, attribute.type, attribute.encoding, attribute.width, attribute.distinct)
-
-
 def _rows(task: Task) -> float:
     return 1.0 if task.estimate is None else float(task.estimate)
 
 
-# --- what is expected of builds and groups ---------------------------------------------------------------------------------
+# --- what is expected of builds and groups
 
 
 def expected_lookup(step: Probe, rows: float, probes: float) -> tuple[Choice, float | None]:
@@ -526,10 +449,9 @@ def _sorted(task: tasks.Aggregate, open_: _Open) -> bool:
     source = open_.subtasks[0].item
     if len(task.groups) != 1 or not isinstance(source, tasks.Scan):
         return False
+    group = task.groups[0] if task.node is None else task.node.groups[0][1]
     for column, name in zip(source.columns, source.names):
-        if column.id == task.groups[0].id or (
-            task.node is not None and isinstance(task.node.groups[0][1], Column) and task.node.groups[0][1].id == column.id
-        ):
+        if isinstance(group, Column) and column.id == group.id:
             stats = source.table.stats(name)
             return bool(stats is not None and stats.sorted)
     return False
