@@ -34,6 +34,7 @@ class Plan:
     found: list[Found] = field(default_factory=list)
     target: Found | None = None  # of an INSERT: here it is enough that the columns are the same
     lasting: bool = True
+    planning: float = 0.0  # seconds from the text to the plan
 
     def holds(self, resolver: Resolver) -> bool:
         """Whether every name still stands for what it stood for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,9 @@ class Session:
                 return self._start(plan.statement, plan, physical, resolver)
             from finequery.planner.parse import parse
 
+            begin = time.perf_counter()
             parsed = parse(text)
+            parsing = time.perf_counter() - begin
             if not parsed:
                 return Relation.constant(self, (), (), ())
             if len(parsed) > 1 and types:
@@ -67,6 +70,8 @@ class Session:
             for one in parsed:
                 resolver = self.resolver(scope)
                 statement, plan = self.prepare(one, types, resolver)
+                if plan is not None:
+                    plan.planning += parsing / len(parsed)
                 if plan is not None and len(parsed) == 1:
                     self._keep(key, plan)
                 relation = self._start(statement, plan, physical, resolver)
@@ -99,9 +104,14 @@ class Session:
         from finequery import commands
         from finequery.planner.binder import bind
 
+        begin = time.perf_counter()
         statement = bind(parsed, resolver, types)
         query = commands.query_of(statement)
-        return statement, None if query is None else self.plan(parsed.text, statement, query, resolver, types)
+        if query is None:
+            return statement, None
+        plan = self.plan(parsed.text, statement, query, resolver, types)
+        plan.planning = time.perf_counter() - begin
+        return statement, plan
 
     def plan(
         self, text: str, statement: Statement, query: Query, resolver: Resolver, types: dict[int | str, SqlType]

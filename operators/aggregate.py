@@ -137,7 +137,7 @@ class AggregateSink:
             domain *= key.span
         self.keys = [key for _, key, _ in digits]
         self.domain = domain
-        dense = domain <= max(ALWAYS_DENSE, min(self.rows, MOST_DENSE))
+        dense = domain <= max(ALWAYS_DENSE, min(self.rows, MOST_DENSE, int(16 * lower.expected_rows)))
         if dense and all(not wide for _, _, wide in digits):
             self.mode, self.reason = "dense", f"{domain:,} possible groups: an array"
             group: Reg | None = None
@@ -538,16 +538,18 @@ class AggregateSink:
 
     # --- one run -----------------------------------------------------------------------------------------------------
 
-    wants_segments = False
+    @property
+    def wants_segments(self) -> bool:
+        return self.mode == "runs"
 
     def cursor(self, thread: int) -> int:
-        return 0
+        return self.states[thread].ctypes.data
 
     def prepare(self, threads: int, rows: int) -> None:
         self.threads = threads
         self.merged: dict[int, np.ndarray] = {}
         growing = self.mode in ("hash", "runs")
-        size = self.domain if not growing else 1024
+        size = self.domain if not growing else 1024 if self.mode == "hash" else max(1024, rows // 4)
         for accumulator in self.accumulators:
             accumulator.arrays = []
             for thread in range(threads):
@@ -559,7 +561,7 @@ class AggregateSink:
             self.states = np.zeros((threads, 16), dtype=np.int64)
             self.tables, self.listed, self.hashes = [], [], []
             for thread in range(threads):
-                self.tables.append(padded(2 * 4 * size * 2, np.uint64))
+                self.tables.append(padded(2 * 4 * size * 2 if self.mode == "hash" else 1, np.uint64))
                 self.listed.append(padded(size + TILE, np.uint64, zero=False))
                 self.hashes.append(padded(TILE, np.uint64))
                 self._publish(thread, size + TILE, 8 * size)
@@ -601,7 +603,7 @@ class AggregateSink:
             packed = self._merge_tables()
             pick = np.arange(len(packed), dtype=np.uint32)
         elif self.mode == "runs":
-            packed = self._merge_runs()
+            packed = self._merge_runs(segments)
             pick = np.arange(len(packed), dtype=np.uint32)
         else:
             for number, accumulator in enumerate(self.accumulators):
@@ -630,26 +632,33 @@ class AggregateSink:
             accumulator.arrays = []
         return Frame(columns, len(pick))
 
-    def _merge_runs(self) -> np.ndarray:
-        """All threads' runs by key; runs that a morsel's end cut in two become one."""
-        counts = [int(self.states[thread, 0]) for thread in range(self.threads)]
-        keys = np.concatenate([self.listed[t][: counts[t]].view(np.int64) for t in range(self.threads)])
-        order = np.argsort(keys, kind="stable") if self.threads > 1 and all(counts) else None
-        if order is not None:
-            keys = keys[order]
-        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.zeros(0, np.int64)
-        cut = len(starts) != len(keys)
+    def _merge_runs(self, segments: np.ndarray | None) -> np.ndarray:
+        """All threads' runs in the order of their morsels; runs that a morsel's end cut in two become one."""
+        assert segments is not None
+        pieces = [(t, start, end) for t, start, end in segments.tolist() if end > start]
+        alone = all(t == pieces[0][0] for t, _, _ in pieces) if pieces else True
+        if alone:
+            thread = pieces[0][0] if pieces else 0
+            keys = self.listed[thread][: int(self.states[thread, 0])].view(np.int64)
+        else:
+            keys = np.concatenate([self.listed[t][start:end] for t, start, end in pieces]).view(np.int64)
+        again = np.flatnonzero(keys[1:] == keys[:-1]) + 1  # at most one a morsel
+        keep = np.ones(len(keys), dtype=bool)
+        keep[again] = False
         for number, accumulator in enumerate(self.accumulators):
             words = accumulator.words
-            values = np.concatenate([accumulator.arrays[t][: counts[t] * words] for t in range(self.threads)])
-            if words > 1:
-                values = values.reshape(-1, words)
-            if order is not None:
-                values = values[order]
-            if cut:
-                values = _reduce_runs(accumulator, values, starts)
-            self.merged[number] = np.ascontiguousarray(values).reshape(-1)
-        return keys[starts] if cut else keys
+            if alone:
+                values = accumulator.arrays[pieces[0][0] if pieces else 0][: len(keys) * words]
+            else:
+                parts = [accumulator.arrays[t][start * words : end * words] for t, start, end in pieces]
+                values = np.concatenate(parts)
+            for row in again[::-1].tolist():
+                source = np.ascontiguousarray(values[row * words : (row + 1) * words])
+                _merge(accumulator, values, source, np.array([row - 1], dtype=np.uint32))
+            if len(again):
+                values = values[keep] if words == 1 else values.reshape(-1, words)[keep].reshape(-1)
+            self.merged[number] = values
+        return keys[keep] if len(again) else keys
 
     def _merge_tables(self) -> np.ndarray:
         """All threads' groups in the table of the first."""
@@ -701,25 +710,6 @@ class AggregateSink:
         if key.scale != 1:
             values = values * key.scale
         return exact_column(key.column.type, values + key.low, flags)
-
-
-def _reduce_runs(accumulator: Accumulator, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Entries of one key, which follow each other, into one."""
-    kind = accumulator.kind
-    simple: dict[str, Any] = {"sum": np.add, "max": np.maximum, "first": np.minimum}
-    simple["min"] = np.fmin if accumulator.dtype is np.float64 else np.minimum
-    if kind in simple:
-        return np.asarray(simple[kind].reduceat(values, starts))
-    target = np.ascontiguousarray(values[starts])
-    numbers = np.zeros(len(values), dtype=np.uint32)
-    numbers[starts] = 1
-    numbers = np.cumsum(numbers, dtype=np.uint32) - np.uint32(1)
-    rest = np.ones(len(values), dtype=bool)
-    rest[starts] = False
-    where = np.flatnonzero(rest)
-    for row in where.tolist():  # one per morsel at the most
-        _merge(accumulator, target.reshape(-1), np.ascontiguousarray(values[row]), numbers[row : row + 1].copy())
-    return target
 
 
 def _start(accumulator: Accumulator, size: int) -> np.ndarray:

@@ -217,9 +217,10 @@ def _format_single(value: float) -> str:
     number = np.float32(value)
     if value == 0 or not np.isfinite(number):
         return repr(float(value))
-    if 1e-4 <= abs(value) < 1e16:
+    text = np.format_float_scientific(number, unique=True, trim="-", exp_digits=2)
+    if -4 <= int(text.partition("e")[2]) < 16:
         return np.format_float_positional(number, unique=True, trim="0")
-    return np.format_float_scientific(number, unique=True, trim="-", exp_digits=2)
+    return text
 
 
 def format_decimal(value: int, source: SqlType) -> str:

@@ -115,6 +115,7 @@ class Lower:
     def __init__(self, parameters: Callable[[Expr], Any], tabulate: bool = True):
         self.program = Program()
         self.most_rows = 1  # bound on the rows of the current space over the whole run
+        self.expected_rows = 1.0  # rows that reach the current space, by what the build sides turned out to be
         self.tabulate = tabulate  # False while a table itself is computed
         self.emit = self.program.emit
         self.environment: dict[int, Stored | Coded | Computed | Expr] = {}

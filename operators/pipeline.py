@@ -20,7 +20,7 @@ from finequery.operators.lower import Lower, NeedsHost, Stored
 from finequery.operators.materialize import Materialize
 from finequery.operators.pool import Pool
 from finequery.operators.probe import Probe, column_signature, lower_probe, residual
-from finequery.operators.star import ordered, range_tests
+from finequery.operators.star import ordered, passing, range_tests
 from finequery.operators.program import MORSEL, ONE_THREAD, Instance, Symbol
 
 
@@ -196,6 +196,7 @@ class Pipeline:
     ) -> Compiled:
         lower = Lower(constant)
         lower.most_rows = 1 << frame.length.bit_length()
+        lower.expected_rows = float(frame.length)
         stored: dict[int, Stored] = {}
         box = _Box(frame)
         for number, column in frame.columns.items():
@@ -234,6 +235,7 @@ class Pipeline:
                 if isinstance(step, Filter) and not empty:
                     count(step)
                 for probe in ordered(lower, probes) if not empty else ():
+                    lower.expected_rows *= passing(lower, probe)
                     if not lower_probe(lower, probe) or not residual(lower, probe):
                         empty = True
                         break

@@ -38,9 +38,10 @@ def _source(lower: Lower, probe: Probe) -> Stored | None:
 
 
 def passing(lower: Lower, probe: Probe) -> float:
-    """The share of rows that find a partner, were the keys spread evenly."""
+    """The share of rows that find a partner, were the keys spread evenly (1 where nothing is known)."""
     stored = _source(lower, probe)
-    assert stored is not None
+    if stored is None:
+        return 1.0
     low, high = _range(stored)
     domain = high - low + 1
     distinct = stored.data.stats.distinct

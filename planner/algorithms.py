@@ -12,6 +12,9 @@ from finequery.operators.aggregate import ALWAYS_DENSE, MOST_DENSE
 from finequery.operators.build import CACHE_BYTES, MAP_BYTES
 from finequery.operators.tasks import RADIX_GROUPS
 
+#: Fewer rows than this are sorted whole.
+TOP_ROWS = 65536
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -46,11 +49,18 @@ def lookup(rows: float, span: float | None, unique: bool, need_rows: bool, probe
     return Choice("hash", where + (", Bloom filter" if nbytes > CACHE_BYTES else ""), nbytes)
 
 
+def sorting(rows: float, limit: float | None) -> Choice:
+    """How ``rows`` are sorted, or the first ``limit`` of them found (operators/sort.py, operators/topk.py)."""
+    if limit is not None and rows >= TOP_ROWS and limit <= rows // 16:
+        return Choice("threshold", "a sample bounds the first rows, what passes is sorted", 8 * limit)
+    return Choice("radix sort", "keys as words, in buckets by their top bits", 8 * rows)
+
+
 def aggregation(
     rows: float, groups: float, domain: float | None, keys: int, calls: int, sorted_key: bool, text: bool
 ) -> Choice:
     """How ``rows`` are grouped by ``keys`` columns. ``domain``: combinations of key values that there can be (None:
-    unknown); ``text``: a key is a string that is not dictionary-encoded; ``sorted_key``: the source is sorted by the one
+    unknown); ``text``: a key is a string without a dictionary; ``sorted_key``: the source is sorted by the one
     key."""
     entry = 8.0 * (calls + 1)
     if keys == 0:

@@ -18,8 +18,8 @@ WIDTHS["interval"] = 16.0
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A column as a sub-task sees it. ``encoding``: u8, u16, u32, i64, i128, f32, f64, text, interval; ``dict`` in front
-    where these are codes. ``distinct``: values expected in the table, where known."""
+    """A column as a sub-task sees it. ``encoding``: u8, u16, u32, i64, i128, f32, f64, text, interval; ``dict`` before
+    it where these are codes. ``distinct``: values expected in the table, where known."""
 
     id: int
     name: str

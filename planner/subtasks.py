@@ -7,8 +7,8 @@ the unit that is fused and measured and, later, placed on a device; a sub-task i
 
 Every sub-task has *input attributes* (rows, columns with their widths, selectivity, match rate, distinct keys, groups,
 size of its table) and one *operand* for every piece of memory it touches, with its *access pattern*: streamed or
-random, read or written. Everything here is known before the query runs. ``split`` reads the plan and the tables' statistics,
-runs nothing and changes nothing; what a run took is kept by id of ``SubTask.item`` in ``Context.measured``.
+random, read or written. Everything here is known before the query runs. ``split`` reads the plan and the tables'
+statistics, runs nothing and changes nothing; what a run took is kept by id of ``SubTask.item`` in ``Context.measured``.
 """
 
 from __future__ import annotations
@@ -87,11 +87,13 @@ class SubTask:
 
 @dataclass(slots=True, eq=False)
 class PipelineInfo:
-    """Sub-tasks from a source to a breaker. ``after``: the pipelines that have to be through before it starts."""
+    """Sub-tasks from a source to a breaker. ``after``: the pipelines that have to be through before it starts.
+    ``runs``: the tasks (and the Probe of a build) whose measured times are this pipeline's."""
 
     number: int
     subtasks: list[SubTask] = field(default_factory=list)
     after: tuple[int, ...] = ()
+    runs: tuple[Any, ...] = ()
     purpose: str = ""  # where it is not plain from its breaker: result, shared, scalar subquery
     device: str = "cpu"
 
@@ -129,6 +131,7 @@ class _Open:
         self.after = list(after)
         self.rows = source.rows_out
         self.source_rows = source.rows_out
+        self.runs: list[Any] = [source.item] if source.kind != "read" else []
         self.fetched: set[int] = set()  # columns that lie on build sides and are read by row number
 
 
@@ -176,6 +179,7 @@ class _Splitter:
         if isinstance(task, tasks.Pipe):
             open_ = self.open(task.source)
             self.steps(open_, task.steps)
+            open_.runs.append(task)
             return open_
         if isinstance(task, tasks.UnionAll):
             parts = tuple(self.complete(p).number for p in task.parts)
@@ -289,7 +293,8 @@ class _Splitter:
     def end(self, open_: _Open, subtask: SubTask) -> PipelineInfo:
         self.add(open_, subtask)
         after = tuple(sorted(set(open_.after)))
-        pipeline = PipelineInfo(len(self.pipelines) + 1, open_.subtasks, after)
+        runs = tuple({id(t): t for t in [*open_.runs, subtask.item]}.values())
+        pipeline = PipelineInfo(len(self.pipelines) + 1, open_.subtasks, after, runs)
         self.pipelines.append(pipeline)
         return pipeline
 
@@ -350,15 +355,11 @@ class _Splitter:
         inputs = tuple(self.attribute(c) for c, _, _ in task.keys)
         kind = "sort" if task.limit is None else "top-k"
         operands = self.reads(open_, inputs, before)
-        words = before if kind == "sort" else after
+        choice = algorithms.sorting(before, None if kind == "sort" else after)
+        words = after if choice.name == "threshold" else before
         operands.append(Operand("sort words", RANDOM_WRITE, words, 8.0))
         operands += [Operand(a.name, RANDOM_READ, after, a.width) for a in map(self.attribute, task.columns)]
         operands += self.writes(task.columns, after)
-        choice = (
-            Choice("radix sort", "keys as words: buckets by their top bits, each sorted in the cache", 8 * before)
-            if kind == "sort"
-            else Choice("threshold", "few rows of many: a sample bounds them, what passes is sorted", 8 * after)
-        )
         scalars = self.scalars(e for e in (task.limit, task.offset) if e is not None)
         return self.end(open_, SubTask(kind, task, before, after, inputs, tuple(operands), choice, scalars))
 

@@ -1,0 +1,318 @@
+"""EXPLAIN and EXPLAIN ANALYZE: a plan's pipelines and sub-tasks as text of at most ``WIDTH`` columns.
+
+A pipeline has a header (number, device, the pipelines before it) and a line for each sub-task: operator, what it does,
+rows expected. Under it stands the algorithm with its reason. After a run there are also real rows, time and share, bytes,
+morsels skipped, threads, the algorithm chosen, and whether the program was compiled or kept from an earlier run.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from typing import Any
+
+from finequery.operators import tasks
+from finequery.operators.executor import execute
+from finequery.operators.expr import Column, Expr
+from finequery.operators.pipeline import Context, Measured, Project
+from finequery.operators.probe import Probe
+from finequery.planner import algorithms
+from finequery.planner.algorithms import Choice
+from finequery.planner.display import Printer
+from finequery.planner.subtasks import RANDOM_READ, RANDOM_WRITE, PipelineInfo, SubTask, split
+
+#: Columns of the text, and of its parts.
+WIDTH = 100
+OPERATOR, ROWS = 12, 13
+#: Lines that a long predicate may take.
+DETAIL_LINES = 4
+
+
+def explain(plan: Any, context: Context, analyze: bool) -> str:
+    """The text for a plan (its ``root`` task, and ``planning`` seconds if it has them); with ``analyze`` it is run."""
+    pipelines = split(plan.root)
+    if not analyze:
+        return Report(pipelines, context).text()
+    begin = time.perf_counter()
+    frame = execute(plan.root, context)
+    seconds = time.perf_counter() - begin
+    return Report(pipelines, context, seconds, frame.length, getattr(plan, "planning", 0.0)).text()
+
+
+class Report:
+    """The text of one plan; ``seconds`` is None where it was not run."""
+
+    def __init__(
+        self,
+        pipelines: list[PipelineInfo],
+        context: Context,
+        seconds: float | None = None,
+        rows: int = 0,
+        planning: float = 0.0,
+    ):
+        self.pipelines = pipelines
+        self.context = context
+        self.seconds = seconds
+        self.rows = rows
+        self.planning = planning
+        self.names = Names(pipelines)
+        self.numbers = {id(s.item): p.number for p in pipelines for s in p.subtasks if s is p.breaker}
+
+    @property
+    def ran(self) -> bool:
+        return self.seconds is not None
+
+    @property
+    def detail_width(self) -> int:
+        return WIDTH - 3 - OPERATOR - ROWS * (2 if self.ran else 1)
+
+    def text(self) -> str:
+        count, parts = len(self.pipelines), sum(len(p.subtasks) for p in self.pipelines)
+        threads = self.context.pool.threads
+        title = f"{_plural(count, 'pipeline')}, {_plural(parts, 'sub-task')}, {_plural(threads, 'thread')}"
+        heads = ("expected", "rows") if self.ran else ("expected",)
+        lines = [title.ljust(WIDTH - ROWS * len(heads)) + "".join(h.rjust(ROWS) for h in heads)]
+        for pipeline in self.pipelines:
+            lines += ["", *self.pipeline(pipeline)]
+        if self.seconds is not None:
+            inside = sum(self.time(p) for p in self.pipelines)
+            lines += [
+                "",
+                f"{_plural(self.rows, 'row')} in {ms(self.seconds)}: pipelines {ms(inside)}, between them "
+                f"{ms(max(self.seconds - inside, 0.0))}. Planning {ms(self.planning)}.",
+            ]
+        return "\n".join(line.rstrip() for line in lines)
+
+    # --- a pipeline -----------------------------------------------------------------------------------------------
+
+    def pipeline(self, pipeline: PipelineInfo) -> list[str]:
+        head = f"Pipeline {pipeline.number} [{pipeline.device}]"
+        if pipeline.purpose:
+            head += f" {pipeline.purpose}"
+        if pipeline.after:
+            head += f", after {', '.join(map(str, pipeline.after))}"
+        right = ""
+        if self.seconds is not None:
+            spent = self.time(pipeline)
+            right = f" {ms(spent)} {spent / max(self.seconds, 1e-9):6.1%}"
+        lines = [f"{head} ".ljust(WIDTH - len(right), "─") + right]
+        if self.ran:
+            lines.append("│  " + self.run_line(pipeline))
+        real: int | None = None
+        for subtask in pipeline.subtasks:
+            last = subtask is pipeline.breaker
+            if subtask.kind != "project":  # which changes no number of rows
+                real = self.real_rows(subtask)
+            lines += self.subtask(subtask, real, "└─ " if last else "├─ ", "   " if last else "│  ")
+        return lines
+
+    def records(self, pipeline: PipelineInfo) -> list[Measured]:
+        return [self.context.measured[id(t)] for t in pipeline.runs if id(t) in self.context.measured]
+
+    def time(self, pipeline: PipelineInfo) -> float:
+        return sum(r.seconds for r in self.records(pipeline))
+
+    def run_line(self, pipeline: PipelineInfo) -> str:
+        programs = [r for r in self.records(pipeline) if r.morsels or r.compiled]
+        if not programs:
+            return "no program"
+        nbytes, morsels = sum(r.bytes for r in programs), sum(r.morsels for r in programs)
+        seconds = sum(r.seconds - r.compile_seconds for r in programs)
+        compiling = sum(r.compile_seconds for r in programs)
+        parts = [f"{size(nbytes)} read"]
+        if nbytes and seconds > 0:
+            parts[0] += f" at {nbytes / seconds / 1e9:.2f} GB/s"
+        parts.append(f"{sum(r.skipped for r in programs)} of {_plural(morsels, 'morsel')} skipped")
+        parts.append(_plural(max(r.threads for r in programs), "thread"))
+        compiled = any(r.compiled for r in programs)
+        parts.append(f"program compiled in {ms(compiling)}" if compiled else "program kept from before")
+        return " · ".join(parts)
+
+    # --- a sub-task -----------------------------------------------------------------------------------------------
+
+    def subtask(self, subtask: SubTask, real: int | None, branch: str, below: str) -> list[str]:
+        wrapped = textwrap.wrap(self.detail(subtask), self.detail_width - 1) or [""]
+        if len(wrapped) > DETAIL_LINES:
+            wrapped = wrapped[:DETAIL_LINES]
+            wrapped[-1] = wrapped[-1][: self.detail_width - 3] + " …"
+        rows = "~" * (subtask.kind not in ("scan", "values")) + f"{subtask.rows_out:,.0f}"
+        numbers = rows.rjust(ROWS)
+        if self.ran:
+            numbers += ("" if real is None else f"{real:,}").rjust(ROWS)
+        lines = [branch + subtask.kind.ljust(OPERATOR) + wrapped[0].ljust(self.detail_width) + numbers]
+        lines += [below + " " * OPERATOR + part for part in wrapped[1:]]
+        for part in textwrap.wrap(self.algorithm(subtask), WIDTH - 5 - OPERATOR):
+            lines.append(below + " " * OPERATOR + "  " + part)
+        return lines
+
+    def real_rows(self, subtask: SubTask) -> int | None:
+        measured, item = self.context.measured, subtask.item
+        if subtask.kind in ("filter", "probe"):
+            return self.context.passed.get(id(item))
+        if subtask.kind == "read" and subtask.reads:
+            source = self.pipelines[subtask.reads[0] - 1].breaker
+            return self.real_rows(source)
+        record = measured.get(id(item))
+        if record is None or subtask.kind == "pairs":
+            return None
+        return record.rows_in if subtask.kind == "build" else record.rows_out
+
+    def algorithm(self, subtask: SubTask) -> str:
+        """The algorithm expected or chosen, why, and its table; "" where there is nothing to choose."""
+        choice = subtask.choice
+        if choice is None or subtask.kind == "probe":
+            return ""
+        expected = choice.name
+        if self.ran:
+            choice = self.chosen(subtask) or choice
+        text = f"{choice.name}: {choice.reason}" if choice.reason else choice.name
+        if choice.nbytes and subtask.kind in ("build", "aggregate"):
+            text += f"; {size(choice.nbytes)}"
+        patterns = {o.access for o in subtask.operands if o.access in (RANDOM_READ, RANDOM_WRITE)}
+        if patterns:
+            text += f", {' and '.join(sorted(patterns))}"
+        if choice.name != expected:
+            text += f" (expected {expected})"
+        record = self.context.measured.get(id(subtask.item)) if self.ran else None
+        if record is not None and subtask.kind != "aggregate":
+            text += f", {ms(record.seconds)}"
+        return text
+
+    def chosen(self, subtask: SubTask) -> Choice | None:
+        item = subtask.item
+        if isinstance(item, Probe) and item.lookup is not None:
+            return Choice(item.lookup.kind, item.lookup.reason, item.lookup.nbytes)
+        if isinstance(item, tasks.Aggregate) and item.strategy:
+            reason = item.reason or (subtask.choice.reason if subtask.choice is not None else "")
+            return Choice(item.strategy, reason)
+        if isinstance(item, tasks.Sort) and id(item) in self.context.measured:
+            record = self.context.measured[id(item)]
+            return algorithms.sorting(record.rows_in, None if item.limit is None else record.rows_out)
+        return None
+
+    def detail(self, subtask: SubTask) -> str:
+        item, names = subtask.item, self.names
+        kind = subtask.kind
+        if kind == "scan":
+            alias = f" {item.alias}" if item.alias and item.alias != item.table.name else ""
+            columns = ", ".join(f"{a.name} {a.encoding}" for a in subtask.inputs)
+            return f"{item.table.name}{alias}" + (f": {columns}" if columns else "")
+        if kind == "filter":
+            text = names.expr(item.predicate)
+            share = f"{subtask.selectivity:.2%}" if (subtask.selectivity or 0) < 0.01 else f"{subtask.selectivity:.0%}"
+            return f"{text}  [{share}]"
+        if kind == "project":
+            made = [(c, e) for c, e in item.columns if not isinstance(e, Column)]
+            return ", ".join(names.definition(c, e) for c, e in made)
+        if kind in ("probe", "build"):
+            return self.join(subtask)
+        if kind == "aggregate":
+            groups = ", ".join(map(names.column, item.groups))
+            calls = ", ".join(names.aggregate_call(c) for c in item.calls)
+            by = f"by {groups}" if groups else ""
+            return f"{calls} {by}".strip() if calls else f"distinct {groups}"
+        if kind in ("sort", "top-k"):
+            keys = ", ".join(names.column(c) + " desc" * down + " nulls first" * first for c, down, first in item.keys)
+            return keys + names.bounds(item.limit, item.offset)
+        if kind == "limit":
+            return names.bounds(item.limit, item.offset).strip()
+        if kind == "window":
+            return ", ".join(names.window_call(call) for call in item.calls)
+        if kind in ("read", "union"):
+            return f"{'pipelines' if len(subtask.reads) > 1 else 'pipeline'} {', '.join(map(str, subtask.reads))}"
+        if kind == "pairs":
+            return f"{item.kind} join: what found a partner, and what found none"
+        if kind == "values":
+            return _plural(len(item.rows), "row")
+        return ", ".join(dict.fromkeys(names.column(c) for c in item.columns))
+
+    def join(self, subtask: SubTask) -> str:
+        step, names = subtask.item, self.names
+        if subtask.kind == "build":
+            keys = ", ".join(names.expr(right) for _, right in step.keys)
+            return f"by {keys}" if keys else "all rows"
+        terms = " and ".join(f"{names.expr(a)} = {names.expr(b)}" for a, b in step.keys)
+        if step.condition is not None:
+            terms += " if " * bool(terms) + names.expr(step.condition)
+        aware = ", null aware" if step.null_aware else ", null safe" if step.null_safe else ""
+        return f"{step.kind} pipeline {subtask.reads[0]}{aware}" + (f": {terms}" if terms else "")
+
+
+class Names(Printer):
+    """Names of columns: a table's by their names, with the alias where several scans have one; computed ones by
+    their own names, else by the expression."""
+
+    def __init__(self, pipelines: list[PipelineInfo]):
+        super().__init__()
+        self.definitions: dict[int, Expr] = {}
+        self.scalars: dict[int, int] = {}
+        count: dict[str, set[int]] = {}
+        scans = {id(s.item): s.item for p in pipelines for s in p.subtasks if s.kind == "scan"}
+        for scan in scans.values():
+            for name in scan.names:
+                count.setdefault(name, set()).add(id(scan))
+        for scan in scans.values():
+            for column, name in zip(scan.columns, scan.names):
+                prefix = f"{scan.alias or scan.table.name}." if len(count[name]) > 1 else ""
+                self.names[column.id] = prefix + name
+        for pipeline in pipelines:
+            self.scalars[id(pipeline.breaker.item)] = pipeline.number
+            for task in pipeline.runs:
+                for step in getattr(task, "steps", ()):
+                    for column, e in step.columns if isinstance(step, Project) else ():
+                        self.definitions.setdefault(column.id, e)
+
+    def column(self, column: Column) -> str:
+        name = self.names.get(column.id)
+        if name is None:
+            defined = self.definitions.get(column.id)
+            if isinstance(defined, Column) and defined.id != column.id:
+                name = self.column(defined)
+            elif column.name or defined is None:
+                name = column.name or "column"
+            else:
+                name = self.expr(defined)
+            self.names[column.id] = name
+        return name
+
+    def subplan(self, kind: str, plan: Any) -> str:
+        number = self.scalars.get(id(getattr(plan, "task", None)))
+        return "subquery" if number is None else f"pipeline {number}"
+
+    def definition(self, column: Column, expr: Expr) -> str:
+        """A computed column: its expression, and its own name if it has one."""
+        text = self.expr(expr)
+        return text if self.column(column) == text else f"{text} as {self.column(column)}"
+
+    def aggregate_call(self, call: Any) -> str:
+        argument = "*" if call.argument is None else self.column(call.argument)
+        name = "count" if call.name == "count_star" else call.name
+        return f"{name}({argument})" + ("" if call.filter is None else f" filter ({self.column(call.filter)})")
+
+    def window_call(self, call: Any) -> str:
+        _, name, args, partition, order, running = call
+        parts = [f"partition by {', '.join(map(self.column, partition))}"] if partition else []
+        if order:
+            keys = ", ".join(self.column(c) + " desc" * down + " nulls first" * first for c, down, first in order)
+            parts.append(f"order by {keys}")
+        parts += ["running"] if running and order else []
+        inner = "*" if name == "count_star" else ", ".join(map(self.column, args))
+        return f"{'count' if name == 'count_star' else name}({inner}) over ({' '.join(parts)})"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def ms(seconds: float) -> str:
+    """Milliseconds."""
+    return f"{seconds * 1e3:.2f} ms" if seconds < 0.1 else f"{seconds * 1e3:,.0f} ms"
+
+
+def size(nbytes: float) -> str:
+    """Bytes in a unit that people read."""
+    for unit in ("B", "KB", "MB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} {unit}" if unit == "B" or nbytes >= 100 else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} GB"
