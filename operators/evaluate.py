@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from finequery.operators.column import ColumnData, Frame
-from finequery.operators.expr import Call, Cast, Column, Expr, Literal, columns_of, transform
+from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, columns_of, transform
 from finequery.operators.lower import Lower, NeedsHost, Stored
+from finequery.operators.lower_expr import coalesce_case
 from finequery.operators.materialize import Materialize
 from finequery.operators.pool import Pool, get_pool
 from finequery.operators.program import Instance
@@ -45,8 +48,6 @@ def evaluate(
     instance = Instance(lower.program, pool.threads)
     sink.prepare(pool.threads, frame.length)
     instance.bind()
-    import numpy as np
-
     count = -(-frame.length // 65536)
     segments = np.zeros((count, 3), dtype=np.int64) if sink.wants_segments else None
     instance.run(
@@ -63,24 +64,73 @@ def host_column(expr: Expr, frame: Frame, context: Any) -> ColumnData:
 
 def host(expr: Expr, frame: Frame, constant: Callable[[Expr], Any], pool: Pool) -> ColumnData:
     """Evaluate one call or cast by the host library: arguments first, by the engine."""
+    from finequery.operators.concat import constant_column, empty_column
     from finequery.operators.encode import encode
     from finequery.operators.export import column_to_arrow
     from finequery.operators.host import evaluate as call
-    from finequery.operators.host_casts import cast_host
+    from finequery.operators.host_casts import cast_constant, cast_host
 
+    if frame.length == 0:
+        return empty_column(expr.type)
+    if isinstance(expr, Case):
+        return _host_case(expr, frame, constant, pool)
+    if isinstance(expr, Call) and expr.name == "coalesce":
+        return _host_case(coalesce_case(expr), frame, constant, pool)
     children = expr.children
-    fixed = [isinstance(c, Literal) for c in children]
-    wanted = [c for c, f in zip(children, fixed) if not f]
+    wanted = [c for c in children if not isinstance(c, Literal)]
     columns = iter(evaluate(wanted, frame, constant, pool) if wanted else [])
-    args: list[Any] = []
-    for child, is_fixed in zip(children, fixed):
-        args.append(child.value if is_fixed and isinstance(child, Literal) else column_to_arrow(next(columns)))
+    args = [c.value if isinstance(c, Literal) else column_to_arrow(next(columns)) for c in children]
     if isinstance(expr, Cast):
+        if isinstance(expr.child, Literal):
+            value = cast_constant(args[0], expr.child.type, expr.type, expr.safe)
+            return constant_column(expr.type, value, frame.length)
         result = cast_host(args[0], expr.child.type, expr.type, expr.safe)
     else:
         assert isinstance(expr, Call)
-        result = call(expr.name, args, expr.type, frame.length)
+        result = call(expr.name, args, expr.type, frame.length, [c.type for c in children])
     return encode(result, expr.type)
+
+
+def _host_case(expr: Case, frame: Frame, constant: Callable[[Expr], Any], pool: Pool) -> ColumnData:
+    """A CASE branch by branch, each over the rows that take it: host functions fail for values, not for rows of a mask."""
+    from finequery.operators.concat import concat_columns
+    from finequery.operators.probe import valid_flags
+    from finequery.operators.take import take, take_frame
+
+    rows = _as_rows(np.arange(frame.length))
+    rest = Frame({i: frame.columns[i] for i in columns_of(expr)}, frame.length)
+    parts: list[ColumnData] = []
+    order: list[np.ndarray] = []
+
+    def branch(result: Expr, picked: np.ndarray) -> None:
+        if len(picked):
+            part = rest if len(picked) == rest.length else take_frame(rest, _as_rows(picked), pool)
+            parts.append(evaluate([result], part, constant, pool)[0])
+            order.append(rows[picked])
+
+    for condition, result in expr.whens:
+        if rest.length == 0:
+            break
+        flags = evaluate([condition], rest, constant, pool)[0]
+        hit = flags.data[: rest.length] + flags.base != 0
+        valid = valid_flags(flags)
+        if valid is not None:
+            hit &= valid
+        branch(result, np.flatnonzero(hit))
+        left = np.flatnonzero(~hit)
+        if len(left) < rest.length:
+            rest, rows = take_frame(rest, _as_rows(left), pool), rows[left]
+    branch(expr.default, np.arange(rest.length))
+    joined = concat_columns(parts)
+    back = _as_rows(np.arange(frame.length))
+    back[np.concatenate(order)] = np.arange(frame.length, dtype=np.uint32)
+    return take(joined, back, pool)
+
+
+def _as_rows(numbers: np.ndarray) -> np.ndarray:
+    rows = np.zeros(len(numbers) + 16, dtype=np.uint32)[: len(numbers)]
+    rows[:] = numbers
+    return rows
 
 
 __all__ = ["columns_of", "evaluate", "host", "host_column"]

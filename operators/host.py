@@ -20,12 +20,20 @@ from finequery.types import BIGINT, BOOLEAN, DOUBLE, INTERVAL, NULL, VARCHAR, In
 if TYPE_CHECKING:
     import pyarrow as pa
 
+#: Rows that are worth a thread.
+SLICE = 50_000
+
 
 def evaluate(
-    name: str, args: Sequence[Any], type_: SqlType, length: int, types: Sequence[SqlType] | None = None
+    name: str,
+    args: Sequence[Any],
+    type_: SqlType,
+    length: int,
+    types: Sequence[SqlType] | None = None,
+    threads: int = 1,
 ) -> pa.Array:
     """A function over ``length`` rows. ``types``: the arguments' SQL types; taken from the arrays and values where left
-    out (an integer constant is then a BIGINT: say so if it is a DATE)."""
+    out (an integer constant is then a BIGINT: say so if it is a DATE). Arrow's kernels run in ``threads`` threads."""
     import pyarrow as pa
 
     if types is None:
@@ -40,7 +48,7 @@ def evaluate(
     if vector is not None and texts_ok and (array_at[0] == 0 or name == "concat"):
         if any(a is None for a in args):
             return pa.nulls(length, to_arrow(type_))
-        found = vector(*[to_text(a) if i in array_at else a for i, a in enumerate(args)])
+        found = _in_threads(vector, [to_text(a) if i in array_at else a for i, a in enumerate(args)], threads)
         if found is not None:
             wanted = to_arrow(type_)
             text = type_.is_string and pa.types.is_large_string(found.type)
@@ -48,6 +56,25 @@ def evaluate(
     function = bind(name, types, type_)
     columns = [to_physical(a, t) if i in array_at else repeat(a, length) for i, (a, t) in enumerate(zip(args, types))]
     return from_physical(list(map(function, *columns)), type_)
+
+
+def _in_threads(vector: Callable[..., Any], args: list[Any], threads: int) -> pa.Array | None:
+    """A VECTOR function over slices of its arrays at once: Arrow's kernels leave the GIL."""
+    import pyarrow as pa
+
+    rows = len(next(a for a in args if _is_array(a)))
+    pieces = min(threads, rows // SLICE)
+    if pieces < 2:
+        return vector(*args)
+    from concurrent.futures import ThreadPoolExecutor
+
+    size = -(-rows // pieces)
+    jobs = [[a.slice(at, size) if _is_array(a) else a for a in args] for at in range(0, rows, size)]
+    with ThreadPoolExecutor(pieces) as pool:
+        parts = list(pool.map(lambda job: vector(*job), jobs))
+    if any(part is None for part in parts):  # ASCII in one slice, not in another
+        return vector(*args)
+    return pa.concat_arrays(parts)
 
 
 def _is_array(value: Any) -> bool:

@@ -161,6 +161,8 @@ def _cast_by_arrow(array: pa.Array, source: SqlType, target: SqlType) -> pa.Arra
             bounds = pc.min_max(array.view(pa.int32()))
             if bounds["min"].as_py() is None or (bounds["min"].as_py() > -719162 and bounds["max"].as_py() < 2932897):
                 return pc.cast(array, pa.string())  # years 1 to 9999
+        if source.is_decimal and 0 < source.precision <= 18 and pa.types.is_decimal128(array.type):
+            return _decimal_text(array, source)
         return None
     if not source.is_string:
         return None
@@ -174,3 +176,22 @@ def _cast_by_arrow(array: pa.Array, source: SqlType, target: SqlType) -> pa.Arra
         return pc.cast(array, to_arrow(target))
     except pa.ArrowInvalid:  # a value does not fit: find it one by one
         return None
+
+
+def _decimal_text(array: pa.Array, source: SqlType) -> pa.Array:
+    """Text of decimals that fit 64 bits."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    raw = array.buffers()[1]
+    words = np.frombuffer(raw, np.int64) if raw is not None else np.zeros(0, np.int64)
+    values = words[2 * array.offset : 2 * (array.offset + len(array)) : 2]
+    whole, part = np.divmod(np.abs(values), 10**source.scale)
+    pieces: list[Any] = [pc.if_else(pa.array(values < 0), "-", "")]
+    if source.precision > source.scale:
+        pieces.append(pc.cast(pa.array(whole), pa.string()))
+    if source.scale:
+        pieces += [".", pc.utf8_lpad(pc.cast(pa.array(part), pa.string()), source.scale, "0")]
+    text = pc.binary_join_element_wise(*pieces, "")
+    return pc.if_else(array.is_valid(), text, None) if array.null_count else text

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from finequery.errors import NotSupportedError
+from finequery.errors import DataError, NotSupportedError
 from finequery.operators.column import ColumnData, Dictionary
-from finequery.operators.expr import Column, Expr, Literal, is_constant, transform
+from finequery.operators.expr import Column, Expr, Literal, ScalarSubquery, is_constant, transform
 from finequery.operators.program import Optional, Out, Program, Reg, Symbol
 from finequery.types import SqlType
 
@@ -376,7 +376,12 @@ class Lower:
                 return None
             if any(not isinstance(c, Literal) for c in e.children):
                 return None
-            return Literal(e.type, self.fold_constant(e))
+            try:
+                return Literal(e.type, self.fold_constant(e))
+            except DataError:  # an error for the rows that reach it, if any do
+                if isinstance(e, ScalarSubquery):
+                    raise
+                return None
 
         return transform(expr, change)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from finequery.errors import NotSupportedError
-from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal
+from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, walk
 from finequery.operators.lower import I64_HIGH, I64_LOW, Coded, Computed, Lower, NeedsHost, Stored, Value, register_kind
 from finequery.operators.program import Out, Reg
 from finequery.types import BOOLEAN, DOUBLE, SqlType
@@ -278,11 +278,12 @@ def _integer_divide(lower: Lower, expr: Call) -> Value:
     valid = lower.both_valid(a.valid, b.valid)
     if expr.type.is_float:
         a, b = as_f64(lower, a), as_f64(lower, b)
-        _check_divisor(lower, b, valid)
         if expr.name == "mod":
-            reg = binary(lower, "mod_f64", a.reg, b.reg, 8)
-        else:
-            reg = unary(lower, "trunc_f64", binary(lower, "div_f64", a.reg, b.reg, 8), 8)
+            return Value("f64", binary(lower, "mod_f64", a.reg, b.reg, 8), valid)
+        _check_divisor(lower, b, valid)
+        reg = binary(lower, "div_f64", a.reg, b.reg, 8)  # DuckDB's // of doubles does not round
+        if expr.type.name == "FLOAT":
+            reg = unary(lower, "round_f32", reg, 8)
         return Value("f64", reg, valid)
     _check_divisor(lower, b, valid)
     if a.kind == "w" or b.kind == "w":
@@ -345,6 +346,8 @@ def _round(lower: Lower, expr: Call) -> Value:
 def _extreme(lower: Lower, expr: Call) -> Value:
     """greatest, least: NULLs are passed over."""
     less = expr.name == "least"
+    for arg in expr.args:
+        value(lower, arg)  # if that needs the host, then outside of the CASE
     result = expr.args[0]
     for other in expr.args[1:]:
         compare = Call(BOOLEAN, "le" if less else "ge", (result, other))
@@ -440,17 +443,49 @@ def _in(lower: Lower, expr: Call) -> Value:
 
 
 def _coalesce(lower: Lower, expr: Call) -> Value:
+    if len(expr.args) == 1:
+        return value(lower, expr.args[0])
+    case = coalesce_case(expr)
+    try:
+        return value(lower, case)
+    except NeedsHost as need:
+        raise NeedsHost(expr) if need.expr is case else need from None
+
+
+def coalesce_case(expr: Call) -> Case:
+    """COALESCE as a CASE."""
     args = expr.args
-    if len(args) == 1:
-        return value(lower, args[0])
     whens = tuple((Call(BOOLEAN, "not", (Call(BOOLEAN, "is_null", (a,)),)), a) for a in args[:-1])
-    return value(lower, Case(expr.type, whens, args[-1]))
+    return Case(expr.type, whens, args[-1])
 
 
 # --- choice ------------------------------------------------------------------------------------------------------------
 
 
+#: Host functions that cannot fail, whatever they are given.
+TOTAL = frozenset(
+    "upper lower length strlen trim ltrim rtrim replace starts_with ends_with contains position concat like ilike".split()
+)
+
+
+def _total(expr: Expr) -> bool:
+    """Whether an expression fails for no value: it may be computed for rows that do not need it."""
+    return all(isinstance(e, (Column, Literal)) or (isinstance(e, Call) and e.name in TOTAL) for e in walk(expr))
+
+
 def _case(lower: Lower, expr: Case) -> Value:
+    outer = lower.active
+    try:
+        return _choose(lower, expr)
+    except NeedsHost as need:
+        if lower.active is None or _total(need.expr):
+            raise
+        raise NeedsHost(expr) from None  # as a whole: a branch is computed for its own rows only
+    finally:
+        lower.active = outer
+
+
+def _choose(lower: Lower, expr: Case) -> Value:
     from finequery.operators.dictionary_union import unify_strings
 
     outer = lower.active

@@ -82,6 +82,7 @@ class Context:
     measured: dict[int, Measured] = field(default_factory=dict)  # by id of the task (a Probe: what its build took)
     passed: dict[int, int] = field(default_factory=dict)  # by id of the Filter or Probe: rows that came out of it
     stopped: Callable[[], bool] | None = None
+    scalar_seconds: float = 0.0  # spent on scalar subqueries, which run inside of what first needs them
 
     def constant(self, expr: Expr) -> Any:
         """The value of a constant expression in this run."""
@@ -95,7 +96,9 @@ class Context:
         if key not in self.results:
             from finequery.errors import DataError
 
+            begin, spent = time.perf_counter(), self.scalar_seconds
             frame, column = plan.scalar(self)
+            self.scalar_seconds = spent + time.perf_counter() - begin
             if frame.length > 1:
                 raise DataError("More than one row returned by a subquery used as an expression")
             from finequery.operators.values import physical_value
@@ -148,7 +151,7 @@ class Pipeline:
 
     def run(self, context: Context, frame: Frame, measured: Measured | None = None) -> Frame:
         """Rows of ``frame`` through all steps; the look-ups of probes are built already."""
-        begin = time.perf_counter()
+        begin, scalars = time.perf_counter(), context.scalar_seconds
         steps = self.steps
         constants: list[Any] = []
 
@@ -162,7 +165,7 @@ class Pipeline:
             pass
         else:
             while True:
-                start = time.perf_counter()
+                start, inside = time.perf_counter(), context.scalar_seconds
                 try:
                     compiled = self._compile(constant, frame, steps, context, constants)
                     break
@@ -171,13 +174,13 @@ class Pipeline:
                     constants.clear()
             if measured is not None:
                 measured.compiled = True
-                measured.compile_seconds += time.perf_counter() - start
+                measured.compile_seconds += time.perf_counter() - start - (context.scalar_seconds - inside)
             self.compiled = compiled if steps is self.steps else None
         result = execute(compiled, context, frame, steps, measured, self.bounds)
         if measured is not None:
             measured.rows_in += frame.length
             measured.rows_out += result.length
-            measured.seconds += time.perf_counter() - begin
+            measured.seconds += time.perf_counter() - begin - (context.scalar_seconds - scalars)
         return result
 
     def _signature(self, context: Context, frame: Frame) -> Any:

@@ -83,19 +83,23 @@ def _rounded_float(function: Function, type_: SqlType) -> Function:
 
 
 def _divide(name: str, types: Sequence[SqlType], type_: SqlType) -> Function:
-    """div, intdiv, mod: by zero NULL; towards zero; the remainder has the dividend's sign."""
+    """div, intdiv, mod. Doubles as IEEE 754 has it, but // by zero is an error, as it is for exact numbers."""
     if type_.is_float:
-        compute = {
-            "div": operator.truediv,
-            "intdiv": lambda a, b: float(math.trunc(a / b)) if math.isfinite(a / b) else a / b,
-            "mod": math.fmod,
-        }[name]
-        function = _rounded_float(compute, type_)
-        return lambda a, b: None if b == 0 else function(a, b)
+        if name == "mod":
+            return _rounded_float(math.fmod, type_)
 
-    def exact(a: int, b: int) -> int | None:
+        def quotient(a: float, b: float) -> float:
+            if b == 0:
+                if name == "intdiv":
+                    raise DataError("Division by zero")
+                return math.nan if a == 0 or a != a else math.copysign(math.inf, a) * math.copysign(1.0, b)
+            return float(a) / b
+
+        return _rounded_float(quotient, type_)
+
+    def exact(a: int, b: int) -> int:
         if b == 0:
-            return None
+            raise DataError("Division by zero")
         quotient = abs(a) // abs(b)
         if name == "mod":
             rest = abs(a) - quotient * abs(b)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from finequery.errors import DataError
 from finequery.operators.column import ColumnData, Dictionary, Frame, Stats
 from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, transform, walk
 from finequery.operators.lower import Coded, Lower, Rows, Stored, Value, stored_item
@@ -23,7 +24,7 @@ MOST_ENTRIES = 65536
 DEAR = frozenset(
     "year month day doy isodow week isoyear dow quarter date_trunc add_interval sub_interval last_day intdiv mod".split()
 )
-_ranges: dict[Any, ColumnData] = {}
+_ranges: dict[Any, ColumnData | None] = {}
 
 
 def tabulated(lower: Lower, expr: Expr) -> Value | None:
@@ -41,6 +42,7 @@ def tabulated(lower: Lower, expr: Expr) -> Value | None:
     if not isinstance(found, (Stored, Coded)):
         return None
     data = found.data
+    table: ColumnData | None
     if data.kind == "dict":
         assert data.dictionary is not None
         table = dictionary_table(lower, expr, column, data)
@@ -51,6 +53,8 @@ def tabulated(lower: Lower, expr: Expr) -> Value | None:
             return None
         table = _range_table(lower, expr, column, data, count)
     else:
+        return None
+    if table is None:
         return None
     digits = digits_with_null(lower, found, table.length - 1)
     if table.stats.nulls == 1 and table.validity is not None and _never_null(lower, found):
@@ -107,16 +111,15 @@ def _canonical(lower: Lower, expr: Expr, column: Column) -> Expr:
     return lower.fold(transform(expr, lambda e: one if isinstance(e, Column) else None))
 
 
-def dictionary_table(lower: Lower, expr: Expr, column: Column, data: ColumnData) -> ColumnData:
+def dictionary_table(lower: Lower, expr: Expr, column: Column, data: ColumnData) -> ColumnData | None:
     """The expression over every string of a dictionary, and over NULL as the last entry; kept with the dictionary."""
     dictionary = data.dictionary
     assert dictionary is not None
     key = _canonical(lower, expr, column)
-    found = dictionary._cache.get(key)
-    if found is None:
-        found = _evaluate(lower, key, dictionary_column(dictionary, column))
-        dictionary._cache[key] = found
-    assert isinstance(found, ColumnData)
+    if key not in dictionary._cache:
+        dictionary._cache[key] = _evaluate(lower, key, dictionary_column(dictionary, column))
+    found = dictionary._cache[key]
+    assert found is None or isinstance(found, ColumnData)
     return found
 
 
@@ -148,11 +151,10 @@ def _all_but_last(count: int) -> np.ndarray:
     return bits
 
 
-def _range_table(lower: Lower, expr: Expr, column: Column, data: ColumnData, count: int) -> ColumnData:
+def _range_table(lower: Lower, expr: Expr, column: Column, data: ColumnData, count: int) -> ColumnData | None:
     canonical = _canonical(lower, expr, column)
     key = (canonical, column.type, data.base, data.scale, count)
-    found = _ranges.get(key)
-    if found is None:
+    if key not in _ranges:
         digits = np.zeros(count + 1 + 64, dtype=np.uint32)
         digits[:count] = np.arange(count)
         stats = Stats(low=data.base, high=data.base + data.scale * (count - 1), nulls=1)
@@ -171,13 +173,17 @@ def _range_table(lower: Lower, expr: Expr, column: Column, data: ColumnData, cou
         if len(_ranges) > 256:
             _ranges.clear()
         _ranges[key] = found
-    return found
+    return _ranges[key]
 
 
-def _evaluate(lower: Lower, expr: Expr, column: ColumnData) -> ColumnData:
+def _evaluate(lower: Lower, expr: Expr, column: ColumnData) -> ColumnData | None:
+    """None where the expression fails for a value: whether a row has that value is known only when they are computed."""
     from finequery.operators.evaluate import evaluate
 
-    result = evaluate([expr], Frame({-1: column}, column.length), lower.fold_constant, tabulate=False)[0]
+    try:
+        result = evaluate([expr], Frame({-1: column}, column.length), lower.fold_constant, tabulate=False)[0]
+    except DataError:
+        return None
     return tighten(result)
 
 

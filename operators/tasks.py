@@ -268,7 +268,7 @@ class Aggregate(Task):
             frame = Frame({c.id: take(p, moved[0], pool) for c, p in zip(arguments, payloads)}, rows.length)
         total = rows.length
         largest = int(np.diff(bounds).max())
-        table_bytes = 16 << max(4, int(max(2 * largest - 1, 1)).bit_length())
+        table_bytes = 16 << max(10, int(max(2 * largest, 1)).bit_length() + 1)
         scratch = np.empty(pool.threads * table_bytes + 64, dtype=np.uint8)
         numbers, listed = padded(total, np.uint32, zero=False), padded(total, np.uint64, zero=False)
         counts = np.zeros(total + 1, dtype=np.int64)

@@ -39,7 +39,8 @@ def lookup(rows: float, span: float | None, unique: bool, need_rows: bool, probe
             if 1 << 18 < span <= max(64 * rows, 8 * probes):
                 return Choice("rank", f"unique keys in a range of {span:,.0f}: bits and counts", span / 8 + span / 16)
             if span <= max(8 * rows, 1 << 16, min(probes, 1 << 20)):
-                return Choice("rows", f"unique keys in a range of {span:,.0f}: row by key", 4 * span)
+                marks = 0.0 if rows >= span else span if span <= MAP_BYTES else span / 8
+                return Choice("rows", f"unique keys in a range of {span:,.0f}: row by key", 4 * span + marks)
         elif span <= max(8 * rows, 1 << 16, min(probes, 1 << 20)):
             return Choice("groups", f"repeated keys in a range of {span:,.0f}: rows by key", 4 * (span + rows))
     nbytes = 16.0 * 2 ** max(12, int(2 * rows - 1).bit_length())

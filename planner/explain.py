@@ -1,8 +1,8 @@
 """EXPLAIN and EXPLAIN ANALYZE: a plan's pipelines and sub-tasks as text of at most ``WIDTH`` columns.
 
 A pipeline has a header (number, device, the pipelines before it) and a line for each sub-task: operator, what it does,
-rows expected. Under it stands the algorithm with its reason. After a run there are also real rows, time and share, bytes,
-morsels skipped, threads, the algorithm chosen, and whether the program was compiled or kept from an earlier run.
+rows expected. Under it stands the algorithm with its reason. After a run there are also real rows, time and share,
+bytes, morsels skipped, threads, the algorithm chosen, and whether the program was compiled or kept from an earlier run.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Report:
                 f"{_plural(self.rows, 'row')} in {ms(self.seconds)}: pipelines {ms(inside)}, between them "
                 f"{ms(max(self.seconds - inside, 0.0))}. Planning {ms(self.planning)}.",
             ]
-        return "\n".join(line.rstrip() for line in lines)
+        return "\n".join(line.rstrip() for line in lines).replace("\xa0", " ")
 
     # --- a pipeline -----------------------------------------------------------------------------------------------
 
@@ -168,9 +168,10 @@ class Report:
         text = f"{choice.name}: {choice.reason}" if choice.reason else choice.name
         if choice.nbytes and subtask.kind in ("build", "aggregate"):
             text += f"; {size(choice.nbytes)}"
-        patterns = {o.access for o in subtask.operands if o.access in (RANDOM_READ, RANDOM_WRITE)}
-        if patterns:
-            text += f", {' and '.join(sorted(patterns))}"
+        touched = {o.access for o in subtask.operands}
+        random = [p for p in (RANDOM_READ, RANDOM_WRITE) if p in touched]
+        if random:
+            text += ", random read/write" if len(random) == 2 else f", {random[0]}"
         if choice.name != expected:
             text += f" (expected {expected})"
         record = self.context.measured.get(id(subtask.item)) if self.ran else None
@@ -195,7 +196,7 @@ class Report:
         kind = subtask.kind
         if kind == "scan":
             alias = f" {item.alias}" if item.alias and item.alias != item.table.name else ""
-            columns = ", ".join(f"{a.name} {a.encoding}" for a in subtask.inputs)
+            columns = ", ".join(f"{a.name} {a.encoding}".replace(" ", "\xa0") for a in subtask.inputs)  # wrapped whole
             return f"{item.table.name}{alias}" + (f": {columns}" if columns else "")
         if kind == "filter":
             text = names.expr(item.predicate)

@@ -1,7 +1,8 @@
 """The logical plan: small immutable nodes. Columns are named by query-wide ids (operators.expr.Column).
 
 Invariants, checked by ``planner.check``: an expression reads only ids that its node's inputs produce; no id is produced
-twice in one tree, except below a shared ``Materialize``; predicates are BOOLEAN; join keys have equal types on both sides.
+twice in one tree, except below a shared ``Materialize``; predicates are BOOLEAN; join keys have equal types on both
+sides.
 """
 
 from __future__ import annotations

@@ -118,7 +118,24 @@ def _tokens(sql: str, start: int = 0) -> list[Any]:
         ):
             token.token_type = TokenType.PARAMETER  # :name is $name; after an operand a colon is something else
         previous = kind
-    return tokens
+    return _typed_literals(tokens)
+
+
+def _typed_literals(tokens: list[Any]) -> list[Any]:
+    """Parentheses around DATE '…' before ``::``, which sqlglot takes to belong to the text alone."""
+    from sqlglot.tokens import Token, TokenType
+
+    types = (TokenType.DATE, TokenType.TIMESTAMP, TokenType.TIMESTAMPNTZ)
+    result: list[Any] = []
+    for i, token in enumerate(tokens):
+        result.append(token)
+        if token.token_type is TokenType.DCOLON and i > 1 and tokens[i - 1].token_type is TokenType.STRING:
+            kind = tokens[i - 2]
+            if kind.token_type in types:
+                place = {"line": kind.line, "col": kind.col, "start": kind.start, "end": kind.end}
+                result.insert(-3, Token(TokenType.L_PAREN, "(", **place))
+                result.insert(-1, Token(TokenType.R_PAREN, ")", **place))
+    return result
 
 
 @lru_cache(maxsize=1)

@@ -110,6 +110,8 @@ def row_difference(got: list[Row], want: list[Row], ordered: bool) -> str | None
             if not same_row(row, expected):
                 return f"row {number} is {row!r}, expected {expected!r}"
         return None
+    if len(got) > 1000 and column_types(got) == column_types(want) and Counter(got) == Counter(want):
+        return None
     left, right = unmatched(got, want), unmatched(want, got)
     # what is left differs in the last bits of floats, or truly; line up by the exact columns, then by the floats
     left.sort(key=sort_key)
@@ -122,6 +124,11 @@ def row_difference(got: list[Row], want: list[Row], ordered: bool) -> str | None
             return extra_rows(got, want)
         right.remove(match)
     return None
+
+
+def column_types(rows: list[Row]) -> list[set[type]]:
+    """The Python types in each column."""
+    return [set(map(type, values)) for values in zip(*rows, strict=True)]
 
 
 def unmatched(rows: list[Row], others: list[Row]) -> list[Row]:

@@ -18,28 +18,43 @@ from finequery.operators.expr import Call, Case, Cast, Literal, Parameter, Scala
 from finequery.operators.host import evaluate  # noqa: E402
 from finequery.operators.host_arrays import from_physical, to_physical  # noqa: E402
 from finequery.operators.host_casts import cast_constant, cast_host, castable  # noqa: E402
-from finequery.types import BIGINT, BOOLEAN, DATE, DOUBLE, FLOAT, INTEGER, INTERVAL, TIMESTAMP, VARCHAR  # noqa: E402
-from finequery.types import Interval, SqlType  # noqa: E402
+from finequery.types import (  # noqa: E402  # noqa: E402
+    BIGINT,
+    BOOLEAN,
+    DATE,
+    DOUBLE,
+    FLOAT,
+    INTEGER,
+    INTERVAL,
+    TIMESTAMP,
+    VARCHAR,
+    Interval,
+    SqlType,
+)
 
 TYPES = [
     BOOLEAN, t.TINYINT, t.SMALLINT, INTEGER, BIGINT, t.HUGEINT, t.UTINYINT, t.USMALLINT, t.UINTEGER, t.UBIGINT, FLOAT,
     DOUBLE, DATE, TIMESTAMP, INTERVAL, t.decimal(5, 2), t.decimal(9, 0), t.decimal(38, 10), t.decimal(18, 3),
 ]  # fmt: skip
 TEXTS = r"""1e3| 12 |1.5|2.5|-2.5|2.4999|1e400|1e-400|12abc|| |+5|0x1F|0b101|0o17|1_000|_1|1__0|1_.5|1._5|.5|5.|.|1e
-1.5e1|15e-1|25e-1|24e-1|-0|- 5|99999999999|-1|-0.4|300|true|170141183460469231731687303715884105727|1e38|1e37|123.456|123.455
+1.5e1|15e-1|25e-1|24e-1|-0|- 5|99999999999|-1|-0.4|300|true|170141183460469231731687303715884105727|1e38|1e37|123.456
+123.455
 170141183460469231731687303715884105728|-123.455|1e2|999.995|t|T|tRue|yes|y|no|n|on|2| true |f|nan|NaN|1e39|infin|1.5f
 1 5|2020-01-05|2020-1-5|2020/01/05|2020 01 05|2020\01\05|20200105|2020-01/05| 2020-01-05 |2020-01-05 10:00:00
-02020-01-05|2020-01-05T10:00:00|2020-01-05 abc|2020-13-05|2020-02-30|20-01-05|2020-01|2020-001-05|2020-01-005|99999999-01-01
+02020-01-05|2020-01-05T10:00:00|2020-01-05 abc|2020-13-05|2020-02-30|20-01-05|2020-01|2020-001-05|2020-01-005
+99999999-01-01
 5881580-07-10|5881580-07-11|2020-01-05 25:00:00|2020-01-05 10|2020-01-05 10:00|2020-01-05 10:00:0|2020-01-05 1:2:3
 2020-01-05 10:00:00.1234567|2020-01-05 10:00:00.|2020-01-05T10:00:00Z|2020-01-05 10:00:00+02|2020-01-05 10:00:00+02:30
 2020-01-05 24:00:00|2020-01-05 10:60:00|2020-01-05  10:00:00| 2020-01-05 10:00:00 |2020-01-05-10:00:00|2020-01-05 |epoch
 0001-01-01 (BC)|-0001-01-01|1 day|1 day 2 hours|1day|1.5 days|-1.5 months|1 fortnight|1|P1Y2M|1 day ago|01:02:03|1 d
 1 year, 2 days|@ 1 day|100:00:00|-00:00:01|1:2:3.5|00:00:01.1234567|1.5 years|1.5 seconds|1e3 days|1 year 1 year
 2 mons 3 quarters|1 week|3 decades|1 century|-1 day +2 hours|1 day -01:00:00|5 us|0|-9223372036854775808
--128|127|128|9223372036854775807|9223372036854775808|18446744073709551615|255|65535|32767|1e-3|5e-3|0.005|1e-46|3.4028236e38
+-128|127|128|9223372036854775807|9223372036854775808|18446744073709551615|255|65535|32767|1e-3|5e-3|0.005|1e-46
+3.4028236e38
 12345678901234567890123456789.123456789|٣|1969-12-31 23:59:59.999999""".replace("\n", "|").split("|")
 FLOATS = (
-    "2.5 3.5 -2.5 0.5 127.5 127.4 1e10 2.675 1.005 0.125 -0.125 999.995 9.2233720368547758e18 1e39 1e38 1.7e38 1.8e38 -0.0 "
+    "2.5 3.5 -2.5 0.5 127.5 127.4 1e10 2.675 1.005 0.125 -0.125 999.995 9.2233720368547758e18 1e39 1e38 1.7e38 1.8e38 "
+    "-0.0 "
     "32767.5 -128.5 -128.6 9007199254740993 0.1 5e-324 123456789.123 1e15 1e16 1e-4 1e-5 inf -inf nan"
 ).split()
 
@@ -368,3 +383,26 @@ def test_fold() -> None:
     assert fold(Cast(INTEGER, Literal(VARCHAR, "abc"), safe=True)) is None
     with pytest.raises(Error, match="parameter number 3"):
         fold(Parameter(INTEGER, 2), {})
+
+
+def test_slices_in_threads() -> None:
+    texts = ["abc", None, "xéz", ""] * 50_000
+    array = pa.array(texts)
+    for name, args, type_ in (
+        ("upper", [array], VARCHAR),
+        ("position", [array, "z"], BIGINT),
+        ("concat", ["<", array, ">"], VARCHAR),
+        ("like", [array, "%b%"], BOOLEAN),
+        ("replace", [array, "b", "d"], VARCHAR),
+    ):
+        assert evaluate(name, args, type_, len(texts), threads=3).equals(evaluate(name, args, type_, len(texts)))
+
+
+@pytest.mark.parametrize("type_", [t.decimal(9, 0), t.decimal(6, 2), t.decimal(3, 3), t.decimal(18, 5)], ids=str)
+def test_text_of_decimals(type_: SqlType) -> None:
+    top = type_.limits[1]
+    values = [0, 1, -1, 5, -10, 999, -999, top, -top, None]
+    array = from_physical(values, type_)
+    expected = [cast_constant(v, type_, VARCHAR) for v in values]
+    assert cast_host(array, type_, VARCHAR).to_pylist() == expected
+    assert cast_host(array[3:], type_, VARCHAR).to_pylist() == expected[3:]

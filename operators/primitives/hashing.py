@@ -138,19 +138,14 @@ def radix_scatter(first, end, thread, args):
 @kernel("partition_groups")
 def partition_groups(first, end, thread, args):
     """Group numbers inside one partition (a range kernel, a range is a partition): keys, per-thread table area, its bytes, out
-    (u32: first + number), keys by group (written at first + number), groups per partition, bounds of partitions,
-    rows-to-partition map is implied by first. The table is sized for the partition and cleared first."""
+    (u32: first + number), keys by group (written at first + number), address of the number of groups (at first).
+
+    The table starts small, so that it stays in the cache, and doubles when it is half full; -3 where its area is full."""
     keys, out, listed = p_u64(args[0]), p_u32(args[3]), p_u64(args[4])
-    count = np.uint64(end - first)
-    if count == np.uint64(0):
+    if end <= first:
         return np.int64(0)
-    bits = np.uint64(4)
-    while (np.uint64(1) << bits) < count * np.uint64(2):
-        bits += np.uint64(1)
-    if np.int64(np.uint64(16) << bits) > args[2]:
-        return np.int64(-3)
-    base = args[1] + thread * args[2]
-    table = p_u64(base)
+    table = p_u64(args[1] + thread * args[2])
+    bits = np.uint64(10)
     slots = np.uint64(1) << bits
     for i in range(slots):
         table[i * np.uint64(2) + np.uint64(1)] = np.uint64(0)
@@ -173,7 +168,22 @@ def partition_groups(first, end, thread, args):
                 break
             slot = (slot + np.uint64(1)) & mask
         out[j] = np.uint32(start + value - np.uint64(1))
-    p_i64(args[5])[first] = np.int64(groups)
+        if groups * np.uint64(2) > slots:
+            bits += np.uint64(1)
+            slots = np.uint64(1) << bits
+            if np.int64(slots) * 16 > args[2]:
+                return np.int64(-3)
+            mask, shift = slots - np.uint64(1), np.uint64(56) - bits
+            for i in range(slots):
+                table[i * np.uint64(2) + np.uint64(1)] = np.uint64(0)
+            for g in range(groups):
+                again = listed[start + g]
+                slot = (mix(again) >> shift) & mask
+                while table[slot * np.uint64(2) + np.uint64(1)] != np.uint64(0):
+                    slot = (slot + np.uint64(1)) & mask
+                table[slot * np.uint64(2)] = again
+                table[slot * np.uint64(2) + np.uint64(1)] = g + np.uint64(1)
+    p_i64(args[5])[np.uint64(first)] = np.int64(groups)
     return np.int64(0)
 
 
