@@ -73,20 +73,22 @@ class Accumulator:
 
 
 class AggregateSink:
-    """The sink. ``numbered``: a column with the group numbers, and how many there are."""
+    """The sink. ``numbered``: a column with the group numbers, and how many there are; with ``firsts`` the numbers count inside
+    partitions (one a morsel), whose first groups these are, and all threads share one set of accumulators."""
 
     def __init__(
         self,
         groups: list[Column],
         calls: list[Call],
         numbered: tuple[Column, int] | None = None,
-        shared: bool = False,
+        firsts: np.ndarray | None = None,
     ):
         self.groups = groups
         self.calls = calls
         self.rows = 0
         self.numbered = numbered
-        self.shared = shared
+        self.firsts = firsts
+        self.shared = firsts is not None
         self.instance: Any = None
         self.mode = "scalar"
         self.reason = ""
@@ -123,7 +125,13 @@ class AggregateSink:
             self.mode = "numbered"
             stored = lower.stored(column)
             assert stored is not None
-            return stored_digits(lower, stored)
+            digits = stored_digits(lower, stored)
+            if self.firsts is None:
+                return digits
+            number = Reg(4)
+            morsel = Symbol(lambda t: self.instance.states[t], 12 * 8)
+            lower.emit("partition_number", digits, lower.symbol(self.firsts), morsel, Out(number))
+            return number
         if not self.groups:
             self.mode = "scalar"
             return None

@@ -312,6 +312,9 @@ def expand(column: ColumnData) -> ColumnData:
         return column
     assert column.dictionary is not None
     source = column.dictionary
+    if len(source) == 0:
+        data, chars = memory.array(column.length + 1, np.int64, zero=True), memory.array(0, np.uint8)
+        return ColumnData(column.type, "string", column.length, data, validity=column.validity, chars=chars)
     lengths = np.diff(source.offsets)[column.data]
     mask = mask_of(column)
     if mask is not None:

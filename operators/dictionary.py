@@ -36,7 +36,7 @@ def from_sorted(values: pa.Array) -> Dictionary:
     """A dictionary of large_binary values that are distinct and ascending already."""
     offsets, chars = string_parts(values)
     size = int(offsets[-1] - offsets[0])
-    own_offsets = memory.array(len(offsets), np.int64)
+    own_offsets = memory.array(len(offsets) + 1, np.int64, zero=True)[: len(offsets)]  # code 0 of no strings is empty
     np.subtract(offsets, offsets[0], out=own_offsets)
     own_chars = memory.array(size, np.uint8)
     own_chars[:] = chars[offsets[0] : offsets[0] + size]

@@ -73,11 +73,17 @@ def _compute(lower: Lower, expr: Expr) -> Value:
     if isinstance(expr, Case):
         return _case(lower, expr)
     if isinstance(expr, Call):
-        handler = HANDLERS.get(expr.name)
+        handler = HANDLERS.get(expr.name) or _string_handlers().get(expr.name)
         if handler is None:
             raise NeedsHost(expr)
         return handler(lower, expr)
     raise NotSupportedError(f"expression {type(expr).__name__}")
+
+
+def _string_handlers() -> dict[str, Callable[[Lower, Any], Value]]:
+    from finequery.operators.lower_strings import STRING_HANDLERS  # they are built from what is here
+
+    return STRING_HANDLERS
 
 
 def is_true(lower: Lower, expr: Expr) -> Reg:

@@ -21,7 +21,7 @@ from finequery.operators.lower import NONE, Coded, Computed, Lower, Rows, Stored
 from finequery.operators.lower_expr import as_f64, as_i64, as_views, as_wide, value
 from finequery.operators.pool import Pool
 from finequery.operators.program import Optional, Out, Reg, Symbol
-from finequery.types import BOOLEAN
+from finequery.types import BIGINT, BOOLEAN
 
 MOST_PACKED = 2**62
 #: Largest table of a payload by key: it should stay in the second-level cache.
@@ -141,8 +141,15 @@ def pack(columns: list[ColumnData], null_safe: bool, pool: Pool) -> tuple[Column
     parts: list[KeyPart] = []
     factor = 1
     keep: np.ndarray | None = None
+    null = 1 if null_safe else 0
     for column in columns:
-        digits, part = _digits(column, single=len(columns) == 1 and not null_safe)
+        alone = len(columns) == 1 and not null_safe
+        digits, part = _digits(column, alone)
+        if not alone and factor * (part.span + null) > MOST_PACKED and part.span > max(count, 1):
+            digits, part = _numbers(digits if part.span > MOST_PACKED else digits + part.low)
+        if factor * (part.span + null) > MOST_PACKED:
+            numbered, before = _numbers(packed)
+            packed[:], factor, part.before = numbered, before.span, before.interned
         flags = valid_flags(column)
         if null_safe:
             digits = digits + 1
@@ -152,15 +159,11 @@ def pack(columns: list[ColumnData], null_safe: bool, pool: Pool) -> tuple[Column
             keep = flags if keep is None else keep & flags
         part.factor = factor
         parts.append(part)
-        if len(columns) == 1 and not null_safe:
+        if alone:
             packed[:] = digits
         else:
             packed += digits * np.int64(factor)
-        factor *= part.span + (1 if null_safe else 0)
-        if factor > MOST_PACKED and len(columns) > 1:
-            from finequery.errors import NotSupportedError
-
-            raise NotSupportedError("a join on several keys whose ranges together exceed 62 bits")
+        factor *= part.span + null
     rows: np.ndarray | None = None
     if keep is not None and not keep.all():
         rows = np.flatnonzero(keep).astype(np.uint32)
@@ -191,10 +194,9 @@ def _digits(column: ColumnData, single: bool) -> tuple[np.ndarray, KeyPart]:
         if single:
             values += column.base
             return values, KeyPart(0, 0)
-        if high - low >= MOST_PACKED:
-            return values, KeyPart(low, high - low + 1)
-        values += column.base - low
-        return values, KeyPart(low, high - low + 1)
+        span = high - low + 1
+        values += column.base - (low if span <= MOST_PACKED else 0)
+        return values, KeyPart(low, span)
     if column.kind in ("float32", "float64"):
         doubles = column.data[:count].astype(np.float64) + 0.0
         doubles[np.isnan(doubles)] = np.nan
@@ -202,8 +204,22 @@ def _digits(column: ColumnData, single: bool) -> tuple[np.ndarray, KeyPart]:
         if single:
             return bits, KeyPart(0, 0)
         low, high = int(bits.min(initial=0)), int(bits.max(initial=0))
-        return bits - low, KeyPart(low, high - low + 1)
+        span = high - low + 1
+        return bits - low if span <= MOST_PACKED else bits, KeyPart(low, span)
+    if column.kind == "interval":
+        from finequery.errors import NotSupportedError
+
+        raise NotSupportedError("A join on an INTERVAL is not supported.", hint="Compare dates, or numbers of days.")
     interned, numbers = intern(column)
+    return numbers.astype(np.int64), KeyPart(0, max(interned.count, 1), interned=interned)
+
+
+def _numbers(values: np.ndarray) -> tuple[np.ndarray, KeyPart]:
+    """Digits for values of any range: the numbers of the distinct ones."""
+    count = len(values)
+    words = padded(2 * count, np.uint64)
+    words[::2], words[1::2] = values.view(np.uint64), (values >> 63).view(np.uint64)
+    interned, numbers = intern(ColumnData(BIGINT, "int128", count, words))
     return numbers.astype(np.int64), KeyPart(0, max(interned.count, 1), interned=interned)
 
 
@@ -213,6 +229,13 @@ def intern(column: ColumnData) -> tuple[Interned, np.ndarray]:
     if column.kind == "string":
         offsets, chars = column.data, column.chars
     else:
+        if column.kind == "interval":  # a month is 30 days, a day 24 hours: equal spans of time are one value
+            words = column.data[: 2 * count : 2]
+            days = words.astype(np.int32).astype(np.int64) * 30 + (words >> 32)
+            micros = column.data[1 : 2 * count : 2]
+            data = padded(2 * count, np.int64)
+            data[::2], data[1::2] = days + micros // 86_400_000_000, micros % 86_400_000_000
+            column = ColumnData(column.type, "int128", count, data, validity=column.validity)
         offsets = np.arange(count + 1, dtype=np.int64) * 16
         chars = np.zeros(count * 16 + 64, dtype=np.uint8)
         chars[: count * 16] = column.data.view(np.uint8)[: count * 16]
@@ -245,6 +268,7 @@ class Key:
     high: int
     register: Reg | None = None
     rows: Rows | None = None  # where the index comes from, if not from the tile's rows
+    present: Reg | None = None  # of a register: the rows whose key is not NULL
 
 
 def _symbol(probe: Probe, name: str) -> Symbol:
@@ -265,64 +289,97 @@ def _key(lower: Lower, probe: Probe) -> Key:
                 index, shift = lower.index(stored.rows), lookup.low - data.base
                 valid = lower.validity(stored)
                 return Key(stored_item(data), base, stride, index, shift, valid, low, high, rows=stored.rows)
-        v = digit(lower, expr, part)
-        return Key("i64", v.reg, 0, None, lookup.low, v.valid, v.low, v.high, register=v.reg)
+        v, inside = digit(lower, expr, part)
+        valid = lower.both_valid(v.valid, inside)
+        return Key("i64", v.reg, 0, None, lookup.low, valid, v.low, v.high, register=v.reg, present=v.valid)
     packed: Reg | None = None
-    inside, valid = Reg(1), None
+    valid: Reg | None = None
+    within: list[Reg | None] = []
     one = lower.program.constant("u8", 1)
-    lower.emit("copy_1", one, 0, Out(inside))
-    for (left, _), part in zip(probe.keys, lookup.parts):
-        v = digit(lower, lower.fold(left), part)
+    for number, ((left, _), part) in enumerate(zip(probe.keys, lookup.parts)):
+        v, inside = digit(lower, lower.fold(left), part, lambda n=number: probe.current().parts[n].interned)  # type: ignore[misc]
+        within.append(inside if v.valid is None or not probe.null_safe or inside is None else _or_null(lower, inside, v.valid))
+        if part.before is not None:
+            assert packed is not None
+            fetch = lambda n=number: probe.current().parts[n].before  # noqa: E731
+            together = find_interned(lower, Value("i64", packed), part.before, fetch)
+            packed, after = Reg(8), Reg(1)
+            lower.emit("copy_1", one, 0, Out(after))
+            words = (0, together.reg, 0, part.before.count, 1, after, 0, 0, Out(packed))
+            lower.emit("pack_keys", *words, pure=False)
+            within.append(after)
         out = Reg(8)
         after = Reg(1)
-        lower.emit("copy_1", inside, 0, Out(after))
+        lower.emit("copy_1", one, 0, Out(after))
         flags = v.valid if probe.null_safe and v.valid is not None else 0
         lower.emit(
             *("pack_keys", packed if packed is not None else 0, v.reg, part.low, part.span, part.factor, after),
             *(1 if probe.null_safe else 0, flags, Out(out)),
             pure=False,
         )
-        packed, inside = out, after
+        packed = out
+        within.append(after)
         if not probe.null_safe:
             valid = lower.both_valid(valid, v.valid)
     assert packed is not None
-    valid = lower.both_valid(valid, inside)
-    return Key("i64", packed, 0, None, lookup.low, valid, -(2**63), 2**63 - 1, register=packed)
+    matchable = lower.both_valid(valid, *within)
+    return Key("i64", packed, 0, None, lookup.low, matchable, -(2**63), 2**63 - 1, register=packed, present=valid)
 
 
-def digit(lower: Lower, expr: Expr, part: KeyPart) -> Value:
-    """One key part of the probe as int64, comparable with the build side's: values, codes of its dictionary, numbers."""
+def _or_null(lower: Lower, inside: Reg, valid: Reg) -> Reg:
+    out = Reg(1)
+    lower.emit("or_u8", inside, 0, lower.negate(valid), 0, Out(out))
+    return out
+
+
+def digit(
+    lower: Lower, expr: Expr, part: KeyPart, fetch: Callable[[], Interned] | None = None
+) -> tuple[Value, Reg | None]:
+    """One key part of the probe as int64, comparable with the build side's: values, codes of its dictionary, numbers; and
+    which rows can be equal to any key at all (None: all). ``fetch`` gives the part's numbers of the current run."""
     v = value(lower, expr)
     if part.interned is not None:
-        bytes_: list[Reg] = []  # what the views point into has to live as long as they are read
-        if v.kind in ("w", "i64"):
-            wide, views = as_wide(lower, v), Reg(16)
-            lower.emit("views_of_w", wide.reg, Out(views))
-            v, bytes_ = Value("s", views, v.valid), [wide.reg]
-        strings = as_views(lower, v)
-        interned, out = part.interned, Reg(8)
-        lower.kept.append(interned)
-        symbols = [lower.symbol(a) for a in (interned.offsets, interned.chars, interned.table)]
-        words = (strings.reg, *symbols, interned.mask, lower.symbol(interned.firsts), Out(out), *bytes_)
-        lower.emit("find_interned", *words)
-        return Value("i64", out, v.valid, -1, interned.count)
+        if v.kind == "f64":
+            reg = Reg(8)
+            lower.emit("normal_f64", v.reg, 0, Out(reg))
+            v = Value("i64", reg, v.valid)
+        return find_interned(lower, v, part.interned, fetch), None
     if v.kind == "u32" and v.dictionary is part.dictionary:
-        return as_i64(lower, v)
+        return as_i64(lower, v), None
     if part.dictionary is not None:
-        return _foreign_codes(lower, v, part.dictionary)
+        return _foreign_codes(lower, v, part.dictionary), None
     if v.kind == "f64":
         reg = Reg(8)
         lower.emit("normal_f64", as_f64(lower, v).reg, 0, Out(reg))
-        return Value("i64", reg, v.valid)
+        return Value("i64", reg, v.valid), None
     if v.kind == "w":
-        low, high = Reg(8), Reg(8)
+        low, sign, ok = Reg(8), Reg(16), Reg(1)
         lower.emit("low_of_w", v.reg, 0, Out(low))
-        lower.emit("high_of_w", v.reg, 0, Out(high))
-        sign, ok = Reg(16), Reg(1)
         lower.emit("w_of_i64", low, 0, Out(sign))
         lower.emit("eq_w", sign, 0, v.reg, 0, Out(ok))
-        return Value("i64", low, lower.both_valid(v.valid, ok))
-    return as_i64(lower, v)
+        return Value("i64", low, v.valid), ok
+    return as_i64(lower, v), None
+
+
+def find_interned(lower: Lower, v: Value, interned: Interned, fetch: Callable[[], Interned] | None = None) -> Value:
+    """Numbers of strings or numbers among the build side's distinct ones (-1: not there)."""
+    bytes_: list[Reg] = []  # what the views point into has to live as long as they are read
+    if v.kind in ("w", "i64", "u8"):
+        wide, views = as_wide(lower, v), Reg(16)
+        lower.emit("views_of_w", wide.reg, Out(views))
+        v, bytes_ = Value("s", views, v.valid), [wide.reg]
+    strings, out = as_views(lower, v), Reg(8)
+    if fetch is None:
+        lower.kept.append(interned)
+        offsets, chars, table, firsts = (
+            lower.symbol(a) for a in (interned.offsets, interned.chars, interned.table, interned.firsts)
+        )
+    else:
+        offsets, chars, table, firsts = (
+            Symbol(lambda thread, n=n: getattr(fetch(), n)) for n in ("offsets", "chars", "table", "firsts")
+        )
+    lower.emit("find_interned", strings.reg, offsets, chars, table, interned.mask, firsts, Out(out), *bytes_)
+    return Value("i64", out, v.valid, -1, interned.count)
 
 
 def _foreign_codes(lower: Lower, v: Value, dictionary: Dictionary) -> Value:
@@ -343,10 +400,7 @@ def _foreign_codes(lower: Lower, v: Value, dictionary: Dictionary) -> Value:
         column = ColumnData(VARCHAR, "string", len(dictionary), dictionary.offsets, chars=dictionary.chars)
         found = dictionary._cache[key] = intern(column)[0]
     assert isinstance(found, Interned)
-    strings, out = as_views(lower, v), Reg(8)
-    symbols = [lower.symbol(a) for a in (found.offsets, found.chars, found.table)]
-    lower.emit("find_interned", strings.reg, *symbols, found.mask, lower.symbol(found.firsts), Out(out))
-    return Value("i64", out, v.valid, -1, found.count)
+    return find_interned(lower, v, found)
 
 
 def lower_probe(lower: Lower, probe: Probe) -> bool:
@@ -373,9 +427,10 @@ def lower_probe(lower: Lower, probe: Probe) -> bool:
         hit = _membership(lower, probe, lookup, key)
         if kind == "anti":
             mask = lower.negate(hit)
-            if probe.null_aware and key.valid is not None:
+            present = _present(key)
+            if probe.null_aware and present is not None:
                 both = Reg(1)
-                lower.emit("and_u8", mask, 0, key.valid, 0, Out(both))
+                lower.emit("and_u8", mask, 0, present, 0, Out(both))
                 mask = both
             lower.select(mask)
         else:
@@ -387,15 +442,20 @@ def lower_probe(lower: Lower, probe: Probe) -> bool:
     return True
 
 
+def _present(key: Key) -> Reg | None:
+    """The rows whose key is not NULL; ``key.valid`` leaves out those as well that can't have a partner."""
+    return key.present if key.register is not None else key.valid
+
+
 def _bind_mark(lower: Lower, probe: Probe, lookup: Lookup, key: Key, hit: Reg) -> None:
     assert probe.mark is not None
     valid: Reg | None = None
     if probe.null_aware:
         if lookup.has_null:
             valid = hit
-        elif key.valid is not None:
+        elif _present(key) is not None:
             valid = Reg(1)
-            lower.emit("or_u8", hit, 0, key.valid, 0, Out(valid))
+            lower.emit("or_u8", hit, 0, _present(key), 0, Out(valid))
     lower.environment[probe.mark.id] = Computed(Value("u8", hit, valid, 0, 1), lower.space)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from finequery.errors import DataError
+from finequery.errors import DataError, InternalError
 from finequery.operators.aggregate import AggregateSink, Call, NeedsNumbers
 from finequery.operators.build import padded, radix_partition
 from finequery.operators.column import ColumnData, Frame, Stats
@@ -199,15 +199,20 @@ class Aggregate(Task):
 
     def _numbered(self, context: Context, frame: Frame, record: Measured) -> Frame:
         """Write the rows out, number their groups, then add up by number."""
+        from finequery.operators.concat import expand
+
         if self.pipeline is None or not isinstance(self.pipeline, _Rows):
             self.pipeline = _Rows(materialize(self.reads, self.steps))
         rows = self.pipeline.inner.run(context, frame, record)
         begin = time.perf_counter()
-        rows = Frame({i: _orderable(c, self.calls, i) for i, c in rows.columns.items()}, rows.length)
+        before = rows.columns
+        rows = Frame({i: _orderable(c, self.calls, i) for i, c in before.items()}, rows.length)
         groups = [rows.columns[c.id] for c in self.groups]
         number = Column(BIGINT, -50)
         single = len(groups) == 1 and _plain_key(groups[0])
-        if (single or _packable(groups)) and rows.length > RADIX_GROUPS and self._simple():
+        if not groups:
+            result = self._add_up(context, rows, None, 1)
+        elif (single or _packable(groups)) and rows.length > RADIX_GROUPS and self._simple():
             result = self._radix(context, rows, groups)
         else:
             numbers, count, firsts = number_groups(groups, rows.length)
@@ -218,6 +223,10 @@ class Aggregate(Task):
             for column, data in zip(self.groups, groups):
                 result.columns[column.id] = take(data, firsts, context.pool)
             self.strategy, self.reason = "numbered", "keys of text or of wide types: rows numbered first"
+        for call in self.calls:  # what was made codes for the comparison alone
+            if call.argument is not None and before[call.argument.id].kind == "string":
+                found = result.columns[call.output.id]
+                result.columns[call.output.id] = expand(found) if found.kind == "dict" else found
         record.seconds += time.perf_counter() - begin
         record.rows_out = result.length
         return result
@@ -227,12 +236,18 @@ class Aggregate(Task):
         return all(c.name not in ("first", "any_value") for c in self.calls)
 
     def _add_up(
-        self, context: Context, frame: Frame, number: Column, count: int, bounds: np.ndarray | None = None
+        self,
+        context: Context,
+        frame: Frame,
+        number: Column | None,
+        count: int,
+        bounds: np.ndarray | None = None,
+        firsts: np.ndarray | None = None,
     ) -> Frame:
         def sink() -> AggregateSink:
-            return AggregateSink([], list(self.calls), (number, count), shared=bounds is not None)
+            return AggregateSink([], list(self.calls), None if number is None else (number, count), firsts)
 
-        reads = {c.id for c in self.reads} | {number.id}
+        reads = {c.id for c in (*self.reads, *((number,) if number else ()))}
         pipeline = Pipeline([], sink, reads)
         pipeline.bounds = bounds
         result = pipeline.run(context, frame)
@@ -268,15 +283,21 @@ class Aggregate(Task):
             frame = Frame({c.id: take(p, moved[0], pool) for c, p in zip(arguments, payloads)}, rows.length)
         total = rows.length
         largest = int(np.diff(bounds).max())
-        table_bytes = 16 << max(10, int(max(2 * largest, 1)).bit_length() + 1)
-        scratch = np.empty(pool.threads * table_bytes + 64, dtype=np.uint8)
+        table_bytes = 16 << max(11, int(max(3 * largest, 1)).bit_length() + 1)
+        list_bytes = 8 * largest + 64
+        scratch = np.empty(pool.threads * (table_bytes + list_bytes) + 128, dtype=np.uint8)
+        lists = scratch.ctypes.data + pool.threads * table_bytes
         numbers, listed = padded(total, np.uint32, zero=False), padded(total, np.uint64, zero=False)
-        counts = np.zeros(total + 1, dtype=np.int64)
+        count, firsts = np.zeros(1, dtype=np.int64), np.zeros(257, dtype=np.int64)
         words = [parted.ctypes.data, scratch.ctypes.data, table_bytes, numbers.ctypes.data, listed.ctypes.data]
-        pool.range("partition_groups", [*words, counts.ctypes.data], total, bounds=bounds)
+        words += [count.ctypes.data, lists, list_bytes, bounds.ctypes.data, firsts.ctypes.data]
+        if pool.range("partition_groups", words, total, bounds=bounds) < 0:
+            raise InternalError("a partition's table is too small")
+        found_groups = int(count[0])
         number = Column(BIGINT, -50)
-        data = ColumnData(BIGINT, "uint", total, numbers, stats=Stats(low=0, high=max(total - 1, 0)))
-        result = self._add_up(context, Frame({**frame.columns, number.id: data}, total), number, total, bounds)
+        data = ColumnData(BIGINT, "uint", total, numbers, stats=Stats(low=0, high=max(found_groups - 1, 0)))
+        source = Frame({**frame.columns, number.id: data}, total)
+        result = self._add_up(context, source, number, found_groups, bounds, firsts)
         found = listed[self.picked].view(np.int64)
         for column, values in zip(self.groups, decode(found)):
             result.columns[column.id] = values
@@ -364,16 +385,14 @@ def _orderable(column: ColumnData, calls: tuple[Call, ...], number: int) -> Colu
 
 def as_codes(column: ColumnData) -> ColumnData:
     """A text column as codes of a sorted dictionary of its own."""
-    from finequery.operators.export import column_to_arrow
+    from finequery.operators import dictionary as dictionaries
     from finequery.operators.aggregate import code_column
-    from finequery.operators.dictionary_union import make_dictionary
+    from finequery.operators.export import column_to_arrow
 
-    texts = column_to_arrow(column).to_pylist()
-    dictionary = make_dictionary([t for t in texts if t is not None])
-    codes = {s: i for i, s in enumerate(dictionary.strings())}
-    flags = np.array([t is not None for t in texts], dtype=bool)
-    numbers = np.array([codes.get(t, 0) if t is not None else 0 for t in texts], dtype=np.int64)
-    return code_column(column.type, numbers, dictionary, None if flags.all() else flags)
+    coded = column_to_arrow(column).dictionary_encode()
+    dictionary, ranks = dictionaries.build(coded.dictionary)
+    codes = ranks[coded.indices.fill_null(0).to_numpy()] if len(ranks) else np.zeros(column.length, dtype=np.int64)
+    return code_column(column.type, codes, dictionary, valid_flags(column))
 
 
 def number_groups(columns: list[ColumnData], count: int) -> tuple[np.ndarray, int, np.ndarray]:

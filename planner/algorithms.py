@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from finequery.operators.aggregate import ALWAYS_DENSE, MOST_DENSE
-from finequery.operators.build import CACHE_BYTES, MAP_BYTES
+from finequery.operators.build import MAP_BYTES, SMALL_BUILD
 from finequery.operators.tasks import RADIX_GROUPS
 
 #: Fewer rows than this are sorted whole.
@@ -47,7 +47,7 @@ def lookup(rows: float, span: float | None, unique: bool, need_rows: bool, probe
     where = "keys" if span is None else f"keys spread over a range of {span:,.0f}"
     if need_rows and not unique:
         return Choice("chains", f"{where}, repeated", nbytes + 8 * rows)
-    return Choice("hash", where + (", Bloom filter" if nbytes > CACHE_BYTES else ""), nbytes)
+    return Choice("hash", where + (", Bloom filter" if rows > SMALL_BUILD else ""), nbytes)
 
 
 def sorting(rows: float, limit: float | None) -> Choice:

@@ -13,6 +13,7 @@ from numba import njit
 
 from finequery.operators.intrinsics import (
     POINTER,
+    atomic_add,
     load_u64,
     p_i64,
     p_u8,
@@ -138,17 +139,18 @@ def radix_scatter(first, end, thread, args):
 @kernel("partition_groups")
 def partition_groups(first, end, thread, args):
     """Group numbers inside one partition (a range kernel, a range is a partition): keys, per-thread table area, its bytes, out
-    (u32: first + number), keys by group (written at first + number), address of the number of groups (at first).
+    (u32: number inside the partition), keys of all groups out, address of their count (partitions take room from it), per-thread
+    area for a partition's keys, its bytes, bounds of partitions, first group of each partition out.
 
-    The table starts small, so that it stays in the cache, and doubles when it is half full; -3 where its area is full."""
-    keys, out, listed = p_u64(args[0]), p_u32(args[3]), p_u64(args[4])
+    The table starts small, so that it stays in the cache, and doubles when it is a third full; -3 where its area is full."""
+    keys, out = p_u64(args[0]), p_u32(args[3])
     if end <= first:
         return np.int64(0)
-    table = p_u64(args[1] + thread * args[2])
-    bits = np.uint64(10)
+    table, listed = p_u64(args[1] + thread * args[2]), p_u64(args[6] + thread * args[7])
+    bits = np.uint64(11)
     slots = np.uint64(1) << bits
-    for i in range(slots):
-        table[i * np.uint64(2) + np.uint64(1)] = np.uint64(0)
+    for i in range(slots * np.uint64(2)):
+        table[i] = np.uint64(0)
     mask, shift = slots - np.uint64(1), np.uint64(56) - bits
     groups = np.uint64(0)
     start = np.uint64(first)
@@ -159,7 +161,7 @@ def partition_groups(first, end, thread, args):
             value = table[slot * np.uint64(2) + np.uint64(1)]
             if value == np.uint64(0):
                 table[slot * np.uint64(2)] = key
-                listed[start + groups] = key
+                listed[groups] = key
                 groups += np.uint64(1)
                 value = groups
                 table[slot * np.uint64(2) + np.uint64(1)] = value
@@ -167,24 +169,46 @@ def partition_groups(first, end, thread, args):
             if table[slot * np.uint64(2)] == key:
                 break
             slot = (slot + np.uint64(1)) & mask
-        out[j] = np.uint32(start + value - np.uint64(1))
-        if groups * np.uint64(2) > slots:
+        out[j] = np.uint32(value - np.uint64(1))
+        if groups * np.uint64(3) > slots:
             bits += np.uint64(1)
             slots = np.uint64(1) << bits
             if np.int64(slots) * 16 > args[2]:
                 return np.int64(-3)
             mask, shift = slots - np.uint64(1), np.uint64(56) - bits
-            for i in range(slots):
-                table[i * np.uint64(2) + np.uint64(1)] = np.uint64(0)
+            for i in range(slots * np.uint64(2)):
+                table[i] = np.uint64(0)
             for g in range(groups):
-                again = listed[start + g]
+                again = listed[g]
                 slot = (mix(again) >> shift) & mask
                 while table[slot * np.uint64(2) + np.uint64(1)] != np.uint64(0):
                     slot = (slot + np.uint64(1)) & mask
                 table[slot * np.uint64(2)] = again
                 table[slot * np.uint64(2) + np.uint64(1)] = g + np.uint64(1)
-    p_i64(args[5])[np.uint64(first)] = np.int64(groups)
+    place = atomic_add(args[5], np.int64(groups))
+    target, bounds = p_u64(args[4] + place * 8), p_i64(args[8])
+    for g in range(groups):
+        target[g] = listed[g]
+    low, high = np.uint64(0), np.uint64(REGIONS)  # the last partition that begins at ``first``
+    while high - low > np.uint64(1):
+        middle = (low + high) >> np.uint64(1)
+        if bounds[middle] <= first:
+            low = middle
+        else:
+            high = middle
+    p_i64(args[9])[low] = place
     return np.int64(0)
+
+
+@kernel("partition_number")
+def partition_number(t, n, k, args):
+    """Numbers inside the partition to numbers among all groups: numbers (u32), first groups of partitions, address of the morsel's
+    number, out (u32)"""
+    x, out = p_u32(args[0]), p_u32(args[3])
+    base = np.uint32(p_i64(args[1])[p_i64(args[2])[0]])
+    for j in range(np.uint64(k)):
+        out[j] = x[j] + base
+    return k
 
 
 @kernel("build_region")
