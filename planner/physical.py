@@ -14,7 +14,7 @@ from typing import Any
 from finequery.errors import NotSupportedError
 from finequery.operators.aggregate import Call
 from finequery.operators.expr import Call as Call_
-from finequery.operators.expr import Column, Expr, Literal, ScalarSubquery, SortKey, transform
+from finequery.operators.expr import Column, Expr, Literal, ScalarSubquery, SortKey, columns_of, transform
 from finequery.operators.pipeline import Filter, Project, Step
 from finequery.operators.probe import Probe
 from finequery.operators.tasks import (
@@ -52,6 +52,7 @@ class Planner:
     def __init__(self) -> None:
         self.shared: dict[int, Shared] = {}
         self.scalars: dict[int, Scalar] = {}
+        self.needed: dict[int, set[int]] = {}  # by node: ids of its columns that are read above it
 
     def expression(self, expr: Expr) -> Expr:
         """Subplans of scalar subqueries become tasks."""
@@ -61,20 +62,62 @@ class Planner:
                 found = self.scalars.get(id(e.plan))
                 if found is None:
                     column = e.plan.schema[0]
-                    found = self.scalars[id(e.plan)] = Scalar(self.task(e.plan), column)
+                    found = self.scalars[id(e.plan)] = Scalar(self.root(e.plan), column)
                 return ScalarSubquery(e.type, found)
             return None
 
         return transform(expr, change)
+
+    def root(self, node: logical.Node) -> Task:
+        """The task of a whole plan: all its columns."""
+        self.require(node, {c.id for c in node.schema})
+        return self.task(node)
+
+    def require(self, node: logical.Node, needed: set[int]) -> None:
+        """Note which of a node's columns are read above it, and what it reads itself of those below."""
+        self.needed.setdefault(id(node), set()).update(needed)
+        if isinstance(node, logical.Join):
+            reads = set(needed)
+            for left, right in node.keys:
+                reads |= columns_of(left) | columns_of(right)
+            if node.condition is not None:
+                reads |= columns_of(node.condition)
+        elif isinstance(node, logical.Project):
+            reads = set().union(*(columns_of(e) for c, e in node.columns if c.id in needed))
+        elif isinstance(node, logical.Filter):
+            reads = needed | columns_of(node.predicate)
+        elif isinstance(node, logical.Sort):
+            reads = needed.union(*(columns_of(k.expr) for k in node.keys))
+        elif isinstance(node, logical.Limit):
+            reads = needed
+        elif isinstance(node, logical.Aggregate):
+            parts = [e for _, e in node.groups]
+            for _, call in node.aggregates:
+                parts += [*call.args, *([] if call.filter is None else [call.filter])]
+            reads = set().union(*map(columns_of, parts))
+        elif isinstance(node, logical.Window):
+            parts = []
+            for _, call in node.calls:
+                parts += [*call.args, *call.partition, *(k.expr for k in call.order)]
+            reads = needed.union(*map(columns_of, parts))
+        else:
+            reads = {c.id for child in node.inputs for c in child.schema}
+        for child in node.inputs:
+            self.require(child, reads & {c.id for c in child.schema})
+
+    def columns(self, node: logical.Node) -> tuple[Column, ...]:
+        """The node's columns that are read above it."""
+        return tuple(c for c in node.schema if c.id in self.needed[id(node)])
 
     def task(self, node: logical.Node) -> Task:
         """A task that gives the node's columns."""
         return self.close(self.open(node), node)
 
     def close(self, open_: Open, node: logical.Node) -> Task:
-        if not open_.steps and {c.id for c in node.schema} <= {c.id for c in open_.source.columns}:
+        columns = self.columns(node)
+        if not open_.steps and {c.id for c in columns} <= {c.id for c in open_.source.columns}:
             return open_.source
-        return Pipe(node.schema, open_.source, open_.steps, **_known(node))
+        return Pipe(columns, open_.source, open_.steps, **_known(node))
 
     def open(self, node: logical.Node) -> Open:
         handler = getattr(self, "_" + type(node).__name__.lower(), None)
@@ -107,24 +150,24 @@ class Planner:
         left, right = self.open(node.left), self.task(node.right)
         keys = tuple((self.expression(a), self.expression(b)) for a, b in node.keys)
         condition = None if node.condition is None else self.expression(node.condition)
-        payload = () if node.kind in ("semi", "anti", "mark") else node.right.schema
+        payload = () if node.kind in ("semi", "anti", "mark") else self.columns(node.right)
         probe = Probe(
             *(node.kind, right, keys, payload, condition, node.null_safe, node.null_aware, node.mark, _rows(node))
         )
         if condition is not None and node.kind in ("semi", "anti") and not node.null_aware and _unique(node):
             # At most one partner a row: a plain look-up and a filter say the same, inside the pipeline.
             if node.kind == "semi":
-                left.steps.append(replace(probe, kind="inner", payload=node.right.schema))
+                left.steps.append(replace(probe, kind="inner", payload=self.columns(node.right)))
                 return left
-            left.steps.append(replace(probe, kind="left", payload=node.right.schema, condition=None))
+            left.steps.append(replace(probe, kind="left", payload=self.columns(node.right), condition=None))
             partner = Call_(BOOLEAN, "not", (Call_(BOOLEAN, "is_null", (keys[0][1],)),))
             match = Call_(BOOLEAN, "coalesce", (Call_(BOOLEAN, "and", (partner, condition)), Literal(BOOLEAN, False)))
             left.steps.append(Filter(Call_(BOOLEAN, "not", (match,)), _rows(node)))
             return left
         if node.kind == "full" or (condition is not None and node.kind != "inner"):
-            pairs = replace(probe, kind="inner", payload=node.right.schema)
+            pairs = replace(probe, kind="inner", payload=self.columns(node.right))
             task = self.close(left, node.left)
-            return Open(PairJoin(node.schema, node.kind, task, node.left.schema, pairs, node.mark, **_known(node)), [])
+            return Open(PairJoin(self.columns(node), node.kind, task, self.columns(node.left), pairs, node.mark, **_known(node)), [])
         left.steps.append(probe)
         return left
 
@@ -151,7 +194,7 @@ class Planner:
             order = tuple((named.name(k.expr), k.descending, k.nulls_first) for k in call.order)
             calls.append((output, call.name, args, partition, order, call.running))
         source = self._with(node.input, named)
-        return Open(Window(node.schema, source, tuple(calls), **_known(node)), [])
+        return Open(Window(self.columns(node), source, tuple(calls), **_known(node)), [])
 
     def _sort(self, node: logical.Sort) -> Open:
         named = _Namer(self)
@@ -159,7 +202,7 @@ class Planner:
         source = self._with(node.input, named)
         limit = None if node.limit is None else self.expression(node.limit)
         offset = None if node.offset is None else self.expression(node.offset)
-        return Open(Sort(node.schema, source, keys, limit, offset, **_known(node)), [])
+        return Open(Sort(self.columns(node), source, keys, limit, offset, **_known(node)), [])
 
     def _key(self, named: _Namer, key: SortKey) -> tuple[Column, bool, bool]:
         return named.name(key.expr), key.descending, key.nulls_first
@@ -169,13 +212,14 @@ class Planner:
         if not named.columns:
             return self.task(node)
         open_ = self.open(node)
-        open_.steps.append(Project(tuple((c, c) for c in node.schema) + tuple(named.columns)))
-        return Pipe(node.schema + tuple(c for c, _ in named.columns), open_.source, open_.steps, **_known(node))
+        columns = self.columns(node)
+        open_.steps.append(Project(tuple((c, c) for c in columns) + tuple(named.columns)))
+        return Pipe(columns + tuple(c for c, _ in named.columns), open_.source, open_.steps, **_known(node))
 
     def _limit(self, node: logical.Limit) -> Open:
         limit = None if node.limit is None else self.expression(node.limit)
         offset = None if node.offset is None else self.expression(node.offset)
-        return Open(Limit(node.schema, self.task(node.input), limit, offset, **_known(node)), [])
+        return Open(Limit(self.columns(node), self.task(node.input), limit, offset, **_known(node)), [])
 
     def _union(self, node: logical.Union) -> Open:
         parts = tuple(self.task(p) for p in node.parts)
@@ -242,4 +286,4 @@ def _known(node: logical.Node) -> dict[str, Any]:
 
 def physical_plan(plan: logical.Node) -> Task:
     """The DAG of sub-tasks for an optimised plan."""
-    return Planner().task(plan)
+    return Planner().root(plan)
