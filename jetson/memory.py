@@ -66,6 +66,16 @@ def allocate(nbytes: int, kind: str = "pageable") -> np.ndarray:
     return block[start : start + nbytes].view(np.ndarray)
 
 
+def require(nbytes: int, what: str) -> None:
+    """Refuse a temporary of ``nbytes`` that would pass the limit together with what is alive. Not counted itself."""
+    if _limit is not None and _live + nbytes > _limit:
+        raise OutOfMemoryError(
+            f"host memory: {what} of {readable(nbytes)} would pass the memory_limit of {readable(_limit)} "
+            f"({readable(_live)} in use)",
+            hint="Raise it with SET memory_limit = '…', or let the query touch fewer rows or columns.",
+        )
+
+
 def array(shape: int | tuple[int, ...], dtype: Any, *, zero: bool = False) -> np.ndarray:
     """An uninitialised (or zeroed) array over a block of its own."""
     dtype = np.dtype(dtype)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from finequery.errors import OutOfRangeError
+from finequery.jetson import memory
 from finequery.operators import native
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Dictionary, Frame, Stats
@@ -721,6 +722,7 @@ class AggregateSink:
 
 
 def _start(accumulator: Accumulator, size: int) -> np.ndarray:
+    memory.require(size * accumulator.words * np.dtype(accumulator.dtype).itemsize, "the groups' accumulators")
     if accumulator.start == 0:
         return np.zeros(size * accumulator.words + 8, dtype=accumulator.dtype)
     if isinstance(accumulator.start, tuple):

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from finequery.jetson import memory
 from finequery.operators import native
 from finequery.operators.column import ColumnData, Dictionary, Frame
 from finequery.operators.pool import Pool
@@ -94,6 +95,8 @@ class Lookup:
 
 def padded(count: int, dtype: Any, zero: bool = True) -> np.ndarray:
     """An array with 64 readable bytes behind it."""
+    if count > 1 << 16:
+        memory.require(count * np.dtype(dtype).itemsize, "a table")
     extra = 64 // np.dtype(dtype).itemsize + 1
     return (np.zeros if zero else np.empty)(count + extra, dtype=dtype)[:count]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from finequery.jetson import memory
 from finequery.operators.column import ColumnData, Dictionary, Frame, Stats
 from finequery.operators.expr import Column
 from finequery.operators.lower import Lower, Stored, Value, stored_item
@@ -316,6 +317,7 @@ def _room(count: int, dtype: Any) -> np.ndarray:
 
 
 def _enlarge(array: np.ndarray, used: int, room: int) -> np.ndarray:
+    memory.require(room * array.itemsize, "an intermediate result")
     bigger = _room(room, array.dtype)
     bigger[:used] = array[:used]
     return bigger
@@ -325,6 +327,7 @@ def _join(arrays: list[np.ndarray], pieces: list[tuple[int, int, int]], words: i
     """One array of the pieces; without a copy where one thread wrote them all in order."""
     if pieces and all(thread == pieces[0][0] for thread, _, _ in pieces):
         return arrays[pieces[0][0]]
+    memory.require(total * words * np.dtype(dtype).itemsize, "an intermediate result")
     out = _room(total * words, dtype)
     at = 0
     for thread, start, end in pieces:

@@ -15,7 +15,7 @@ import numpy as np
 
 from finequery.errors import DataError, InterruptError, OutOfRangeError
 from finequery.operators import native
-from finequery.operators.pool import AGAIN, BUDGET, Pool, new_job
+from finequery.operators.pool import AGAIN, Pool, new_job
 
 #: Rows per tile: its vectors stay in the caches next to the core (reference: cpu-execution 3.2).
 TILE = 4096
@@ -23,6 +23,8 @@ TILE = 4096
 MORSEL = 65536
 #: Below this a second thread costs more than it brings.
 ONE_THREAD = 100_000
+#: Passes over a tile that a thread makes before it comes back to Python, where Ctrl-C is seen: some ten milliseconds.
+PASSES = 1024
 #: Room behind a vector: appends and 64-byte stores may write past the last row.
 SLACK = 64
 
@@ -219,7 +221,7 @@ class Instance:
         states = self.states
         states[:threads, 0] = job.ctypes.data
         states[:threads, 8] = 0
-        states[:threads, 15] = BUDGET
+        states[:threads, 15] = PASSES
         for thread in range(threads):
             states[thread, 11] = cursor(thread) if cursor is not None else 0
             for word in self.expander_words:
@@ -247,8 +249,6 @@ class Instance:
                     step = int(states[thread, 3])
                     raise error_of(status, self.names[step])
             if not again:
-                if (states[:threads, 8] == 1).any():  # a thread was left inside a program: enter again
-                    continue
                 return
 
 

@@ -169,6 +169,25 @@ def pi(function: Function, name: str, args: list[Expr]) -> Expr:
     return Literal(DOUBLE, math.pi)
 
 
+def typeof(function: Function, name: str, args: list[Expr]) -> Expr:
+    """The name of a type is known before anything runs."""
+    if len(args) != 1:
+        raise no_overload(function, name, args)
+    return Literal(VARCHAR, '"NULL"' if is_null(args[0]) else str(settle(args[0]).type))
+
+
+def float_class(function: Function, name: str, args: list[Expr]) -> Expr:
+    """isnan, isinf, isfinite as comparisons: NaN is equal to itself."""
+    if len(args) != 1 or not (args[0].type.is_numeric or is_null(args[0])):
+        raise no_overload(function, name, args)
+    value = args[0] if args[0].type.is_float else cast(args[0], DOUBLE)
+    equal = [call(BOOLEAN, "eq", value, Literal(value.type, x)) for x in (math.nan, math.inf, -math.inf)]
+    if name == "isnan":
+        return equal[0]
+    infinite = call(BOOLEAN, "or", *equal[1:])
+    return infinite if name == "isinf" else call(BOOLEAN, "not", call(BOOLEAN, "or", *equal))
+
+
 def concat(function: Function, name: str, args: list[Expr]) -> Expr:
     if not args:
         raise no_overload(function, name, args)

@@ -93,6 +93,9 @@ _add("numeric", "atan2", "(DOUBLE, DOUBLE) -> DOUBLE", "Angle of the point (x, y
 _add("numeric", "pow power", "(DOUBLE, DOUBLE) -> DOUBLE", "x to the power of y; also x ** y and x ^ y.")
 _add("numeric", "degrees", "(DOUBLE) -> DOUBLE", "Radians to degrees.", rules.factor(180 / math.pi), "mul")
 _add("numeric", "radians", "(DOUBLE) -> DOUBLE", "Degrees to radians.", rules.factor(math.pi / 180), "mul")
+for _name, _what in (("isnan", "not a number"), ("isinf", "an infinity"), ("isfinite", "neither infinite nor NaN")):
+    _add("numeric", _name, "(DOUBLE) -> BOOLEAN", f"Whether x is {_what}.", rules.float_class)
+_add("conditional", "typeof", "(any) -> VARCHAR", "The name of the argument's type.", rules.typeof)
 _add("numeric", "pi", "() -> DOUBLE", "The number pi.", rules.pi)
 _add("numeric", "abs", _NUMERIC1, "Absolute value; also @x.", rules.same_type)
 _add("numeric", "sign", "(numeric) -> TINYINT", "-1, 0 or 1.", rules.sign)
@@ -125,12 +128,12 @@ _add(
     "numeric",
     "divide",
     "(a, b) -> type of a // b",
-    "The // operator: whole quotient; NULL where b is 0.",
+    "The // operator: whole quotient; an error where b is 0.",
     rules.operator("intdiv"),
     "intdiv",
 )
 _add(
-    "numeric", "mod", "(a, b) -> type of a % b", "The % operator: remainder; NULL where b is 0.", rules.operator("mod")
+    "numeric", "mod", "(a, b) -> type of a % b", "The % operator: remainder; an error where b is 0.", rules.operator("mod")
 )
 _add(
     "numeric",

@@ -7,8 +7,8 @@ appended; or 0), 14 address of morsel bounds (count + 1 words; or 0 for equal mo
 Thread state: 0 job, 1 address of the instructions (3 words each: function, address of its arguments, flags), 2 their
 number, 3 program counter, 4 tile start t, 5 rows n, 6 rows selected k, 7 end of the morsel, 8 state (0 between
 morsels, 1 inside a program, 2 stopped), 9 thread number, 10 status of the last primitive, 11 address of the sink's row
-count (or 0), 12 current morsel, 13 number of expanding instructions, 14 address of their indices, 15 morsels until
-the interpreter comes back to the host. Flags: 1 run on no rows too; 2 expanding: argument word 0 says "more to come",
+count (or 0), 12 current morsel, 13 number of expanding instructions, 14 address of their indices, 15 passes (of the program over a
+tile) until the interpreter comes back to the host. Flags: 1 run on no rows too; 2 expanding: argument word 0 says "more to come",
 word 1 keeps its k.
 
 A primitive gives the new k, or a negative status: the interpreter stops there and is entered again at the same
@@ -39,7 +39,6 @@ def run_program(t_, n_, k_, args):
                 return np.int64(0)
             if budget <= 0:
                 return np.int64(1)
-            budget -= 1
             m = atomic_add(args[0], np.int64(1))
             if m >= job[15]:
                 return np.int64(0)
@@ -64,7 +63,12 @@ def run_program(t_, n_, k_, args):
             args[6] = args[5]
             args[3] = 0
             args[8] = 1
-        # inside the program
+        # inside the program; a pass may be one of many over an expanding tile, so time is counted in passes
+        if budget <= 0:
+            return np.int64(1)
+        budget -= 1
+        if atomic_load(args[0] + 88) != 0:
+            return np.int64(0)
         t, n, k, pc = args[4], args[5], args[6], args[3]
         while pc < count:
             step = pc * 3

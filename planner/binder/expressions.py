@@ -49,7 +49,7 @@ from finequery.planner.operations import (
     negate,
     require_constant,
 )
-from finequery.types import BOOLEAN, DATE, DOUBLE, INTERVAL, TIMESTAMP, VARCHAR, decimal
+from finequery.types import BOOLEAN, DATE, DOUBLE, HUGEINT, INTERVAL, TIMESTAMP, VARCHAR, decimal
 
 _EPOCH = datetime.datetime(1970, 1, 1)
 _DECIMAL_LITERAL = re.compile(r"(\d*)\.(\d*)$")
@@ -274,7 +274,10 @@ class Expressions:
         return arithmetic(_ARITHMETIC[type(node).__name__], a, b)
 
     def minus(self, node: Any) -> Expr:
-        return negate(self.bind(checked(node, "this")["this"]))
+        operand = checked(node, "this")["this"]
+        if type(operand).__name__ == "Literal" and operand.this.replace("_", "") == str(2**127):
+            return Literal(HUGEINT, -(2**127))  # its positive counterpart is none
+        return negate(self.bind(operand))
 
     def concat(self, node: Any) -> Expr:
         return concat_operator(*self.binary(node, "safe"))

@@ -125,8 +125,12 @@ def bind_values(binder: Binder, node: Any, state: QueryState) -> BoundQuery:
         if len(items) != len(rows[0]):
             raise at(BindError(f"This row has {len(items)} values, the first has {len(rows[0])}."), row)
     types = []
+    wanted, binder.insert_types = binder.insert_types, None
     for i in range(len(rows[0])):
         column = [row[i] for row in rows]
+        if wanted is not None and len(wanted) == len(rows[0]):
+            types.append(wanted[i])
+            continue
         types.append(NULL if all(map(is_null, column)) else meet(column, "VALUES"))
     names = [f"col{i}" for i in range(len(types))]
     columns = tuple(binder.column(INTEGER if t == NULL else t, n) for n, t in zip(names, types))

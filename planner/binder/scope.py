@@ -229,6 +229,7 @@ class Binder:
         self.used: dict[int | str, None] = {}
         self.cacheable = True
         self.views: tuple[str, ...] = ()
+        self.insert_types: list[SqlType] | None = None  # of the columns that the next VALUES is inserted into
         self._ids = 0
 
     def column(self, t: SqlType, name: str = "") -> Column:

@@ -215,6 +215,10 @@ def _insert(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
     tree = args["expression"]
     from finequery.planner.binder.query import with_ctes
 
+    if type(tree).__name__ == "Values" and not args.get("with_") and not args.get("by_name"):
+        listed = [n.lower() for n in names] if names is not None else list(known)
+        if all(n in known for n in listed):  # each value is cast from its own type, not from the rows' common one
+            binder.insert_types = [known[n][1] for n in listed]
     bound = bind_query(binder, tree, None, with_ctes(node, {}, None) if args.get("with_") else {})
     if args.get("by_name"):
         names = bound.names
