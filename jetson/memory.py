@@ -29,8 +29,67 @@ class _Block(np.ndarray):
     counted: int = 0
 
     def __del__(self) -> None:
+        if _lock is None:  # the interpreter ends
+            return
         if self.counted:
             _count(-self.counted)
+        if type(self.base) is np.ndarray and self.base.nbytes >= LARGE:  # views on a _Block have it as base: not they
+            _keep(self.base)
+
+
+#: Blocks from this size on are kept for the next use: fresh pages cost more than most kernels that fill them.
+LARGE = 1 << 20
+_kept: dict[int, list[np.ndarray]] = {}
+_kept_bytes = 0
+
+
+def _size_class(nbytes: int) -> int:
+    """``nbytes`` rounded up to one of four steps between powers of two."""
+    step = 1 << max(nbytes.bit_length() - 3, 12)
+    return -(-nbytes // step) * step
+
+
+def _most_kept() -> int:
+    """How much may be kept: a sixteenth of the machine's memory."""
+    import os
+
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 16
+    except (ValueError, OSError, AttributeError):
+        return 1 << 28
+
+
+MOST_KEPT = _most_kept()
+
+
+def _keep(raw: np.ndarray) -> None:
+    global _kept_bytes
+    with _lock:
+        if _kept_bytes + raw.nbytes <= MOST_KEPT:
+            _kept.setdefault(raw.nbytes, []).append(raw)
+            _kept_bytes += raw.nbytes
+
+
+def _raw(nbytes: int) -> np.ndarray:
+    """Bytes from the kept blocks, or new."""
+    global _kept_bytes
+    if nbytes < LARGE:
+        return np.empty(nbytes, np.uint8)
+    size = _size_class(nbytes)
+    with _lock:
+        found = _kept.get(size)
+        if found:
+            _kept_bytes -= size
+            return found.pop()
+    return np.empty(size, np.uint8)
+
+
+def trim() -> None:
+    """Give kept blocks back to the system."""
+    global _kept_bytes
+    with _lock:
+        _kept.clear()
+        _kept_bytes = 0
 
 
 def _count(nbytes: int) -> None:
@@ -46,21 +105,24 @@ def _count(nbytes: int) -> None:
         _peak = max(_peak, _live)
 
 
-def allocate(nbytes: int, kind: str = "pageable") -> np.ndarray:
-    """``nbytes`` uninitialised bytes. Large blocks come straight from the system: untouched pages cost nothing."""
+def allocate(nbytes: int, kind: str = "pageable", *, counted: bool = True) -> np.ndarray:
+    """``nbytes`` uninitialised bytes. A large block is one that was freed before, or new from the system, where untouched
+    pages cost nothing; ``counted=False`` is for rooms of which little will be touched (see ``require``)."""
     if kind != "pageable":
         raise NotSupportedError(f"memory kind {kind!r}: this build allocates pageable host memory alone")
     total = nbytes + ALIGNMENT + PADDING
-    _count(total)
+    if counted:
+        _count(total)
     try:
-        block = np.empty(total, np.uint8).view(_Block)
+        block = _raw(total).view(_Block)
     except MemoryError:
-        _count(-total)
+        if counted:
+            _count(-total)
         raise OutOfMemoryError(
             f"host memory: the system refused {readable(nbytes)}",
             hint="Lower memory_limit so that FineQuery stops before the system does, or free memory.",
         ) from None
-    block.counted = total
+    block.counted = total if counted else 0
     start = -block.ctypes.data % ALIGNMENT
     # numpy shortens chains of views only among arrays of one type: the plain view's base is the _Block, never past it.
     return block[start : start + nbytes].view(np.ndarray)
@@ -76,11 +138,11 @@ def require(nbytes: int, what: str) -> None:
         )
 
 
-def array(shape: int | tuple[int, ...], dtype: Any, *, zero: bool = False) -> np.ndarray:
+def array(shape: int | tuple[int, ...], dtype: Any, *, zero: bool = False, counted: bool = True) -> np.ndarray:
     """An uninitialised (or zeroed) array over a block of its own."""
     dtype = np.dtype(dtype)
     count = int(np.prod(shape)) if isinstance(shape, tuple) else shape
-    result = allocate(count * dtype.itemsize).view(dtype).reshape(shape)
+    result = allocate(count * dtype.itemsize, counted=counted).view(dtype).reshape(shape)
     if zero:
         result[...] = 0
     return result

@@ -190,8 +190,10 @@ class AggregateSink:
         if not isinstance(found, Stored) or found.rows is not None or not found.data.stats.sorted:
             return None
         data = found.data
+        if data.kind not in ("uint", "int64") or data.validity is not None:
+            return None
         low, high = bounds_of(data)
-        if data.kind not in ("uint", "int64") or data.validity is not None or (high - low) // data.scale < ALWAYS_DENSE:
+        if (high - low) // data.scale < ALWAYS_DENSE:
             return None
         base, stride = lower.source(found)
         index, keys, number = lower.index(found.rows), Reg(8), Reg(4)
@@ -225,6 +227,8 @@ class AggregateSink:
                 first = (low - data.base) // data.scale
                 span = (high - low) // data.scale + 1
                 key = GroupKey(column, span, low, data.scale, False)
+                if valid is not None and span >= 2**32:  # NULL has no digit of 32 bits left
+                    raise NeedsNumbers
             if first:
                 moved = Reg(4)
                 shift = lower.program.constant("u32", (-first) & 0xFFFFFFFF)
@@ -722,12 +726,18 @@ class AggregateSink:
 
 
 def _start(accumulator: Accumulator, size: int) -> np.ndarray:
-    memory.require(size * accumulator.words * np.dtype(accumulator.dtype).itemsize, "the groups' accumulators")
-    if accumulator.start == 0:
-        return np.zeros(size * accumulator.words + 8, dtype=accumulator.dtype)
-    if isinstance(accumulator.start, tuple):
-        return np.tile(np.array(accumulator.start, dtype=accumulator.dtype), size + 4)
-    return np.full(size * accumulator.words + 8, accumulator.start, dtype=accumulator.dtype)
+    """An array of accumulators as they are before the first row."""
+    count, dtype, start = size * accumulator.words + 8, np.dtype(accumulator.dtype), accumulator.start
+    if count * dtype.itemsize < memory.LARGE:
+        data = np.empty(count, dtype=dtype)
+    else:
+        memory.require(count * dtype.itemsize, "the groups' accumulators")
+        data = memory.array(count, dtype, counted=False)
+    if isinstance(start, tuple):
+        data.reshape(-1, 2)[:] = start
+    else:
+        data.fill(start)
+    return data
 
 
 def _enlarge(accumulator: Accumulator, array: np.ndarray, used: int, size: int) -> np.ndarray:

@@ -95,10 +95,14 @@ class Lookup:
 
 def padded(count: int, dtype: Any, zero: bool = True) -> np.ndarray:
     """An array with 64 readable bytes behind it."""
-    if count > 1 << 16:
-        memory.require(count * np.dtype(dtype).itemsize, "a table")
-    extra = 64 // np.dtype(dtype).itemsize + 1
-    return (np.zeros if zero else np.empty)(count + extra, dtype=dtype)[:count]
+    size = np.dtype(dtype).itemsize
+    if count * size >= memory.LARGE:
+        memory.require(count * size, "a table")
+        data = memory.array(count + 64 // size + 1, dtype, counted=False)
+        if zero:
+            data.fill(0)
+        return data[:count]
+    return (np.zeros if zero else np.empty)(count + 64 // size + 1, dtype=dtype)[:count]
 
 
 def build_lookup(

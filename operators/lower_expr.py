@@ -271,6 +271,19 @@ def _check_divisor(lower: Lower, b: Value, valid: Reg | None) -> None:
     lower.emit("divisor", zero, 0, lower.checked(valid), 0, Out(out), pure=False)
 
 
+def _check_negation(lower: Lower, a: Value, b: Value, valid: Reg | None) -> None:
+    """The least HUGEINT // -1 is none."""
+    a, b = as_wide(lower, a), as_wide(lower, b)
+    constant = lower.program.constant
+    least = binary(lower, "eq_w", a.reg, constant("w", -(2**127)), 1)
+    minus = binary(lower, "eq_w", b.reg, constant("w", -1), 1)
+    both = binary(lower, "and_u8", least, minus, 1)
+    zero, out = constant("w", 0), Reg(16)
+    shown = Reg(16)  # negating the least value reports the overflow; other rows negate 0
+    lower.emit("blend_w", both, 0, a.reg, 0, zero, 0, Out(shown))
+    lower.emit("neg_w", shown, 0, lower.checked(valid), 0, Out(out), pure=False)
+
+
 def _divide(lower: Lower, expr: Call) -> Value:
     """Division of doubles, as IEEE 754 has it: by zero it is infinite or NaN."""
     a, b = as_f64(lower, value(lower, expr.args[0])), as_f64(lower, value(lower, expr.args[1]))
@@ -293,16 +306,16 @@ def _integer_divide(lower: Lower, expr: Call) -> Value:
             reg = unary(lower, "round_f32", reg, 8)
         return Value("f64", reg, valid)
     _check_divisor(lower, b, valid)
-    if a.kind == "w" or b.kind == "w":
-        a, b = as_wide(lower, a), as_wide(lower, b)
-        return fits(lower, Value("w", binary(lower, f"{expr.name}_w", a.reg, b.reg, 16), valid), expr.type)
-    a, b = as_i64(lower, a), as_i64(lower, b)
     most = max(abs(a.low), abs(a.high))
     if expr.name == "mod":
         most = min(most, max(abs(b.low), abs(b.high)))
-    if expr.name == "intdiv" and a.low == I64_LOW and b.low < 0:
+    if a.kind == "w" or b.kind == "w" or (expr.name == "intdiv" and a.low == I64_LOW and b.low < 0):
+        if expr.name == "intdiv" and a.low == -(2**127) and b.low < 0:
+            _check_negation(lower, a, b, valid)
         a, b = as_wide(lower, a), as_wide(lower, b)
-        return fits(lower, Value("w", binary(lower, "intdiv_w", a.reg, b.reg, 16), valid), expr.type)
+        reg = binary(lower, f"{expr.name}_w", a.reg, b.reg, 16)
+        return fits(lower, Value("w", reg, valid, -most, min(most, 2**127 - 1)), expr.type)
+    a, b = as_i64(lower, a), as_i64(lower, b)
     result = Value("i64", binary(lower, f"{expr.name}_i64", a.reg, b.reg, 8), valid, -most, most)
     return fits(lower, result, expr.type)
 

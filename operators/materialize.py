@@ -313,7 +313,7 @@ def _narrow(most: int) -> Any:
 
 def _room(count: int, dtype: Any) -> np.ndarray:
     """An array with room for a tile's careless stores behind it."""
-    return np.empty(count + 128 // np.dtype(dtype).itemsize, dtype=dtype)
+    return memory.array(count + 128 // np.dtype(dtype).itemsize, dtype, counted=False)
 
 
 def _enlarge(array: np.ndarray, used: int, room: int) -> np.ndarray:

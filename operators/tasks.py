@@ -285,7 +285,7 @@ class Aggregate(Task):
         largest = int(np.diff(bounds).max())
         table_bytes = 16 << max(11, int(max(3 * largest, 1)).bit_length() + 1)
         list_bytes = 8 * largest + 64
-        scratch = np.empty(pool.threads * (table_bytes + list_bytes) + 128, dtype=np.uint8)
+        scratch = padded(pool.threads * (table_bytes + list_bytes) + 128, np.uint8, zero=False)
         lists = scratch.ctypes.data + pool.threads * table_bytes
         numbers, listed = padded(total, np.uint32, zero=False), padded(total, np.uint64, zero=False)
         count, firsts = np.zeros(1, dtype=np.int64), np.zeros(257, dtype=np.int64)

@@ -16,6 +16,7 @@ from finequery.planner.literals import UNITS, unit_name
 from finequery.planner.operations import arithmetic, case, compare, meet, require_constant
 from finequery.types import (
     BIGINT,
+    BOOLEAN,
     DATE,
     DOUBLE,
     INTEGER,

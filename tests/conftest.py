@@ -94,6 +94,14 @@ def duck() -> Iterator[Any]:
     connection.close()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kernels() -> None:
+    """Kernels that have to be built are built before the first test, whose time is limited."""
+    from finequery.operators import native
+
+    native.load()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; run with -m slow")
 

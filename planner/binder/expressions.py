@@ -164,7 +164,7 @@ class Expressions:
             start = node.meta.get("start")
             if start is not None and match[1] == "0" and self.binder.sql[start] == ".":
                 precision -= 1  # written .5: one digit
-            if precision <= 37 or (precision == 38 and match[1] == ""):
+            if precision <= 38:
                 return Literal(decimal(max(precision, 1), len(match[2])), int(match[1] + match[2] or "0"))
         return Literal(DOUBLE, float(digits))
 
