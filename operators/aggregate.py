@@ -178,8 +178,13 @@ class AggregateSink:
             lower.emit("muladd_i64", packed if packed is not None else zero64, 0, part, 0, factor, 0, Out(out))
             packed = out
         assert packed is not None
+        source: tuple[Any, int] = (packed, 0)
+        found = lower.resolve(self.groups[0])
+        if len(digits) == 1 and isinstance(found, Stored) and found.data.kind == "int64" and digits[0][2]:
+            if found.data.base == 0 and found.data.scale == 1 and lower.index(found.rows) is None:
+                source = lower.source(found)  # the column holds the keys as they are
         number = Reg(4)
-        lower.emit("find_group", packed, Symbol(lambda t: self.states[t]), Out(number), pure=False)
+        lower.emit("find_group", *source, Symbol(lambda t: self.states[t]), Out(number), pure=False)
         return number
 
     def _runs(self, lower: Lower) -> Reg | None:
@@ -454,6 +459,10 @@ class AggregateSink:
         name, kind, type_ = ("min" if least else "max"), ("min" if least else "max"), call.output.type
         g: Any = group if group is not None else 0
         ok: Any = valid if valid is not None else 0
+        if type_.name == "INTERVAL":
+            from finequery.errors import NotSupportedError
+
+            raise NotSupportedError(f"{call.name} of an INTERVAL is not supported.", hint="Aggregate numbers of days.")
         if v.kind == "s":
             raise NeedsNumbers
         if v.kind == "u8":
@@ -645,6 +654,12 @@ class AggregateSink:
             accumulator.arrays = []
         return Frame(columns, len(pick))
 
+    def release(self) -> None:
+        """Let go of the run's arrays."""
+        self.merged, self.tables, self.listed, self.hashes = {}, [], [], []
+        for accumulator in self.accumulators:
+            accumulator.arrays = []
+
     def _merge_runs(self, segments: np.ndarray | None) -> np.ndarray:
         """All threads' runs in the order of their morsels; runs that a morsel's end cut in two become one."""
         assert segments is not None
@@ -684,11 +699,11 @@ class AggregateSink:
             keys = self.listed[thread]
             numbers = padded(found, np.uint32, zero=False)
             step = native.function("find_group")
-            words = np.zeros(3, dtype=np.int64)
-            words[1] = self.states[0].ctypes.data
+            words = np.zeros(4, dtype=np.int64)
+            words[2] = self.states[0].ctypes.data
             for start in range(0, found, TILE):
                 words[0] = keys.ctypes.data + 8 * start
-                words[2] = numbers.ctypes.data + 4 * start
+                words[3] = numbers.ctypes.data + 4 * start
                 if step(0, 0, min(TILE, found - start), words.ctypes.data) < 0:
                     raise AssertionError("the group table is too small for the merge")
             for accumulator in self.accumulators:

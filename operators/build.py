@@ -308,7 +308,7 @@ def number_keys(values: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, int, n
         step = min(4096, count - start)
         native.run(
             "find_group",
-            *(values.ctypes.data + start * 8, state.ctypes.data, numbers.ctypes.data + start * 4),
+            *(values.ctypes.data + start * 8, 0, state.ctypes.data, numbers.ctypes.data + start * 4),
             k=step,
         )
     return int(state[0]), numbers, table, shift, listed

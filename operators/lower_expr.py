@@ -381,6 +381,8 @@ def _extreme(lower: Lower, expr: Call) -> Value:
 
 
 def _compare(lower: Lower, expr: Call) -> Value:
+    if expr.args[0].type.name == "INTERVAL":
+        raise NeedsHost(expr)
     a, b = value(lower, expr.args[0]), value(lower, expr.args[1])
     return Value("u8", compare(lower, expr.name, a, b, expr.args[0].type), lower.both_valid(a.valid, b.valid), 0, 1)
 
@@ -409,6 +411,8 @@ def compare(lower: Lower, name: str, a: Value, b: Value, type_: SqlType) -> Reg:
 
 def _distinct(lower: Lower, expr: Call) -> Value:
     """IS [NOT] DISTINCT FROM: never NULL."""
+    if expr.args[0].type.name == "INTERVAL":
+        raise NeedsHost(expr)
     a, b = value(lower, expr.args[0]), value(lower, expr.args[1])
     equal = compare(lower, "eq", a, b, expr.args[0].type)
     if a.valid is not None or b.valid is not None:

@@ -197,6 +197,11 @@ class Materialize:
             columns[number] = stored.fetch() if stored.fetch is not None else stored.data
         return Frame(columns, total)
 
+    def release(self) -> None:
+        """Let go of the run's arrays."""
+        for target in self.targets:
+            target.arrays, target.flags, target.chars = [], [], []
+
     def _column(self, target: Target, pieces: list[tuple[int, int, int]], total: int) -> ColumnData:
         if self.dense:
             data, flags = target.arrays[0], target.flags[0] if target.nullable else None

@@ -55,6 +55,7 @@ class Sink(Protocol):
     @property
     def wants_segments(self) -> bool: ...
     def finish(self, segments: np.ndarray | None, rows: int, used: int) -> Frame: ...
+    def release(self) -> None: ...
 
 
 @dataclass(eq=False)
@@ -403,7 +404,15 @@ def execute(
     )
     for place, step in enumerate(compiled.counted):
         context.passed[step] = context.passed.get(step, 0) + int(compiled.counters[:, place].sum())
-    return sink.finish(segments, rows, threads)
+    result = sink.finish(segments, rows, threads)
+    # the compiled pipeline stays with the plan: it must not keep a run's data alive
+    instance.unbind()
+    sink.release()
+    compiled.kept[1].frame = EMPTY
+    return result
+
+
+EMPTY = Frame({}, 0)
 
 
 def skipped_blocks(frame: Frame, steps: list[Step], context: Context, count: int) -> np.ndarray | None:

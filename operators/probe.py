@@ -54,6 +54,7 @@ class Probe:
     mark: Column | None = None
     estimate: float | None = None
     lookup: Lookup | None = None
+    built: tuple[str, str, int] | None = None  # kind, reason and bytes of the last run's look-up
     track: Symbol | None = None  # full joins: a byte per build row that found a partner
 
     @property
@@ -68,6 +69,7 @@ class Probe:
         self.lookup = make_lookup(frame, columns, self.null_safe, self.need_rows, pool, probes)
         if self.kind == "inner" and self.lookup.kind == "rows" and len(columns) == 1:
             self._add_payloads(self.lookup, columns[0], probes)
+        self.built = self.lookup.kind, self.lookup.reason, self.lookup.nbytes
 
     def _add_payloads(self, lookup: Lookup, keys: ColumnData, probes: int) -> None:
         """Narrow columns of the build side by key, so that one look-up gives the value."""
@@ -492,9 +494,10 @@ def _select(lower: Lower, probe: Probe, lookup: Lookup, key: Key) -> bool:
         if lookup.bloom is not None:
             mask = Reg(1)
             keys = _register(lower, key, lookup)
-            lower.emit("probe_bloom", keys, _symbol(probe, "bloom"), lookup.bloom_shift, Out(mask))
+            lower.emit("probe_bloom", *keys, _symbol(probe, "bloom"), lookup.bloom_shift, Out(mask))
             lower.select(mask)
-            key = Key("i64", keys, 0, None, lookup.low, None, key.low, key.high, register=keys)
+            if isinstance(keys[0], Reg):
+                key = Key("i64", keys[0], 0, None, lookup.low, None, key.low, key.high, register=keys[0])
             key = _again(lower, probe, key)
         found = _probe_hash(lower, probe, lookup, _register(lower, key, lookup))
         ok, safe = Reg(1), Reg(4)
@@ -541,21 +544,23 @@ def _again(lower: Lower, probe: Probe, key: Key) -> Key:
     return Key(key.item, key.base, key.stride, index, key.shift, None, key.low, key.high, rows=stored.rows)
 
 
-def _register(lower: Lower, key: Key, lookup: Lookup) -> Reg:
-    """The key's 64-bit physical values in a register."""
+def _register(lower: Lower, key: Key, lookup: Lookup) -> tuple[Any, int]:
+    """The key's 64-bit physical values as operand and stride: the column itself where it holds them."""
     if key.register is not None:
-        return key.register
+        return key.register, 0
     out, base = Reg(8), lookup.low - key.shift
     if key.index is None:
+        if key.item == "i64" and base == 0:
+            return key.base, key.stride
         lower.emit(f"widen_{key.item}", key.base, key.stride, base, 1, Out(out))
     else:
         lower.emit(f"gather_widen_{key.item}", key.base, key.stride, key.index, base, 1, Out(out))
-    return out
+    return out, 0
 
 
-def _probe_hash(lower: Lower, probe: Probe, lookup: Lookup, keys: Reg) -> Reg:
+def _probe_hash(lower: Lower, probe: Probe, lookup: Lookup, keys: tuple[Any, int]) -> Reg:
     scratch, found = Reg(8), Reg(4)
-    words = (keys, _symbol(probe, "table"), lookup.shift, lookup.region, Out(scratch), Out(found))
+    words = (*keys, _symbol(probe, "table"), lookup.shift, lookup.region, Out(scratch), Out(found))
     lower.emit("probe_hash", *words)
     return found
 

@@ -56,6 +56,11 @@ class Symbol:
         self._last: Any = None
         self._address = 0
 
+    def forget(self) -> None:
+        """Hold on to no array of a finished run."""
+        if callable(self.value):
+            self._last = None
+
     def address(self, thread: int) -> int:
         value = self.value(thread) if callable(self.value) else self.value
         if value is self._last:  # ndarray.ctypes costs a microsecond
@@ -248,8 +253,14 @@ class Instance:
                     job[11] = 1
                     step = int(states[thread, 3])
                     raise error_of(status, self.names[step])
-            if not again:
+            # A thread whose work was taken back before it began again reports 0, though it is inside a program.
+            if not again and not (states[:threads, 8] == 1).any():
                 return
+
+    def unbind(self) -> None:
+        """Forget the arrays of the last run."""
+        for _, symbol in self.symbols:
+            symbol.forget()
 
 
 def error_of(status: int, name: str) -> Exception:

@@ -26,7 +26,7 @@ from finequery.operators.probe import Probe, intern, lower_probe, number_keys, v
 from finequery.types import BIGINT
 
 #: More groups than this (by estimate) are partitioned before they are told apart (reference: cpu-execution 4.11).
-RADIX_GROUPS = 60_000
+RADIX_GROUPS = 200_000
 
 
 @dataclass(eq=False)
@@ -122,7 +122,17 @@ class Pipe(Task):
             self.pipeline = materialize(list(self.columns), self.steps)
         frame = self.source.execute(context)
         prepare_probes(self.steps, context, frame.length)
-        return self.pipeline.run(context, frame, self.measure(context))
+        try:
+            return self.pipeline.run(context, frame, self.measure(context))
+        finally:
+            release_probes(self.steps)
+
+
+def release_probes(steps: list[Step]) -> None:
+    """Let go of the look-ups of a finished run: the plan may stay in the cache for long."""
+    for step in steps:
+        if isinstance(step, Probe):
+            step.lookup = None
 
 
 def prepare_probes(steps: list[Step], context: Context, rows: int) -> None:
@@ -173,12 +183,15 @@ class Aggregate(Task):
         frame = self.source.execute(context)
         prepare_probes(self.steps, context, frame.length)
         record = self.measure(context)
-        if not self.numbers:
-            try:
-                return self._stream(context, frame, record)
-            except NeedsNumbers:
-                self.numbers = True
-        return self._numbered(context, frame, record)
+        try:
+            if not self.numbers:
+                try:
+                    return self._stream(context, frame, record)
+                except NeedsNumbers:
+                    self.numbers = True
+            return self._numbered(context, frame, record)
+        finally:
+            release_probes(self.steps)
 
     def _stream(self, context: Context, frame: Frame, record: Measured) -> Frame:
         many = (self.expected_groups or 0) > RADIX_GROUPS and bool(self.groups)

@@ -181,8 +181,8 @@ class Report:
 
     def chosen(self, subtask: SubTask) -> Choice | None:
         item = subtask.item
-        if isinstance(item, Probe) and item.lookup is not None:
-            return Choice(item.lookup.kind, item.lookup.reason, item.lookup.nbytes)
+        if isinstance(item, Probe) and item.built is not None:
+            return Choice(*item.built)
         if isinstance(item, tasks.Aggregate) and item.strategy:
             reason = item.reason or (subtask.choice.reason if subtask.choice is not None else "")
             return Choice(item.strategy, reason)

@@ -118,21 +118,22 @@ def _tokens(sql: str, start: int = 0) -> list[Any]:
         ):
             token.token_type = TokenType.PARAMETER  # :name is $name; after an operand a colon is something else
         previous = kind
-    return _typed_literals(tokens)
+    return tokens
 
 
 def _typed_literals(tokens: list[Any]) -> list[Any]:
-    """Parentheses around DATE '…' before ``::``, which sqlglot takes to belong to the text alone."""
+    """Parentheses around DATE '…' and $1 before ``::``, which sqlglot takes to belong to the last token alone."""
     from sqlglot.tokens import Token, TokenType
 
-    types = (TokenType.DATE, TokenType.TIMESTAMP, TokenType.TIMESTAMPNTZ)
+    typed = (TokenType.DATE, TokenType.TIMESTAMP, TokenType.TIMESTAMPNTZ)
     result: list[Any] = []
     for i, token in enumerate(tokens):
         result.append(token)
-        if token.token_type is TokenType.DCOLON and i > 1 and tokens[i - 1].token_type is TokenType.STRING:
-            kind = tokens[i - 2]
-            if kind.token_type in types:
-                place = {"line": kind.line, "col": kind.col, "start": kind.start, "end": kind.end}
+        if token.token_type is TokenType.DCOLON and i > 1:
+            before, last = tokens[i - 2], tokens[i - 1]
+            literal = before.token_type in typed and last.token_type is TokenType.STRING
+            if literal or before.token_type is TokenType.PARAMETER:
+                place = {"line": before.line, "col": before.col, "start": before.start, "end": before.end}
                 result.insert(-3, Token(TokenType.L_PAREN, "(", **place))
                 result.insert(-1, Token(TokenType.R_PAREN, ")", **place))
     return result
@@ -196,7 +197,7 @@ def _tree(sql: str, tokens: list[Any]) -> Any:
     parser = _dialect().parser()
     _parsing.active = True
     try:
-        trees = parser.parse(_numbered(sql, tokens), sql)
+        trees = parser.parse(_typed_literals(_numbered(sql, tokens)), sql)
     except SqlglotError as error:
         raise _parse_error(sql, tokens, error) from None
     except RecursionError:

@@ -26,6 +26,8 @@ from finequery.operators.intrinsics import (
 from finequery.operators.primitives import kernel
 
 REGIONS = 256
+#: Tables below this many slots stay near the core: no prefetching.
+NEAR_SLOTS = 1 << 15
 
 
 @njit(error_model="numpy")
@@ -38,23 +40,29 @@ def mix(x):
 
 @kernel("find_group")
 def find_group(t, n, k, args):
-    """keys (i64), state, out (u32): number of each key's group; new keys get the next number; -1 where the table must grow.
+    """keys (i64), stride, state, out (u32): number of each key's group; new keys get the next number; -1 where the table must grow.
 
     state: 0 groups, 1 most groups, 2 table, 3 shift (64 - log2 slots), 4 keys by group, 5 scratch for k hashes, 6 mask
     of slots."""
-    keys, state, out = p_u64(args[0]), p_i64(args[1]), p_u32(args[2])
+    keys, state, out = p_u64(args[0] + t * args[1]), p_i64(args[2]), p_u32(args[3])
     groups = state[0]
     if groups + k > state[1]:
         return np.int64(-1)
     table, shift, listed, hashes = p_u64(state[2]), np.uint64(state[3]), p_u64(state[4]), p_u64(state[5])
     mask = np.uint64(state[6])
-    for j in range(np.uint64(k)):
-        hashes[j] = mix(keys[j]) >> shift
+    near = mask < np.uint64(NEAR_SLOTS)
+    if not near:
+        for j in range(np.uint64(k)):
+            hashes[j] = mix(keys[j]) >> shift
     ahead = np.uint64(12)
     for j in range(np.uint64(k)):
-        if j + ahead < np.uint64(k):
-            prefetch(state[2] + np.int64(hashes[j + ahead]) * 16)
-        key, slot = keys[j], hashes[j]
+        key = keys[j]
+        if near:
+            slot = mix(key) >> shift
+        else:
+            if j + ahead < np.uint64(k):
+                prefetch(state[2] + np.int64(hashes[j + ahead]) * 16)
+            slot = hashes[j]
         while True:
             value = table[slot * np.uint64(2) + np.uint64(1)]
             if value == np.uint64(0):
@@ -250,8 +258,8 @@ def build_bloom(first, end, thread, args):
 
 @kernel("probe_bloom")
 def probe_bloom(t, n, k, args):
-    """keys (i64), Bloom words, shift, out (u8 mask)"""
-    keys, words, shift, out = p_u64(args[0]), p_u32(args[1]), np.uint64(args[2]), p_u8(args[3])
+    """keys (i64), stride, Bloom words, shift, out (u8 mask)"""
+    keys, words, shift, out = p_u64(args[0] + t * args[1]), p_u32(args[2]), np.uint64(args[3]), p_u8(args[4])
     for j in range(np.uint64(k)):
         h = mix(keys[j])
         word = words[h >> shift]
@@ -263,15 +271,15 @@ def probe_bloom(t, n, k, args):
 
 @kernel("probe_hash")
 def probe_hash(t, n, k, args):
-    """keys (i64), table, shift, region mask, scratch for k hashes, out (u32: the value; 0xFFFFFFFF: no match)"""
-    keys, table, shift, region = p_u64(args[0]), p_u64(args[1]), np.uint64(args[2]), np.uint64(args[3])
-    hashes, out = p_u64(args[4]), p_u32(args[5])
+    """keys (i64), stride, table, shift, region mask, scratch for k hashes, out (u32: the value; 0xFFFFFFFF: no match)"""
+    keys, table, shift, region = p_u64(args[0] + t * args[1]), p_u64(args[2]), np.uint64(args[3]), np.uint64(args[4])
+    hashes, out = p_u64(args[5]), p_u32(args[6])
     for j in range(np.uint64(k)):
         hashes[j] = mix(keys[j]) >> shift
     ahead = np.uint64(16)
     for j in range(np.uint64(k)):
         if j + ahead < np.uint64(k):
-            prefetch(args[1] + np.int64(hashes[j + ahead]) * 16)
+            prefetch(args[2] + np.int64(hashes[j + ahead]) * 16)
         key, slot, found = keys[j], hashes[j], np.uint32(0xFFFFFFFF)
         while True:
             value = table[slot * np.uint64(2) + np.uint64(1)]
