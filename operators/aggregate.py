@@ -34,6 +34,10 @@ MOST_DENSE = 1 << 28
 MOST_PACKED = 2**62
 
 
+#: Aggregates for which a rejected row may be added to a group that is thrown away.
+ADDED_UP = frozenset(("count_star", "count", "sum", "avg", "min", "max"))
+
+
 class NeedsNumbers(Exception):
     """The groups can't be told apart inside the pipeline (text, wide values): number the rows' groups first."""
 
@@ -112,7 +116,18 @@ class AggregateSink:
         group = self._group(lower)
         few = self.mode == "dense" and self.domain <= FEW and self.numbered is None
         bytes_: Reg | None = None
-        if few and group is not None:
+        mask, lower.deferred = lower.deferred, None
+        if mask is not None:
+            # the rows that the filter rejects are added up too, in a group behind the last one that nobody reads
+            assert group is not None
+            if few:
+                bytes_ = Reg(1)
+                lower.emit("masked_group", group, mask, self.domain, Out(bytes_))
+            trash = Reg(4)
+            lower.emit("trash_group", group, mask, self.domain, Out(trash))
+            group = trash
+            lower.active = mask
+        elif few and group is not None:
             bytes_ = Reg(1)
             lower.emit("byte_group", group, Out(bytes_))
         if self.mode != "scalar" or not self.calls:
@@ -547,6 +562,17 @@ class AggregateSink:
 
         return final
 
+    def defers(self, lower: Lower) -> bool:
+        """Whether a filter that most rows pass may be left to this sink: few groups, and known as such."""
+        domain = 1
+        for column in self.groups:
+            stored = lower.stored(column)
+            if stored is None or stored.data.kind not in ("uint", "dict"):
+                return False
+            low, high = bounds_of(stored.data) if stored.data.kind == "uint" else (0, len(stored.data.dictionary or ()))
+            domain *= (high - low) // stored.data.scale + 2
+        return bool(self.groups) and domain <= 256 and all(c.name in ADDED_UP for c in self.calls)
+
     def empty(self) -> Frame:
         """What comes out when no row can: no group, or the one row of an aggregate over everything."""
         from finequery.operators.concat import constant_column, empty_column
@@ -661,32 +687,29 @@ class AggregateSink:
             accumulator.arrays = []
 
     def _merge_runs(self, segments: np.ndarray | None) -> np.ndarray:
-        """All threads' runs in the order of their morsels; runs that a morsel's end cut in two become one."""
+        """All threads' runs in the order of their morsels; a run that a morsel's end cut in two becomes one."""
         assert segments is not None
-        pieces = [(t, start, end) for t, start, end in segments.tolist() if end > start]
-        alone = all(t == pieces[0][0] for t, _, _ in pieces) if pieces else True
-        if alone:
-            thread = pieces[0][0] if pieces else 0
-            keys = self.listed[thread][: int(self.states[thread, 0])].view(np.int64)
-        else:
-            keys = np.concatenate([self.listed[t][start:end] for t, start, end in pieces]).view(np.int64)
-        again = np.flatnonzero(keys[1:] == keys[:-1]) + 1  # at most one a morsel
-        keep = np.ones(len(keys), dtype=bool)
-        keep[again] = False
+        pieces: list[tuple[int, int, int]] = []  # thread, first group, end
+        for thread, start, end in segments.tolist():
+            if end <= start:
+                continue
+            if pieces:
+                before, _, last = pieces[-1]
+                if self.listed[before][last - 1] == self.listed[thread][start]:
+                    for accumulator in self.accumulators:
+                        words = accumulator.words
+                        source = np.ascontiguousarray(accumulator.arrays[thread][start * words : (start + 1) * words])
+                        _merge(accumulator, accumulator.arrays[before], source, np.array([last - 1], dtype=np.uint32))
+                    start += 1
+                    if start == end:
+                        continue
+            pieces.append((thread, start, end))
         for number, accumulator in enumerate(self.accumulators):
             words = accumulator.words
-            if alone:
-                values = accumulator.arrays[pieces[0][0] if pieces else 0][: len(keys) * words]
-            else:
-                parts = [accumulator.arrays[t][start * words : end * words] for t, start, end in pieces]
-                values = np.concatenate(parts)
-            for row in again[::-1].tolist():
-                source = np.ascontiguousarray(values[row * words : (row + 1) * words])
-                _merge(accumulator, values, source, np.array([row - 1], dtype=np.uint32))
-            if len(again):
-                values = values[keep] if words == 1 else values.reshape(-1, words)[keep].reshape(-1)
-            self.merged[number] = values
-        return keys[keep] if len(again) else keys
+            parts = [accumulator.arrays[t][start * words : end * words] for t, start, end in pieces]
+            self.merged[number] = _join(parts, accumulator.dtype)
+        keys = [self.listed[t][start:end] for t, start, end in pieces]
+        return _join(keys, np.uint64).view(np.int64)
 
     def _merge_tables(self) -> np.ndarray:
         """All threads' groups in the table of the first."""
@@ -720,7 +743,9 @@ class AggregateSink:
             return exact_column(key.column.type, packed)
         if key.kind == "stored":
             values = packed * key.scale if key.scale != 1 else packed
-            return exact_column(key.column.type, values + key.low if key.low else values)
+            column = exact_column(key.column.type, values + key.low if key.low else values)
+            column.stats.sorted = column.stats.unique = True
+            return column
         digits = packed.astype(np.int64)
         digits = digits // key.factor if key.factor > 1 else digits
         digits = digits % key.span if key is not self.keys[0] else digits
@@ -738,6 +763,14 @@ class AggregateSink:
         if key.scale != 1:
             values = values * key.scale
         return exact_column(key.column.type, values + key.low, flags)
+
+
+def _join(parts: list[np.ndarray], dtype: Any) -> np.ndarray:
+    """The parts one after another."""
+    joined = padded(sum(map(len, parts)), dtype, zero=False)
+    if parts:
+        np.concatenate(parts, out=joined)
+    return joined
 
 
 def _start(accumulator: Accumulator, size: int) -> np.ndarray:

@@ -158,13 +158,14 @@ def build_lookup(
         if fill(None, None, lookup.bits) == 0:
             lookup.prefix = padded(words + 1, np.uint32)
             native.run("rank_prefix", lookup.bits.ctypes.data, lookup.prefix.ctypes.data, n=words + 1)
-            digits, order = padded(count, np.uint32, zero=False), padded(count, np.uint32)
-            native.run(f"clamp_{item}", keys.data.ctypes.data, 0, 0, shift, span, digits.ctypes.data, k=count)
-            addresses = (digits.ctypes.data, lookup.bits.ctypes.data, lookup.prefix.ctypes.data, valid, order.ctypes.data)
-            in_order = native.run("rank_order", *addresses, n=count)
-            if rows is not None:
-                order[:] = rows[order]
-            lookup.listed = None if in_order and rows is None else order
+            if not (keys.stats.sorted and rows is None and keys.validity is None):
+                digits, order = padded(count, np.uint32, zero=False), padded(count, np.uint32)
+                native.run(f"clamp_{item}", keys.data.ctypes.data, 0, 0, shift, span, digits.ctypes.data, k=count)
+                tables = (lookup.bits.ctypes.data, lookup.prefix.ctypes.data)
+                in_order = native.run("rank_order", digits.ctypes.data, *tables, valid, order.ctypes.data, n=count)
+                if rows is not None:
+                    order[:] = rows[order]
+                lookup.listed = None if in_order and rows is None else order
             lookup.kind, lookup.reason = "rank", f"unique keys in a range of {span:,}: bits and counts"
             lookup.complete = count - keys.stats.nulls == span
             return lookup

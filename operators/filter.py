@@ -20,10 +20,11 @@ FLIP = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "ne"}
 
 
 def lower_filter(
-    lower: Lower, predicate: Expr | None, ranges: Sequence[tuple[Stored, int, int]] = ()
+    lower: Lower, predicate: Expr | None, ranges: Sequence[tuple[Stored, int, int]] = (), defer: bool = False
 ) -> bool:
     """Go on with the rows for which the predicate is true; False where there can be none. ``ranges``: further tests of stored
-    values (from the build sides of the probes that follow)."""
+    values (from the build sides of the probes that follow). ``defer``: leave the mask in ``lower.deferred`` instead of
+    selecting, where cheap tests are all there is."""
     terms = conjuncts(lower.fold(predicate)) if predicate is not None else []
     narrow: list[tuple[Expr | None, tuple[Stored, int, int]]] = [(None, r) for r in ranges]
     codes, others = [], []
@@ -53,7 +54,9 @@ def lower_filter(
     for term in codes:
         flags = is_true(lower, term)
         mask = flags if mask is None else _and(lower, mask, flags)
-    if mask is not None:
+    if mask is not None and defer and not others:
+        lower.deferred = mask
+    elif mask is not None:
         lower.select(mask)
     for term in sorted(others, key=lambda t: _cost(lower, t)):
         lower.select(is_true(lower, term))

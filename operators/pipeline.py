@@ -213,9 +213,13 @@ class Pipeline:
 
         def count(step: Step) -> None:
             place = Symbol(lambda thread: counters[thread], 8 * len(counted))
-            lower.emit("total_count", place, pure=False)
+            if lower.deferred is not None:
+                lower.emit("total_count_valid", lower.deferred, place, pure=False)
+            else:
+                lower.emit("total_count", place, pure=False)
             counted.append(id(self.steps[steps.index(step) + moved]))
 
+        sink = self.make_sink()
         number = 0
         while number < len(steps) and not empty:
             step = steps[number]
@@ -230,7 +234,8 @@ class Pipeline:
                 if isinstance(step, Filter):
                     # range tests of the build sides behind a filter join its mask
                     tests = range_tests(lower, probes) if lower.space == 0 else []
-                    empty = not lower_filter(lower, step.predicate, tests)
+                    defer = not probes and self._defers(sink, lower, steps, number, frame.length)
+                    empty = not lower_filter(lower, step.predicate, tests, defer)
                     number += 1
                 elif len(probes) > 1:
                     empty = not lower_filter(lower, None, range_tests(lower, probes) if lower.space == 0 else [])
@@ -247,7 +252,6 @@ class Pipeline:
                 number += len(probes)
             except NeedsHost as need:
                 raise _Split(number if not isinstance(step, Filter) else steps.index(step), need.expr) from None
-        sink = self.make_sink()
         instance = None
         if not empty:
             try:
@@ -257,6 +261,21 @@ class Pipeline:
             instance = Instance(lower.program, context.pool.threads)
         signature = (self._signature(context, frame) if steps is self.steps else None, list(constants))
         return Compiled(signature, instance, sink, empty, stored, [lower.kept, box, lower], counted, counters)
+
+    def _defers(self, sink: Sink, lower: Lower, steps: list[Step], number: int, rows: int) -> bool:
+        """Whether the filter may be left to the sink: it is the last step but for names, and most rows pass it."""
+        if any(not isinstance(s, Project) for s in steps[number + 1 :]) or lower.space != 0:
+            return False
+        step = steps[number]
+        defers = getattr(sink, "defers", None)
+        if defers is None or not isinstance(step, Filter) or not step.estimate or step.estimate < 0.5 * rows:
+            return False
+        definitions = [s for s in steps[number + 1 :] if isinstance(s, Project)]
+        for project in definitions:
+            for column, expr in project.columns:
+                if not (isinstance(expr, Column) and expr.id == column.id):
+                    lower.environment[column.id] = lower.fold(expr)
+        return bool(defers(lower))
 
     def _host(
         self, context: Context, frame: Frame, steps: list[Step], split: _Split
