@@ -847,9 +847,9 @@ def exact_column(type_: SqlType, values: Any, flags: np.ndarray | None = None) -
     if high - base < 2**32 and I64_LOW <= base and high <= I64_HIGH:
         dtype = np.uint8 if high - base < 256 else np.uint16 if high - base < 65536 else np.uint32
         data = padded(count, dtype)
+        if base and validity is not None:
+            values = np.where(flags, values, base)
         data[:] = (values - base) if base else values
-        if base and validity is not None and flags is not None:
-            data[~flags] = 0
         return ColumnData(type_, "uint", count, data, base, validity=validity, stats=stats)
     if I64_LOW <= low and high <= I64_HIGH:
         data = padded(count, np.int64)

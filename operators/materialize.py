@@ -42,6 +42,8 @@ class Target:
     high: int | None = None
     ascii: bool = False
     nullable: bool = False
+    sorted: bool = False
+    unique: bool = False
     arrays: list[np.ndarray] = field(default_factory=list)
     chars: list[np.ndarray] = field(default_factory=list)
     flags: list[np.ndarray] = field(default_factory=list)
@@ -94,6 +96,9 @@ class Materialize:
             if isinstance(v, Stored):
                 valid = lower.validity(v)
                 target = _target_like(column, v.data)
+                if v.rows is None:  # picking rows keeps their order
+                    target.sorted = v.data.stats.sorted
+                    target.unique = v.data.stats.unique and not lower.expanded
                 target.nullable = valid is not None
                 base, stride = lower.source(v)
                 index = lower.index(v.rows)
@@ -210,7 +215,9 @@ class Materialize:
             flags = _join(target.flags, pieces, 1, total, np.uint8) if target.nullable else None
         validity, nulls = pack_validity(flags, total)
         low, high = target.low, target.high
-        stats = Stats(low=low, high=high, nulls=nulls, ascii=target.ascii)
+        stats = Stats(
+            low=low, high=high, nulls=nulls, ascii=target.ascii, sorted=target.sorted, unique=target.unique
+        )
         if target.kind == "string":
             lengths = data[:total]
             offsets = _room(total + 1, np.int64)

@@ -665,6 +665,7 @@ def _expand(lower: Lower, probe: Probe, lookup: Lookup, groups: Reg, keep: bool)
         expands=True,
     )
     lower.enter(positions)
+    lower.expanded = True
     lower.most_rows *= 1 << max(lookup.most - 1, 1).bit_length()
     return Rows(reg=rows, space=lower.space)
 

@@ -6,7 +6,7 @@ rebuilt, threads that are merged) is looked for here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -231,3 +231,49 @@ QUERIES = [
 def test_queries(sql: str, engines: Engines) -> None:
     for _ in range(2):  # the second run comes from the plan cache, over what was compiled before
         assert_same(*engines, sql)
+
+
+def test_a_thread_that_never_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work of a thread that stopped for room and is then slow to go on must not be lost."""
+    import numpy as np
+    import pyarrow as pa
+
+    from finequery.operators import native, pool
+
+    class Slow(pool.Pool):
+        """The second thread begins every other time only."""
+
+        calls = 0
+
+        def run(self, kernel: str, arguments: Sequence[int]) -> list[int]:
+            self.calls += 1
+            step = native.function(kernel)
+            second = [0 if self.calls % 2 else step(0, 0, 0, a) for a in arguments[1:]]
+            return [step(0, 0, 0, arguments[0]), *second]
+
+    class Alternating(Slow):
+        """The second thread first, then late."""
+
+        def run(self, kernel: str, arguments: Sequence[int]) -> list[int]:
+            self.calls += 1
+            step = native.function(kernel)
+            if self.calls % 3 == 0:
+                return [step(0, 0, 0, arguments[0]), *(0 for _ in arguments[1:])]
+            second = [step(0, 0, 0, a) for a in arguments[1:]]
+            return [step(0, 0, 0, arguments[0]), *second]
+
+    data = pa.table({"n": np.arange(150_000), "t": [f"text {i}" for i in range(150_000)]})  # read by name
+    assert data.num_rows
+    for kind in (Slow, Alternating):
+        monkeypatch.setitem(pool._pools, 2, kind(2))
+        con = connect()
+        assert con.execute(
+            "select count(*), sum(c), sum(s) from (select n // 3 as k, count(*) as c, sum(n) as s from data group by k)"
+        ).fetchall() == [(50_000, 150_000, 11_249_925_000)]
+        assert con.execute(
+            "select count(*), count(distinct t), sum(n) from (select t || 'x' as t, n from data where n % 3 > 0)"
+        ).fetchall() == [(100_000, 100_000, 7_499_950_000 + 0)]
+        assert con.execute(
+            "select count(*), sum(a.n) from data a join data b on a.n // 100 = b.n // 100 where b.n < 60000"
+        ).fetchall() == [(6_000_000, 179_997_000_000)]
+        con.close()
