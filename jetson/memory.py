@@ -106,8 +106,8 @@ def _count(nbytes: int) -> None:
 
 
 def allocate(nbytes: int, kind: str = "pageable", *, counted: bool = True) -> np.ndarray:
-    """``nbytes`` uninitialised bytes. A large block is one that was freed before, or new from the system, where untouched
-    pages cost nothing; ``counted=False`` is for rooms of which little will be touched (see ``require``)."""
+    """``nbytes`` uninitialised bytes. A large block is one that was freed before, or new from the system, where
+    untouched pages cost nothing; ``counted=False`` is for rooms of which little will be touched (see ``require``)."""
     if kind != "pageable":
         raise NotSupportedError(f"memory kind {kind!r}: this build allocates pageable host memory alone")
     total = nbytes + ALIGNMENT + PADDING

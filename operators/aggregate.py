@@ -78,8 +78,9 @@ class Accumulator:
 
 
 class AggregateSink:
-    """The sink. ``numbered``: a column with the group numbers, and how many there are; with ``firsts`` the numbers count inside
-    partitions (one a morsel), whose first groups these are, and all threads share one set of accumulators."""
+    """The sink. ``numbered``: a column with the group numbers, and how many there are; with ``firsts`` the numbers
+    count inside partitions (one a morsel), whose first groups these are, and all threads share one set of
+    accumulators."""
 
     def __init__(
         self,
@@ -141,12 +142,12 @@ class AggregateSink:
             self.mode = "numbered"
             stored = lower.stored(column)
             assert stored is not None
-            digits = stored_digits(lower, stored)
+            numbers = stored_digits(lower, stored)
             if self.firsts is None:
-                return digits
+                return numbers
             number = Reg(4)
             morsel = Symbol(lambda t: self.instance.states[t], 12 * 8)
-            lower.emit("partition_number", digits, lower.symbol(self.firsts), morsel, Out(number))
+            lower.emit("partition_number", numbers, lower.symbol(self.firsts), morsel, Out(number))
             return number
         if not self.groups:
             self.mode = "scalar"
@@ -175,7 +176,7 @@ class AggregateSink:
                 lower.emit("muladd_u32", group if group is not None else zero, 0, reg, 0, factor, 0, Out(out))
                 group = out
             return group
-        if self.refuse_hash or domain > MOST_PACKED and not (len(digits) == 1 and digits[0][2]):
+        if self.refuse_hash or (domain > MOST_PACKED and not (len(digits) == 1 and digits[0][2])):
             raise NeedsNumbers
         self.mode, self.reason = "hash", "groups spread over a wide range: hash tables"
         packed: Reg | None = None
@@ -195,15 +196,17 @@ class AggregateSink:
         assert packed is not None
         source: tuple[Any, int] = (packed, 0)
         found = lower.resolve(self.groups[0])
-        if len(digits) == 1 and isinstance(found, Stored) and found.data.kind == "int64" and digits[0][2]:
-            if found.data.base == 0 and found.data.scale == 1 and lower.index(found.rows) is None:
-                source = lower.source(found)  # the column holds the keys as they are
+        plain = len(digits) == 1 and isinstance(found, Stored) and found.data.kind == "int64" and digits[0][2]
+        if plain and isinstance(found, Stored) and (found.data.base, found.data.scale) == (0, 1):
+            # the column holds the keys as they are
+            source = lower.source(found) if lower.index(found.rows) is None else source
         number = Reg(4)
         lower.emit("find_group", *source, Symbol(lambda t: self.states[t]), Out(number), pure=False)
         return number
 
     def _runs(self, lower: Lower) -> Reg | None:
-        """Groups of one sorted column of the pipeline's own source: equal keys follow each other, so no table is needed."""
+        """Groups of one sorted column of the pipeline's own source: equal keys follow each other, so no table is
+        needed."""
         if len(self.groups) != 1:
             return None
         found = lower.resolve(self.groups[0])
@@ -437,7 +440,9 @@ class AggregateSink:
         number, where, new = self._add(("wide", v.reg, valid), "wide_sum", np.int64, 0, 2)
         if new:
             lower.emit(name, group if group is not None else 0, v.reg, ok, where, pure=False)
-        return lambda pick, _: self._finish_sum(call, wide_objects(self._merged(number), pick), self._merged(counts)[pick])
+        return lambda pick, _: self._finish_sum(
+            call, wide_objects(self._merged(number), pick), self._merged(counts)[pick]
+        )
 
     def _picked_exact(
         self, type_: SqlType, number: int, counts: int | None, pick: np.ndarray, base: int, scale: int
@@ -482,12 +487,13 @@ class AggregateSink:
             raise NeedsNumbers
         if v.kind == "u8":
             v = as_i64(lower, v)
-        dtype, start, words = {
+        choices: dict[str, tuple[Any, Any, int]] = {
             "i64": (np.int64, I64_HIGH if least else I64_LOW, 1),
             "u32": (np.uint32, 0xFFFFFFFF if least else 0, 1),
             "f64": (np.float64, np.nan if least else -np.inf, 1),
             "w": (np.int64, None, 2),
-        }[v.kind]
+        }
+        dtype, start, words = choices[v.kind]
         if v.kind == "w":
             kind, start = f"wide_{kind}", (-1, I64_HIGH) if least else (0, I64_LOW)
         number, where, new = self._add((call.name, v.reg, valid), kind, dtype, start, words)
@@ -817,7 +823,7 @@ def _merge(accumulator: Accumulator, target: np.ndarray, source: np.ndarray, whe
         target[where] = operation(target[where], source[: len(where)])
 
 
-# --- results ---------------------------------------------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------------------------------------
 
 
 def wide_objects(array: np.ndarray, pick: np.ndarray) -> np.ndarray:
@@ -844,14 +850,14 @@ def exact_column(type_: SqlType, values: Any, flags: np.ndarray | None = None) -
     stats = Stats(low=low if len(seen) else None, high=high if len(seen) else None, nulls=nulls)
     floor = min(low, 0) if validity is not None else low
     base = 0 if floor >= 0 and high < 2**32 else floor
-    if high - base < 2**32 and I64_LOW <= base and high <= I64_HIGH:
+    if high - base < 2**32 and base >= I64_LOW and high <= I64_HIGH:
         dtype = np.uint8 if high - base < 256 else np.uint16 if high - base < 65536 else np.uint32
         data = padded(count, dtype)
         if base and validity is not None:
-            values = np.where(flags, values, base)
+            values = np.where(np.asarray(flags), values, base)
         data[:] = (values - base) if base else values
         return ColumnData(type_, "uint", count, data, base, validity=validity, stats=stats)
-    if I64_LOW <= low and high <= I64_HIGH:
+    if low >= I64_LOW and high <= I64_HIGH:
         data = padded(count, np.int64)
         data[:] = values
         return ColumnData(type_, "int64", count, data, validity=validity, stats=stats)

@@ -29,7 +29,8 @@ from finequery.operators.column import ColumnData, Dictionary, Frame
 from finequery.operators.pool import Pool
 
 MAP_BYTES = 1 << 18
-#: Builds beyond this get a Bloom filter in front: it spares the branches that misses cost (reference: cpu-execution 4.6).
+#: Builds beyond this get a Bloom filter in front: it spares the branches that misses cost (reference: cpu-execution
+#: 4.6).
 SMALL_BUILD = 1000
 
 
@@ -82,9 +83,22 @@ class Lookup:
         """All that a program compiled against this structure depends on, addresses apart."""
         parts = tuple((p.low, p.span, p.factor, id(p.dictionary), p.shape) for p in self.parts)
         return (
-            *(self.kind, self.low, self.span, self.most.bit_length(), self.complete, self.has_null, self.rows == 0, parts),
+            *(
+                self.kind,
+                self.low,
+                self.span,
+                self.most.bit_length(),
+                self.complete,
+                self.has_null,
+                self.rows == 0,
+                parts,
+            ),
             *(self.shift, self.region, self.bloom_shift, self.bloom is None, self.marks is None, self.bits is None),
-            *(self.listed is None, self.prefix is None, tuple(sorted((c, a.itemsize) for c, a in self.payloads.items()))),
+            *(
+                self.listed is None,
+                self.prefix is None,
+                tuple(sorted((c, a.itemsize) for c, a in self.payloads.items())),
+            ),
         )
 
     @property
@@ -115,7 +129,8 @@ def build_lookup(
     has_null: bool,
     probes: int,
 ) -> Lookup:
-    """Build from one column of keys: physical values ``base + scale * stored``, or packed keys (int64), with NULL keys skipped.
+    """Build from one column of keys: physical values ``base + scale * stored``, or packed keys (int64), with NULL keys
+    skipped.
 
     ``rows`` maps key positions to rows of ``frame`` (None: the same). ``need_rows``: payload or multiplicity matters.
     ``probes``: how many rows will look up at the most; a table by key pays while it is not larger than that.
@@ -191,9 +206,7 @@ def build_lookup(
         lookup.row_map = None
         lookup.unique = False
         digits = padded(count, np.uint32, zero=False)
-        native.run(
-            f"clamp_{item}", keys.data.ctypes.data, 0, 0, shift, span, digits.ctypes.data, k=count
-        )
+        native.run(f"clamp_{item}", keys.data.ctypes.data, 0, 0, shift, span, digits.ctypes.data, k=count)
         if valid:
             ok = np.unpackbits(keys.validity.view(np.uint8), bitorder="little")[:count]  # type: ignore[union-attr]
             digits[ok == 0] = span
@@ -277,7 +290,9 @@ def _hash(lookup: Lookup, keys: ColumnData, rows: np.ndarray | None, pool: Pool)
         size = 1 << max(8, int(count).bit_length() - 1)
         lookup.bloom = padded(size, np.uint32)
         lookup.bloom_shift = 64 - (size.bit_length() - 1)
-        pool.range("build_bloom", [parted.ctypes.data, lookup.bloom.ctypes.data, lookup.bloom_shift], count, bounds=bounds)
+        pool.range(
+            "build_bloom", [parted.ctypes.data, lookup.bloom.ctypes.data, lookup.bloom_shift], count, bounds=bounds
+        )
         lookup.reason += ", Bloom filter"
     return lookup
 
@@ -294,7 +309,8 @@ def _chains(lookup: Lookup, values: np.ndarray, rows: np.ndarray | None) -> Look
 
 
 def number_keys(values: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, int, np.ndarray]:
-    """Distinct int64 keys numbered in order of appearance: count, number of each row (u32), table, its shift, the keys."""
+    """Distinct int64 keys numbered in order of appearance: count, number of each row (u32), table, its shift, the
+    keys."""
     count = len(values)
     slots = 1 << max(10, int(2 * count - 1).bit_length())
     table = padded(slots * 2, np.uint64)

@@ -1,7 +1,8 @@
 """Columns: Arrow at the borders, narrow inside (DESIGN section 3).
 
-A stored value ``s`` of an exact type stands for the physical value ``base + scale * s``. Storage is as narrow as the range
-allows; every array is 64-byte aligned and readable for 64 bytes past its end, so that kernels may load whole vectors.
+A stored value ``s`` of an exact type stands for the physical value ``base + scale * s``. Storage is as narrow as the
+range allows; every array is 64-byte aligned and readable for 64 bytes past its end, so that kernels may load whole
+vectors.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Dictionary:
         """The values as Python strings, decoded once."""
         if self._strings is None:
             raw, ends = self.chars.tobytes(), self.offsets.tolist()
-            self._strings = [raw[a:b].decode("utf-8", "replace") for a, b in zip(ends, ends[1:])]
+            self._strings = [raw[a:b].decode("utf-8", "replace") for a, b in zip(ends, ends[1:])]  # noqa: RUF007 (pairwise is slower)
         return self._strings
 
 

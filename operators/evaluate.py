@@ -41,8 +41,7 @@ def evaluate(
             fresh = Column(need.expr.type, -200 - len(frame.columns))
             column = host(need.expr, frame, constant, pool)
             frame = Frame({**frame.columns, fresh.id: column}, frame.length)
-            wanted = need.expr
-            exprs = [transform(lower.fold(e), lambda x: fresh if x == wanted else None) for e in exprs]
+            exprs = [_replace(lower.fold(e), need.expr, fresh) for e in exprs]
             continue
         break
     instance = Instance(lower.program, pool.threads)
@@ -55,6 +54,10 @@ def evaluate(
     )
     result = sink.finish(segments, frame.length, pool.threads)
     return [result.columns[o.id] for o in outputs]
+
+
+def _replace(expr: Expr, old: Expr, new: Expr) -> Expr:
+    return transform(expr, lambda e: new if e == old else None)
 
 
 def host_column(expr: Expr, frame: Frame, context: Any) -> ColumnData:
@@ -92,7 +95,8 @@ def host(expr: Expr, frame: Frame, constant: Callable[[Expr], Any], pool: Pool) 
 
 
 def _host_case(expr: Case, frame: Frame, constant: Callable[[Expr], Any], pool: Pool) -> ColumnData:
-    """A CASE branch by branch, each over the rows that take it: host functions fail for values, not for rows of a mask."""
+    """A CASE branch by branch, each over the rows that take it: host functions fail for values, not for rows of a
+    mask."""
     from finequery.operators.concat import concat_columns
     from finequery.operators.probe import valid_flags
     from finequery.operators.take import take, take_frame

@@ -22,9 +22,9 @@ FLIP = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "ne"}
 def lower_filter(
     lower: Lower, predicate: Expr | None, ranges: Sequence[tuple[Stored, int, int]] = (), defer: bool = False
 ) -> bool:
-    """Go on with the rows for which the predicate is true; False where there can be none. ``ranges``: further tests of stored
-    values (from the build sides of the probes that follow). ``defer``: leave the mask in ``lower.deferred`` instead of
-    selecting, where cheap tests are all there is."""
+    """Go on with the rows for which the predicate is true; False where there can be none. ``ranges``: further tests of
+    stored values (from the build sides of the probes that follow). ``defer``: leave the mask in ``lower.deferred``
+    instead of selecting, where cheap tests are all there is."""
     terms = conjuncts(lower.fold(predicate)) if predicate is not None else []
     narrow: list[tuple[Expr | None, tuple[Stored, int, int]]] = [(None, r) for r in ranges]
     codes, others = [], []

@@ -207,7 +207,9 @@ def copy_bytes(typingctx, target, source, count):
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, byte, I64, ir.IntType(1)])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.memmove.p0.p0.i64")
-        builder.call(function, [builder.inttoptr(values[0], byte), builder.inttoptr(values[1], byte), values[2], _FALSE])
+        builder.call(
+            function, [builder.inttoptr(values[0], byte), builder.inttoptr(values[1], byte), values[2], _FALSE]
+        )
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen

@@ -1,8 +1,8 @@
 """From bound expressions to instructions: spaces, columns, and the vectors made of them.
 
-A *space* is a set of rows of the tile: space 0 is the tile itself, every filter or probe makes a smaller (or, for a probe
-with many matches, larger) one. A register holds one entry for each row of the space it was computed in; ``carry`` brings it
-to the current one. Columns are not gathered before somebody computes with them, and then from where they lie.
+A *space* is a set of rows of the tile: space 0 is the tile itself, every filter or probe makes a smaller (or, for a
+probe with many matches, larger) one. A register holds one entry for each row of the space it was computed in; ``carry``
+brings it to the current one. Columns are not gathered before somebody computes with them, and then from where they lie.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ class Space:
 
 @dataclass(slots=True, eq=False)
 class Rows:
-    """Row numbers into a build side, one per row of a space. ``make`` computes them in the current space (a look-up that can be
-    done again anywhere); otherwise ``reg`` of ``space`` is carried. ``matched`` marks rows with a partner (outer joins).
+    """Row numbers into a build side, one per row of a space. ``make`` computes them in the current space (a look-up
+    that can be done again anywhere); otherwise ``reg`` of ``space`` is carried. ``matched`` marks rows with a partner
+    (outer joins).
     """
 
     make: Callable[[Lower], Reg] | None = None
@@ -74,7 +75,8 @@ class Stored:
 
     data: ColumnData
     rows: Rows | None = None
-    fetch: Callable[[], ColumnData] | None = None  # where the column is when the program runs again; None: always ``data``
+    #: Where the column is when the program runs again; None: always ``data``.
+    fetch: Callable[[], ColumnData] | None = None
     symbols: dict[str, Symbol] = field(default_factory=dict)
 
     def symbol(self, part: str) -> Symbol:
@@ -92,8 +94,8 @@ class Stored:
 
 @dataclass(slots=True, eq=False)
 class Coded:
-    """A build side's column that a look-up table gives directly: ``make(lower)`` gives digits (u32) of ``data``'s encoding in
-    the current space."""
+    """A build side's column that a look-up table gives directly: ``make(lower)`` gives digits (u32) of ``data``'s
+    encoding in the current space."""
 
     data: ColumnData
     make: Callable[[Lower], Reg]
@@ -415,7 +417,7 @@ class Lower:
             return Value("i64", constant("i64", number), valid, number, number, constant=True)
         return Value("w", constant("w", number), valid, number, number, constant=True)
 
-    # --- validity -------------------------------------------------------------------------------------------------------
+    # --- validity ----------------------------------------------------------------------------------------------------
 
     def both_valid(self, *flags: Reg | None) -> Reg | None:
         """AND of validities."""
@@ -482,4 +484,16 @@ def stored_item(data: ColumnData) -> str:
     return _item(data)
 
 
-__all__ = ["Coded", "Computed", "Lower", "NeedsHost", "Optional", "Rows", "Space", "Stored", "Value", "bounds_of", "register_kind"]
+__all__ = [
+    "Coded",
+    "Computed",
+    "Lower",
+    "NeedsHost",
+    "Optional",
+    "Rows",
+    "Space",
+    "Stored",
+    "Value",
+    "bounds_of",
+    "register_kind",
+]

@@ -1,7 +1,7 @@
 """Expressions to vectors: one handler per function family.
 
-Integers are computed in 64 bits wherever bounds prove that enough, else in 128; a result that could leave its SQL type is
-checked, one that can't is not.
+Integers are computed in 64 bits wherever bounds prove that enough, else in 128; a result that could leave its SQL type
+is checked, one that can't is not.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def is_true(lower: Lower, expr: Expr) -> Reg:
     return out
 
 
-# --- shapes of vectors ---------------------------------------------------------------------------------------------------
+# --- shapes of vectors -----------------------------------------------------------------------------------------------
 
 
 def unary(lower: Lower, name: str, a: Reg, width: int) -> Reg:
@@ -187,13 +187,13 @@ def fits(lower: Lower, v: Value, type_: SqlType) -> Value:
                 pure=False,
             )
             v = Value("w", out, v.valid, max(v.low, low), min(v.high, high))
-        if I64_LOW <= low and high <= I64_HIGH:
+        if low >= I64_LOW and high <= I64_HIGH:
             return as_i64(lower, v)
         return v
     return v
 
 
-# --- arithmetic ----------------------------------------------------------------------------------------------------------
+# --- arithmetic ------------------------------------------------------------------------------------------------------
 
 
 def _arithmetic(lower: Lower, expr: Call) -> Value:
@@ -218,7 +218,7 @@ def _arithmetic(lower: Lower, expr: Call) -> Value:
     low, high = min(corners), max(corners)
     limits = expr.type.limits
     narrow = a.kind != "w" and b.kind != "w"
-    if narrow and I64_LOW <= low and high <= I64_HIGH:
+    if narrow and low >= I64_LOW and high <= I64_HIGH:
         a, b = as_i64(lower, a), as_i64(lower, b)
         result = Value("i64", binary(lower, f"{name}_i64", a.reg, b.reg, 8), valid, low, high)
         return fits(lower, result, expr.type)
@@ -377,7 +377,7 @@ def _extreme(lower: Lower, expr: Call) -> Value:
     return value(lower, result)
 
 
-# --- comparison and logic ----------------------------------------------------------------------------------------------
+# --- comparison and logic --------------------------------------------------------------------------------------------
 
 
 def _compare(lower: Lower, expr: Call) -> Value:
@@ -436,7 +436,17 @@ def _logic(lower: Lower, expr: Call) -> Value:
             one = lower.program.constant("u8", 1)
             out, valid = Reg(1), Reg(1)
             lower.emit(
-                f"{expr.name}3", result.reg, 0, result.valid or one, 0, v.reg, 0, v.valid or one, 0, Out(out), Out(valid)
+                f"{expr.name}3",
+                result.reg,
+                0,
+                result.valid or one,
+                0,
+                v.reg,
+                0,
+                v.valid or one,
+                0,
+                Out(out),
+                Out(valid),
             )
             result = Value("u8", out, valid, 0, 1)
     assert result is not None
@@ -483,12 +493,13 @@ def coalesce_case(expr: Call) -> Case:
     return Case(expr.type, whens, args[-1])
 
 
-# --- choice ------------------------------------------------------------------------------------------------------------
+# --- choice ----------------------------------------------------------------------------------------------------------
 
 
 #: Host functions that cannot fail, whatever they are given.
 TOTAL = frozenset(
-    "upper lower length strlen trim ltrim rtrim replace starts_with ends_with contains position concat like ilike".split()
+    "upper lower length strlen trim ltrim rtrim replace starts_with ends_with contains position".split()
+    + ["concat", "like", "ilike"]
 )
 
 
@@ -524,17 +535,24 @@ def _choose(lower: Lower, expr: Case) -> Value:
         rest = lower.negate(mask)
         open_rows = rest if open_rows is None else binary(lower, "and_u8", rest, open_rows, 1)
     lower.active = open_rows
-    result = value(lower, expr.default)
+    default = value(lower, expr.default)
     lower.active = outer
-    values = [v for _, v in branches] + [result]
+    values = [v for _, v in branches] + [default]
     if expr.type.is_string:
         values = unify_strings(lower, values)
     kind = common_kind(lower, values, expr.type)
     values = [to_kind(lower, v, kind) for v in values]
-    result = values[-1]
-    width = result.reg.width
-    reg, valid = result.reg, result.valid
-    blend = {"u8": "blend_u8", "u32": "blend_u32", "i64": "blend_i64", "f64": "blend_f64", "w": "blend_w", "s": "blend_w"}
+    default = values[-1]
+    width = default.reg.width
+    reg, valid = default.reg, default.valid
+    blend = {
+        "u8": "blend_u8",
+        "u32": "blend_u32",
+        "i64": "blend_i64",
+        "f64": "blend_f64",
+        "w": "blend_w",
+        "s": "blend_w",
+    }
     for (mask, _), v in reversed(list(zip((m for m in branches), values))):
         out = Reg(width)
         lower.emit(blend[kind], mask, 0, v.reg, 0, reg, 0, Out(out))
@@ -543,13 +561,13 @@ def _choose(lower: Lower, expr: Case) -> Value:
             lower.emit("blend_u8", mask, 0, v.valid or one, 0, valid or one, 0, Out(flags))
             valid = flags
         reg = out
-    return Value(
-        kind, reg, valid, min(v.low for v in values), max(v.high for v in values), values[-1].dictionary
-    )
+    return Value(kind, reg, valid, min(v.low for v in values), max(v.high for v in values), values[-1].dictionary)
 
 
 def common_kind(lower: Lower, values: list[Value], type_: SqlType) -> str:
     kinds = {v.kind for v in values}
+    if kinds == {"u32"} and any(v.dictionary is not values[0].dictionary for v in values):
+        return "s"  # codes of dictionaries that are too large to be made one
     if len(kinds) == 1:
         return kinds.pop()
     if type_.is_float:
@@ -565,17 +583,18 @@ def to_kind(lower: Lower, v: Value, kind: str) -> Value:
     return {"i64": as_i64, "w": as_wide, "f64": as_f64, "s": as_views, "u8": as_bool}[kind](lower, v)
 
 
-# --- casts ---------------------------------------------------------------------------------------------------------------
+# --- casts -----------------------------------------------------------------------------------------------------------
 
 
 def rescale(lower: Lower, v: Value, source: int, target: int, type_: SqlType) -> Value:
-    """From one decimal scale to another (integers have scale 0), rounding half away from zero; checked against the type."""
+    """From one decimal scale to another (integers have scale 0), rounding half away from zero; checked against the
+    type."""
     if v.kind not in ("i64", "w"):
         v = as_i64(lower, v)
     if source < target:
         factor = 10 ** (target - source)
         low, high = v.low * factor, v.high * factor
-        if v.kind == "i64" and I64_LOW <= low and high <= I64_HIGH:
+        if v.kind == "i64" and low >= I64_LOW and high <= I64_HIGH:
             reg = binary(lower, "mul_i64", v.reg, lower.program.constant("i64", factor), 8)
             return fits(lower, Value("i64", reg, v.valid, low, high), type_)
         if v.kind == "i64" and factor <= I64_HIGH:
@@ -622,7 +641,7 @@ def cast(lower: Lower, v: Value, source: SqlType, target: SqlType, expr: Expr) -
             v = as_i64(lower, v)
             low, high = v.low * DAY, v.high * DAY
             constant = lower.program.constant("i64", DAY)
-            if I64_LOW <= low and high <= I64_HIGH:
+            if low >= I64_LOW and high <= I64_HIGH:
                 return Value("i64", binary(lower, "mul_i64", v.reg, constant, 8), v.valid, low, high)
             wide = binary(lower, "mul_i64_w", v.reg, constant, 16)
             return fits(lower, Value("w", wide, v.valid, low, high), target)
@@ -647,12 +666,12 @@ def cast(lower: Lower, v: Value, source: SqlType, target: SqlType, expr: Expr) -
         if target.is_decimal:
             factor = lower.program.constant("f64", float(10**target.scale))
             f = Value("f64", unary(lower, "round_f64", binary(lower, "mul_f64", f.reg, factor, 8), 8), v.valid)
-        wide = register_kind(target) == "w"
-        out = Reg(16 if wide else 8)
-        name = "w_of_f64" if wide else "i64_of_f64"
+        is_wide = register_kind(target) == "w"
+        out = Reg(16 if is_wide else 8)
+        name = "w_of_f64" if is_wide else "i64_of_f64"
         lower.emit(name, f.reg, 0, lower.checked(v.valid), 0, Out(out), pure=False)
-        bound = 2**127 if wide else 2**63
-        return fits(lower, Value("w" if wide else "i64", out, v.valid, -bound, bound - 1), target)
+        bound = 2**127 if is_wide else 2**63
+        return fits(lower, Value("w" if is_wide else "i64", out, v.valid, -bound, bound - 1), target)
     return rescale(lower, v, source.scale, target.scale, target)
 
 
@@ -671,7 +690,7 @@ def _never_fails(v: Value, source: SqlType, target: SqlType) -> bool:
     return source.is_temporal and target.is_temporal
 
 
-# --- dates -----------------------------------------------------------------------------------------------------------------
+# --- dates -----------------------------------------------------------------------------------------------------------
 
 
 def _days(lower: Lower, expr: Expr) -> Value:
@@ -801,7 +820,7 @@ def _shift(lower: Lower, v: Value, amount: int) -> Value:
         return v
     constant = lower.program.constant("i64", amount)
     low, high = v.low + amount, v.high + amount
-    if I64_LOW <= low and high <= I64_HIGH:
+    if low >= I64_LOW and high <= I64_HIGH:
         return Value("i64", binary(lower, "add_i64", v.reg, constant, 8), v.valid, low, high)
     out = Reg(8)
     lower.emit("add_i64_checked", v.reg, 0, constant, 0, lower.checked(v.valid), 0, Out(out), pure=False)

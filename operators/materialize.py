@@ -20,8 +20,6 @@ from finequery.operators.lower_expr import value
 from finequery.operators.program import ONE_THREAD, Out, Reg, Symbol
 from finequery.types import SqlType
 
-
-
 #: Results up to this many rows get exact bounds of their narrow columns.
 BOUNDED_ROWS = 1 << 20
 
@@ -81,7 +79,7 @@ class Materialize:
             return
         strings = 0
         cursor = Symbol(lambda t: self.bases[0] + 64 * t, 16)
-        for column, v in values:  # rooms for strings come first: after the first write nothing may be asked for
+        for _, v in values:  # rooms for strings come first: after the first write nothing may be asked for
             if isinstance(v, Value) and v.kind == "s":
                 state = Symbol(lambda t, i=strings: self.bases[1] + 64 * (t * self.char_states.shape[1] + i))
                 lower.emit("string_bytes", v.reg, v.valid or 0, state, pure=False)
@@ -122,7 +120,7 @@ class Materialize:
 
         return Frame({c.id: empty_column(c.type) for c in self.columns}, 0)
 
-    # --- one run -------------------------------------------------------------------------------------------------------
+    # --- one run -----------------------------------------------------------------------------------------------------
 
     def prepare(self, threads: int, rows: int) -> None:
         strings = sum(1 for t in self.targets if t.kind == "string")
@@ -164,7 +162,9 @@ class Materialize:
         if not self.dense and state[1] - state[0] < TILE:
             room = max(int(state[1]) * 2, int(state[0]) + TILE)
             for target in self.targets:
-                target.arrays[thread] = _enlarge(target.arrays[thread], int(state[0]) * target.words, room * target.words)
+                target.arrays[thread] = _enlarge(
+                    target.arrays[thread], int(state[0]) * target.words, room * target.words
+                )
                 if target.nullable:
                     target.flags[thread] = _enlarge(target.flags[thread], int(state[0]), room)
             state[1] = room
@@ -174,7 +174,9 @@ class Materialize:
                 used = self.char_states[thread, strings]
                 need = int(used[0] + used[3])
                 if need > len(target.chars[thread]):
-                    target.chars[thread] = _enlarge(target.chars[thread], int(used[0]), max(need, 2 * len(target.chars[thread])))
+                    target.chars[thread] = _enlarge(
+                        target.chars[thread], int(used[0]), max(need, 2 * len(target.chars[thread]))
+                    )
                 used[3] = 0
                 strings += 1
         self._publish(thread)
@@ -215,9 +217,7 @@ class Materialize:
             flags = _join(target.flags, pieces, 1, total, np.uint8) if target.nullable else None
         validity, nulls = pack_validity(flags, total)
         low, high = target.low, target.high
-        stats = Stats(
-            low=low, high=high, nulls=nulls, ascii=target.ascii, sorted=target.sorted, unique=target.unique
-        )
+        stats = Stats(low=low, high=high, nulls=nulls, ascii=target.ascii, sorted=target.sorted, unique=target.unique)
         if target.kind == "string":
             lengths = data[:total]
             offsets = _room(total + 1, np.int64)
@@ -335,7 +335,9 @@ def _enlarge(array: np.ndarray, used: int, room: int) -> np.ndarray:
     return bigger
 
 
-def _join(arrays: list[np.ndarray], pieces: list[tuple[int, int, int]], words: int, total: int, dtype: Any) -> np.ndarray:
+def _join(
+    arrays: list[np.ndarray], pieces: list[tuple[int, int, int]], words: int, total: int, dtype: Any
+) -> np.ndarray:
     """One array of the pieces; without a copy where one thread wrote them all in order."""
     if pieces and all(thread == pieces[0][0] for thread, _, _ in pieces):
         return arrays[pieces[0][0]]

@@ -1,8 +1,8 @@
 """Primitives compiled ahead of time: built once by Numba, kept on disk, loaded by llvmlite alone.
 
-A *kernel* is a plain function ``int64 f(t, n, k, args)`` over 64-bit words (``args`` points to int64 words), defined in a
-module of ``operators.primitives`` and registered with ``@kernel("name")`` there. Rules for authors: unsigned indices, no
-allocation, no exceptions, no Python objects, no calls out of the module.
+A *kernel* is a plain function ``int64 f(t, n, k, args)`` over 64-bit words (``args`` points to int64 words), defined
+in a module of ``operators.primitives`` and registered with ``@kernel("name")`` there. Rules for authors: unsigned
+indices, no allocation, no exceptions, no Python objects, no calls out of the module.
 
 ``build`` compiles all of them in worker processes, takes the LLVM that Numba made, and stores object files under a
 key of all sources, the versions and the CPU. ``load`` maps them into the process in a few milliseconds, without
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,8 @@ def load() -> None:
         import llvmlite.binding as binding
 
         for initialise in ("initialize", "initialize_native_target", "initialize_native_asmprinter"):
-            try:
+            with suppress(RuntimeError):  # newer llvmlite: 'initialize' is done by import and refused
                 getattr(binding, initialise)()
-            except RuntimeError:  # newer llvmlite: 'initialize' is done by import and refused
-                pass
         folder = cache_directory() / _key(binding)
         index = folder / "index.json"
         if not index.exists():

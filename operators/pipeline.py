@@ -1,7 +1,7 @@
 """Pipelines: sub-tasks between two breakers, lowered into one program and run morsel by morsel.
 
-``Pipeline.run`` takes the rows of its source through its steps into a sink. What was compiled is kept with the pipeline: a
-later run over the same encodings only writes new addresses into it.
+``Pipeline.run`` takes the rows of its source through its steps into a sink. What was compiled is kept with the
+pipeline: a later run over the same encodings only writes new addresses into it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,25 @@ from typing import Any, Protocol
 import numpy as np
 
 from finequery.operators.column import BLOCK, ColumnData, Frame, Stats
-from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, columns_of, conjuncts, substitute, transform
+from finequery.operators.expr import (
+    Call,
+    Case,
+    Cast,
+    Column,
+    Expr,
+    Literal,
+    columns_of,
+    conjuncts,
+    substitute,
+    transform,
+)
 from finequery.operators.filter import lower_filter, stored_range
 from finequery.operators.lower import Lower, NeedsHost, Stored
 from finequery.operators.materialize import Materialize
 from finequery.operators.pool import Pool
 from finequery.operators.probe import Probe, column_signature, lower_probe, residual
-from finequery.operators.star import ordered, passing, range_tests
 from finequery.operators.program import MORSEL, ONE_THREAD, Instance, Symbol
+from finequery.operators.star import ordered, passing, range_tests
 
 
 @dataclass(eq=False)
@@ -111,8 +122,8 @@ class Context:
 class _Split(Exception):
     """The program has to end before step ``number``: a host function is to be computed there."""
 
-    def __init__(self, number: int, expr: Expr):
-        self.number, self.expr = number, expr
+    def __init__(self, number: int, expr: Expr, pairs: bool = False):
+        self.number, self.expr, self.pairs = number, expr, pairs  # pairs: for the further condition of that probe
 
 
 @dataclass(eq=False)
@@ -203,9 +214,9 @@ class Pipeline:
         lower.expected_rows = float(frame.length)
         stored: dict[int, Stored] = {}
         box = _Box(frame)
-        for number, column in frame.columns.items():
-            stored[number] = Stored(column, None, lambda number=number: box.frame.columns[number])
-            lower.environment[number] = stored[number]
+        for i, data in frame.columns.items():
+            stored[i] = Stored(data, None, lambda i=i: box.frame.columns[i])  # type: ignore[misc]
+            lower.environment[i] = stored[i]
         empty = False
         moved = len(self.steps) - len(steps)  # after a split: the last steps are the last of all
         counters = np.zeros((context.pool.threads, len(steps) + 8), dtype=np.int64)
@@ -245,8 +256,12 @@ class Pipeline:
                     count(step)
                 for probe in ordered(lower, probes) if not empty else ():
                     lower.expected_rows *= passing(lower, probe)
-                    if not lower_probe(lower, probe) or not residual(lower, probe):
-                        empty = True
+                    empty = not lower_probe(lower, probe)
+                    try:
+                        empty = empty or not residual(lower, probe)
+                    except NeedsHost as need:
+                        raise _Split(steps.index(probe), need.expr, True) from None
+                    if empty:
                         break
                     count(probe)
                 number += len(probes)
@@ -277,13 +292,16 @@ class Pipeline:
                     lower.environment[column.id] = lower.fold(expr)
         return bool(defers(lower))
 
-    def _host(
-        self, context: Context, frame: Frame, steps: list[Step], split: _Split
-    ) -> tuple[Frame, list[Step]]:
+    def _host(self, context: Context, frame: Frame, steps: list[Step], split: _Split) -> tuple[Frame, list[Step]]:
         """Run up to the step that needs a host function, compute that for the rows that are left, go on from there."""
         from finequery.operators.evaluate import host_column
 
         before, after = steps[: split.number], steps[split.number :]
+        probe = after[0] if split.pairs else None
+        if isinstance(probe, Probe) and probe.condition is not None:
+            found = _copy_probe(probe)
+            found.condition = None
+            before, after = [*before, found], [Filter(probe.condition), *after[1:]]
         definitions: dict[int, Expr] = {}
         for step in before:
             if isinstance(step, Project):
@@ -296,7 +314,7 @@ class Pipeline:
         wanted |= self.sink_reads
         wanted |= columns_of(split.expr)
         probes = [c for s in before if isinstance(s, Probe) for c in (*s.payload, *((s.mark,) if s.mark else ()))]
-        available = {c: None for c in frame.columns} | {c.id: None for c in probes}
+        available = dict.fromkeys(frame.columns) | {c.id: None for c in probes}
         leaves: set[int] = set()
         for number in wanted:
             if number in definitions:
@@ -310,9 +328,8 @@ class Pipeline:
             part = Pipeline(list(before), lambda: Materialize(columns), leaves)
             frame = part.run(context, frame)
         expr = substitute(split.expr, definitions)
-        column = host_column(expr, frame, context)
         fresh = Column(expr.type, _fresh_id())
-        frame = Frame({**frame.columns, fresh.id: column}, frame.length)
+        frame = Frame({**frame.columns, fresh.id: host_column(expr, frame, context)}, frame.length)
 
         def swap(e: Expr) -> Expr:
             return transform(substitute(e, definitions), lambda x: fresh if x == expr else None)

@@ -1,7 +1,7 @@
 """The worker threads: one per core beside the caller's own, woken through mailboxes in memory.
 
-A worker spins for a while on its mailbox in compiled code, without the GIL, and then blocks on a lock. A job that is posted
-to a spinning worker starts in a microsecond or two; one that no worker has begun when the caller is through with
+A worker spins for a while on its mailbox in compiled code, without the GIL, and then blocks on a lock. A job that is
+posted to a spinning worker starts in a microsecond or two; one that no worker has begun when the caller is through with
 the work is taken back, so a sleeping worker is never waited for (reference: cpu-execution 1.7).
 """
 
@@ -11,6 +11,7 @@ import _thread
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class Pool:
                 return
             self._asleep[i] = True
             ticket = int(box[0])
-            if ticket and not ticket & 1 or box[12]:  # a job came between the last look and now
+            if (ticket and not ticket & 1) or box[12]:  # a job came between the last look and now
                 self._asleep[i] = False
                 continue
             self._locks[i].acquire()
@@ -65,10 +66,8 @@ class Pool:
             self._wake(i)
 
     def _wake(self, i: int) -> None:
-        try:
+        with suppress(RuntimeError):  # the worker was on its way already
             self._locks[i].release()
-        except RuntimeError:  # the worker was on its way already
-            pass
 
     def run(self, kernel: str, arguments: Sequence[int]) -> list[int]:
         """Call a kernel once in each of ``len(arguments)`` threads, with its own argument address; their statuses.
@@ -101,8 +100,8 @@ class Pool:
     def range(
         self, kernel: str, words: Sequence[int], rows: int, morsel: int = 65536, bounds: np.ndarray | None = None
     ) -> int:
-        """Drive ``kernel`` as f(first row, end row, thread number, arguments) over ``rows`` rows in morsels, or over the ranges
-        between ``bounds``. Returns 0, or the first negative status (the rest is given up then)."""
+        """Drive ``kernel`` as f(first row, end row, thread number, arguments) over ``rows`` rows in morsels, or over
+        the ranges between ``bounds``. Returns 0, or the first negative status (the rest is given up then)."""
         job, count = new_job(rows, morsel, bounds)
         arguments = np.array(words, dtype=np.int64)
         threads = self.threads if count > 1 else 1
@@ -122,9 +121,7 @@ class Pool:
                 return 0
 
 
-def new_job(
-    rows: int, morsel: int, bounds: np.ndarray | None = None, tile: int = 4096
-) -> tuple[np.ndarray, int]:
+def new_job(rows: int, morsel: int, bounds: np.ndarray | None = None, tile: int = 4096) -> tuple[np.ndarray, int]:
     """The shared words of a job (see primitives.interpreter) and its number of morsels."""
     job = np.zeros(16, dtype=np.int64)
     count = -(-rows // morsel) if bounds is None else len(bounds) - 1

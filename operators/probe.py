@@ -7,7 +7,7 @@ columns being fetched where somebody reads them, for the rows that are left then
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -106,7 +106,9 @@ def column_signature(data: ColumnData) -> tuple[Any, ...]:
     )
 
 
-def make_lookup(frame: Frame, columns: list[ColumnData], null_safe: bool, need_rows: bool, pool: Pool, probes: int) -> Lookup:
+def make_lookup(
+    frame: Frame, columns: list[ColumnData], null_safe: bool, need_rows: bool, pool: Pool, probes: int
+) -> Lookup:
     """A look-up over key columns (none: every row matches every row)."""
     if not columns:
         lookup = Lookup("groups", frame, frame.length, [], 0, 1, unique=frame.length <= 1, reason="no keys: all pairs")
@@ -181,7 +183,9 @@ def _digits(column: ColumnData, single: bool) -> tuple[np.ndarray, KeyPart]:
     count = column.length
     if column.kind == "dict":
         assert column.dictionary is not None
-        return column.data[:count].astype(np.int64), KeyPart(0, max(len(column.dictionary), 1), dictionary=column.dictionary)
+        return column.data[:count].astype(np.int64), KeyPart(
+            0, max(len(column.dictionary), 1), dictionary=column.dictionary
+        )
     if column.kind in ("uint", "int64"):
         stored = column.data[:count]
         flags = valid_flags(column)
@@ -232,8 +236,8 @@ def intern(column: ColumnData) -> tuple[Interned, np.ndarray]:
         offsets, chars = column.data, column.chars
     else:
         if column.kind == "interval":  # a month is 30 days, a day 24 hours: equal spans of time are one value
-            words = column.data[: 2 * count : 2]
-            days = words.astype(np.int32).astype(np.int64) * 30 + (words >> 32)
+            parts = column.data[: 2 * count : 2]
+            days = parts.astype(np.int32).astype(np.int64) * 30 + (parts >> 32)
             micros = column.data[1 : 2 * count : 2]
             data = padded(2 * count, np.int64)
             data[::2], data[1::2] = days + micros // 86_400_000_000, micros % 86_400_000_000
@@ -253,7 +257,7 @@ def intern(column: ColumnData) -> tuple[Interned, np.ndarray]:
     return Interned(offsets, chars, table, slots - 1, firsts, found), numbers
 
 
-# --- lowering --------------------------------------------------------------------------------------------------------------
+# --- lowering --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -292,15 +296,17 @@ def _key(lower: Lower, probe: Probe) -> Key:
                 valid = lower.validity(stored)
                 return Key(stored_item(data), base, stride, index, shift, valid, low, high, rows=stored.rows)
         v, inside = digit(lower, expr, part)
-        valid = lower.both_valid(v.valid, inside)
-        return Key("i64", v.reg, 0, None, lookup.low, valid, v.low, v.high, register=v.reg, present=v.valid)
+        able = lower.both_valid(v.valid, inside)
+        return Key("i64", v.reg, 0, None, lookup.low, able, v.low, v.high, register=v.reg, present=v.valid)
     packed: Reg | None = None
-    valid: Reg | None = None
+    present: Reg | None = None
     within: list[Reg | None] = []
     one = lower.program.constant("u8", 1)
     for number, ((left, _), part) in enumerate(zip(probe.keys, lookup.parts)):
         v, inside = digit(lower, lower.fold(left), part, lambda n=number: probe.current().parts[n].interned)  # type: ignore[misc]
-        within.append(inside if v.valid is None or not probe.null_safe or inside is None else _or_null(lower, inside, v.valid))
+        within.append(
+            inside if v.valid is None or not probe.null_safe or inside is None else _or_null(lower, inside, v.valid)
+        )
         if part.before is not None:
             assert packed is not None
             fetch = lambda n=number: probe.current().parts[n].before  # noqa: E731
@@ -322,10 +328,10 @@ def _key(lower: Lower, probe: Probe) -> Key:
         packed = out
         within.append(after)
         if not probe.null_safe:
-            valid = lower.both_valid(valid, v.valid)
+            present = lower.both_valid(present, v.valid)
     assert packed is not None
-    matchable = lower.both_valid(valid, *within)
-    return Key("i64", packed, 0, None, lookup.low, matchable, -(2**63), 2**63 - 1, register=packed, present=valid)
+    matchable = lower.both_valid(present, *within)
+    return Key("i64", packed, 0, None, lookup.low, matchable, -(2**63), 2**63 - 1, register=packed, present=present)
 
 
 def _or_null(lower: Lower, inside: Reg, valid: Reg) -> Reg:
@@ -337,8 +343,8 @@ def _or_null(lower: Lower, inside: Reg, valid: Reg) -> Reg:
 def digit(
     lower: Lower, expr: Expr, part: KeyPart, fetch: Callable[[], Interned] | None = None
 ) -> tuple[Value, Reg | None]:
-    """One key part of the probe as int64, comparable with the build side's: values, codes of its dictionary, numbers; and
-    which rows can be equal to any key at all (None: all). ``fetch`` gives the part's numbers of the current run."""
+    """One key part of the probe as int64, comparable with the build side's: values, codes of its dictionary, numbers;
+    and which rows can be equal to any key at all (None: all). ``fetch`` gives the part's numbers of the current run."""
     v = value(lower, expr)
     if part.interned is not None:
         if v.kind == "f64":
@@ -484,8 +490,10 @@ def _select(lower: Lower, probe: Probe, lookup: Lookup, key: Key) -> bool:
                 if key.rows is not None:
                     key.rows.cache[lower.space] = out
             else:
-                words = (key.base, key.stride, symbol, key.shift, lookup.span, 0, Out(out), 0)
-                lower.emit(f"{name}_{key.item}", *words, pure=False)
+                lower.emit(
+                    *(f"{name}_{key.item}", key.base, key.stride, symbol, key.shift, lookup.span, 0, Out(out), 0),
+                    pure=False,
+                )
                 lower.enter(out)
         if probe.kind == "inner":
             _bind_direct(lower, probe, lookup, key, home)
@@ -725,7 +733,8 @@ def _fetch(probe: Probe, column: Column) -> Callable[[], ColumnData]:
 
 
 def _bind_direct(lower: Lower, probe: Probe, lookup: Lookup, key: Key, home: int) -> None:
-    """Unique keys in a small range: row numbers looked up by key wherever a column is read. ``home``: the key's space."""
+    """Unique keys in a small range: row numbers looked up by key wherever a column is read. ``home``: the key's
+    space."""
     expr = lower.fold(probe.keys[0][0]) if len(probe.keys) == 1 else None
     stored = lower.stored(expr) if expr is not None and key.register is None else None
 

@@ -32,7 +32,7 @@ SLACK = 64
 class Reg:
     """A vector of the tile, ``width`` bytes an entry, written by one instruction."""
 
-    __slots__ = ("width", "uses", "last", "slot", "first")
+    __slots__ = ("first", "last", "slot", "uses", "width")
 
     def __init__(self, width: int):
         self.width = width
@@ -48,7 +48,7 @@ class Symbol:
     ``value`` is a numpy array, or a function of the thread number that gives one (or an address).
     """
 
-    __slots__ = ("value", "offset", "_last", "_address")
+    __slots__ = ("_address", "_last", "offset", "value")
 
     def __init__(self, value: Any, offset: int = 0):
         self.value = value
@@ -87,7 +87,8 @@ class Optional:
 
 @dataclass(slots=True)
 class Instruction:
-    """One call of a primitive. ``pure``: may be dropped when nobody reads its outputs. ``always``: runs on no rows too."""
+    """One call of a primitive. ``pure``: may be dropped when nobody reads its outputs. ``always``: runs on no rows
+    too."""
 
     name: str
     words: list[Any]
@@ -186,9 +187,7 @@ class Instance:
             state[13] = sum(1 for i in kept if i.expands)
             state[14] = self.expanders.ctypes.data
         self.state_addresses = [self.states[i].ctypes.data for i in range(threads)]
-        self.expander_words = [
-            (sum(len(j.words) for j in kept[:n])) for n, i in enumerate(kept) if i.expands
-        ]
+        self.expander_words = [(sum(len(j.words) for j in kept[:n])) for n, i in enumerate(kept) if i.expands]
 
     def bind(self) -> None:
         """Write the addresses of all symbols."""
@@ -222,7 +221,7 @@ class Instance:
             job[12] = skip.ctypes.data
         if segments is not None:
             job[13] = segments.ctypes.data
-        threads = 1 if rows < ONE_THREAD and bounds is None or count == 1 else self.threads
+        threads = 1 if (rows < ONE_THREAD and bounds is None) or count == 1 else self.threads
         states = self.states
         states[:threads, 0] = job.ctypes.data
         states[:threads, 8] = 0

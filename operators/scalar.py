@@ -1,13 +1,14 @@
 """The meaning of every element-wise instruction, written once: small functions that Numba compiles for the CPU's tile
 primitives and for CUDA kernels alike. Nothing here imports Numba, and nothing may allocate, raise or divide by zero.
 
-``INSTRUCTIONS[name] = (inputs, outputs, checked, function)``. Register types: ``u8`` (booleans, masks, validity), ``u32``
-(codes, row numbers), ``i64``, ``f64``, ``w`` (128 bits: two int64 words, low and high; the function gets and gives two
-arguments for each), ``s`` (a string as address and length). A *checked* function gives one more value: nonzero means
-error; the primitive reports it for rows that are valid (a further ``u8`` input, after the others).
+``INSTRUCTIONS[name] = (inputs, outputs, checked, function)``. Register types: ``u8`` (booleans, masks, validity),
+``u32`` (codes, row numbers), ``i64``, ``f64``, ``w`` (128 bits: two int64 words, low and high; the function gets and
+gives two arguments for each), ``s`` (a string as address and length). A *checked* function gives one more value:
+nonzero means error; the primitive reports it for rows that are valid (a further ``u8`` input, after the others).
 """
 
 # mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: RUF059
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -135,7 +136,7 @@ def le_w(a, ah, b, bh):
     return np.uint8(ah < bh) | (np.uint8(ah == bh) & np.uint8(np.uint64(a) <= np.uint64(b)))
 
 
-# --- 64-bit integers --------------------------------------------------------------------------------------------------
+# --- 64-bit integers -------------------------------------------------------------------------------------------------
 
 
 @instruction("add_i64", "i64 i64 -> i64")
@@ -241,7 +242,11 @@ def div_round_i64(a, d):
 @instruction("floor_div_i64", "i64 i64 -> i64")
 def floor_div_i64(a, d):
     """floor(a / d), d > 0."""
-    return np.int64(np.uint64(a) // np.uint64(d)) if a >= 0 else -np.int64((np.uint64(-(a + 1)) // np.uint64(d)) + np.uint64(1))
+    return (
+        np.int64(np.uint64(a) // np.uint64(d))
+        if a >= 0
+        else -np.int64((np.uint64(-(a + 1)) // np.uint64(d)) + np.uint64(1))
+    )
 
 
 @instruction("floor_mod_i64", "i64 i64 -> i64")
@@ -249,7 +254,7 @@ def floor_mod_i64(a, d):
     return a - floor_div_i64(a, d) * d
 
 
-# --- floating point ---------------------------------------------------------------------------------------------------
+# --- floating point --------------------------------------------------------------------------------------------------
 
 
 @instruction("add_f64", "f64 f64 -> f64")
@@ -402,7 +407,7 @@ def bits(a):
     return np.float64(a).view(np.int64)
 
 
-# --- conversions, choice -------------------------------------------------------------------------------------------------
+# --- conversions, choice ---------------------------------------------------------------------------------------------
 
 
 @instruction("i64_of_u8", "u8 -> i64")
@@ -471,7 +476,7 @@ def muladd_i64(acc, x, factor):
     return acc + x * factor
 
 
-# --- 128-bit integers ------------------------------------------------------------------------------------------------------
+# --- 128-bit integers ------------------------------------------------------------------------------------------------
 
 
 @instruction("w_of_i64", "i64 -> w")
@@ -562,7 +567,7 @@ def divmod_u128(a, ah, b, bh):
     """Quotient and remainder of unsigned 128-bit numbers (four words), b > 0. Bit by bit: rare, so short."""
     q, qh, r, rh = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
     one, top = np.uint64(1), np.uint64(63)
-    for i in range(128):
+    for _ in range(128):
         bit = (ah >> top) & one
         ah = (ah << one) | (a >> top)
         a = a << one
@@ -647,7 +652,11 @@ def w_of_f64(a):
 
 def f64_to_u64(a):
     """A double in 0 … 2**64 to an unsigned word."""
-    return np.uint64(a) if a < 9223372036854775808.0 else np.uint64(a - 9223372036854775808.0) + np.uint64(9223372036854775808)
+    return (
+        np.uint64(a)
+        if a < 9223372036854775808.0
+        else np.uint64(a - 9223372036854775808.0) + np.uint64(9223372036854775808)
+    )
 
 
 @instruction("low_of_w", "w -> i64")
@@ -666,7 +675,7 @@ def pack_w(a, b):
 
 
 # --- dates: days since 1970-01-01 in the proleptic Gregorian calendar; H. Hinnant, "chrono-Compatible Low-Level Date
-# Algorithms" (howardhinnant.github.io/date_algorithms.html), civil_from_days and days_from_civil ------------------------
+# Algorithms" (howardhinnant.github.io/date_algorithms.html), civil_from_days and days_from_civil ---
 
 
 def civil(days):

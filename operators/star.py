@@ -1,9 +1,9 @@
 """Star joins: consecutive probes by columns of the pipeline's own source, reordered and led by range tests.
 
-The build sides are there when the pipeline is compiled, so their sizes are facts: the probe that keeps the fewest rows goes
-first. A build side whose keys span a small part of the column's range is tested by that range first, vectorised and in
-one mask with the filter before; where its keys fill the range, the look-up itself is left out (reference: cpu-execution
-4.5).
+The build sides are there when the pipeline is compiled, so their sizes are facts: the probe that keeps the fewest rows
+goes first. A build side whose keys span a small part of the column's range is tested by that range first, vectorised
+and in one mask with the filter before; where its keys fill the range, the look-up itself is left out (reference:
+cpu-execution 4.5).
 """
 
 from __future__ import annotations

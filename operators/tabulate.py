@@ -1,8 +1,8 @@
 """Expressions over one column with few possible values are computed once per value and then looked up.
 
-The possible values are a dictionary's strings, or the range of a narrow integer column. The table is an ordinary column,
-computed by the engine itself over a small frame; so this serves host functions as well as date parts, with NULLs as
-one more entry.
+The possible values are a dictionary's strings, or the range of a narrow integer column. The table is an ordinary
+column, computed by the engine itself over a small frame; so this serves host functions as well as date parts, with
+NULLs as one more entry.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from finequery.operators.program import Out, Reg
 MOST_ENTRIES = 65536
 #: Instructions that a look-up in a small table beats.
 DEAR = frozenset(
-    "year month day doy isodow week isoyear dow quarter date_trunc add_interval sub_interval last_day intdiv mod".split()
+    "year month day doy isodow week isoyear dow quarter date_trunc last_day intdiv mod".split()
+    + ["add_interval", "sub_interval"]
 )
 _ranges: dict[Any, ColumnData | None] = {}
 
@@ -58,8 +59,9 @@ def tabulated(lower: Lower, expr: Expr) -> Value | None:
         return None
     digits = digits_with_null(lower, found, table.length - 1)
     if table.stats.nulls == 1 and table.validity is not None and _never_null(lower, found):
-        if not (int(table.validity[(table.length - 1) >> 3]) >> ((table.length - 1) & 7)) & 1:
-            table = replace(table, validity=None)  # NULL for NULL alone, and there is none
+        last = table.length - 1
+        if (int(table.validity[last >> 3]) >> (last & 7)) & 1 == 0:  # NULL for NULL alone, and there is none
+            table = replace(table, validity=None)
     lower.kept.append(table)
     rows = Rows(reg=digits, space=lower.space)
     return lower.load(Stored(table, rows))
@@ -177,7 +179,8 @@ def _range_table(lower: Lower, expr: Expr, column: Column, data: ColumnData, cou
 
 
 def _evaluate(lower: Lower, expr: Expr, column: ColumnData) -> ColumnData | None:
-    """None where the expression fails for a value: whether a row has that value is known only when they are computed."""
+    """None where the expression fails for a value: whether a row has that value is known only when they are
+    computed."""
     from finequery.operators.evaluate import evaluate
 
     try:
@@ -207,7 +210,9 @@ def tighten(column: ColumnData) -> ColumnData:
     if last - first >= 2**32:
         return replace(column, stats=stats)
     room = np.zeros(column.length + 64, dtype=dtype)
-    room[: column.length] = stored.astype(np.int64) - first if flags is None else np.where(flags, stored.astype(np.int64) - first, 0)
+    room[: column.length] = (
+        stored.astype(np.int64) - first if flags is None else np.where(flags, stored.astype(np.int64) - first, 0)
+    )
     base = column.base + column.scale * first
     return replace(column, kind="uint", data=room[: column.length], base=base, stats=stats, owner=room)
 

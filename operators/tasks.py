@@ -31,8 +31,8 @@ RADIX_GROUPS = 200_000
 
 @dataclass(eq=False)
 class Task:
-    """Base. ``columns``: what the frame holds, in order. ``estimate``: rows the planner expects. ``node``: the part of the
-    logical plan that it stands for, for the planner's own use."""
+    """Base. ``columns``: what the frame holds, in order. ``estimate``: rows the planner expects. ``node``: the part of
+    the logical plan that it stands for, for the planner's own use."""
 
     columns: tuple[Column, ...]
     estimate: float | None = field(default=None, kw_only=True)
@@ -245,7 +245,8 @@ class Aggregate(Task):
         return result
 
     def _simple(self) -> bool:
-        """Whether all arguments can travel through the radix partitions: of fixed width, without NULLs is not needed."""
+        """Whether all arguments can travel through the radix partitions: of fixed width, without NULLs is not
+        needed."""
         return all(c.name not in ("first", "any_value") for c in self.calls)
 
     def _add_up(
@@ -359,9 +360,7 @@ def pack_groups(columns: list[ColumnData]) -> tuple[np.ndarray, Any]:
             ]
         keys[:] = column.data[:count]
         return keys, lambda found: [_stored_column(column, found)]
-    spans = [
-        len(c.dictionary or ()) if c.kind == "dict" else int(c.data[:count].max(initial=0)) + 1 for c in columns
-    ]
+    spans = [len(c.dictionary or ()) if c.kind == "dict" else int(c.data[:count].max(initial=0)) + 1 for c in columns]
     for column, span in zip(columns, spans):
         keys *= span
         keys += column.data[:count]
@@ -409,7 +408,8 @@ def as_codes(column: ColumnData) -> ColumnData:
 
 
 def number_groups(columns: list[ColumnData], count: int) -> tuple[np.ndarray, int, np.ndarray]:
-    """Number the rows' groups in order of appearance: numbers (u32), how many, first row of each (u32). NULL is a value."""
+    """Number the rows' groups in order of appearance: numbers (u32), how many, first row of each (u32). NULL is a
+    value."""
     numbers: np.ndarray | None = None
     size = 1
     for column in columns:
@@ -649,7 +649,9 @@ class PairJoin(Task):
             assert self.mark is not None
             from finequery.operators.aggregate import exact_column
 
-            return Frame({**left.columns, self.mark.id: exact_column(self.mark.type, hit.astype(np.int64))}, left.length)
+            return Frame(
+                {**left.columns, self.mark.id: exact_column(self.mark.type, hit.astype(np.int64))}, left.length
+            )
         if kind == "single" and len(lefts) != len(np.unique(lefts)):
             raise DataError("More than one row returned by a subquery used as an expression")
         right = self.probe.current().frame

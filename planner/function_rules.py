@@ -192,7 +192,7 @@ def float_class(function: Function, name: str, args: list[Expr]) -> Expr:
 def concat(function: Function, name: str, args: list[Expr]) -> Expr:
     if not args:
         raise no_overload(function, name, args)
-    parts = []
+    parts: list[Expr] = []
     for e in args:
         text = cast(e, VARCHAR)
         if not isinstance(text, Literal):

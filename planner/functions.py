@@ -133,7 +133,11 @@ _add(
     "intdiv",
 )
 _add(
-    "numeric", "mod", "(a, b) -> type of a % b", "The % operator: remainder; an error where b is 0.", rules.operator("mod")
+    "numeric",
+    "mod",
+    "(a, b) -> type of a % b",
+    "The % operator: remainder; an error where b is 0.",
+    rules.operator("mod"),
 )
 _add(
     "numeric",

@@ -240,7 +240,8 @@ def in_list(x: Expr, items: Sequence[Expr]) -> Expr:
         raise BindError("IN needs at least one value.")
     target = meet([x, *items], "IN")
     x = cast(x, target)
-    constants, others = [], []
+    constants: list[Expr] = []
+    others: list[Expr] = []
     for item in cast_all(items, target):
         inner = item.child if isinstance(item, Cast) else item
         (

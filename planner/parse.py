@@ -79,7 +79,8 @@ def parse(sql: str) -> list[ParsedStatement]:
     """
     from sqlglot.tokens import TokenType
 
-    statements, chunk = [], []
+    statements: list[ParsedStatement] = []
+    chunk: list[Any] = []
     for token in _tokens(sql):
         if token.token_type is TokenType.SEMICOLON:
             if chunk:
@@ -207,10 +208,24 @@ def _tree(sql: str, tokens: list[Any]) -> Any:
     return trees[0] if trees else None
 
 
+def _apart(token: Any) -> list[Any]:
+    """``?::`` is one token to sqlglot."""
+    from sqlglot.tokens import Token, TokenType
+
+    if token.token_type is not TokenType.QDCOLON:
+        return [token]
+    place = {"line": token.line, "col": token.col, "start": token.start}
+    return [
+        Token(TokenType.PLACEHOLDER, "?", end=token.start, **place),
+        Token(TokenType.DCOLON, "::", end=token.end, **place),
+    ]
+
+
 def _numbered(sql: str, tokens: list[Any]) -> list[Any]:
     """The tokens with ? written as $1, $2, …: the binder does not visit them in the order of the text."""
     from sqlglot.tokens import Token, TokenType
 
+    tokens = [part for token in tokens for part in _apart(token)]
     marks = [t for t in tokens if t.token_type is TokenType.PLACEHOLDER]
     if not marks:
         return tokens

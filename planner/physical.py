@@ -97,8 +97,8 @@ class Planner:
             reads = set().union(*map(columns_of, parts))
         elif isinstance(node, logical.Window):
             parts = []
-            for _, call in node.calls:
-                parts += [*call.args, *call.partition, *(k.expr for k in call.order)]
+            for _, over in node.calls:
+                parts += [*over.args, *over.partition, *(k.expr for k in over.order)]
             reads = needed.union(*map(columns_of, parts))
         else:
             reads = {c.id for child in node.inputs for c in child.schema}
@@ -167,7 +167,12 @@ class Planner:
         if node.kind == "full" or (condition is not None and node.kind != "inner"):
             pairs = replace(probe, kind="inner", payload=self.columns(node.right))
             task = self.close(left, node.left)
-            return Open(PairJoin(self.columns(node), node.kind, task, self.columns(node.left), pairs, node.mark, **_known(node)), [])
+            return Open(
+                PairJoin(
+                    self.columns(node), node.kind, task, self.columns(node.left), pairs, node.mark, **_known(node)
+                ),
+                [],
+            )
         left.steps.append(probe)
         return left
 

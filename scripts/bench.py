@@ -114,7 +114,15 @@ def run_case(case: Case, running: list[Engine], seconds: float) -> Result:
             continue
         runs[engine.name] = partial(engine.run, case.sql, case.form)
     want = answer = None
-    result.times = interleave(runs, seconds)
+
+    def forget() -> None:
+        for engine in running:
+            if isinstance(engine, engines.FineQuery):
+                engine.forget()
+
+    if case.fresh:
+        forget()
+    result.times = interleave(runs, seconds, forget if case.fresh else None)
     return result
 
 

@@ -71,6 +71,7 @@ class FineQuery:
     def __init__(self, threads: int):
         import finequery
 
+        self.threads = threads
         self.con: Any = finequery.connect(threads=threads)
 
     def load(self, tables: dict[str, Path]) -> None:
@@ -84,6 +85,13 @@ class FineQuery:
     def run(self, sql: str, form: str = ROWS) -> Any:
         relation = self.con.sql(sql)
         return relation.arrow() if form == ARROW else relation.fetchall()
+
+    def forget(self) -> None:
+        """A new connection: columns read from files are kept while the files stay the same, plans too."""
+        import finequery
+
+        self.con.close()
+        self.con = finequery.connect(threads=self.threads)
 
     def explain(self, sql: str) -> None:
         self.con.sql(sql).explain()

@@ -27,7 +27,9 @@ class Engines(NamedTuple):
 
 def connect() -> Any:
     import finequery
+    from finequery.operators import native
 
+    native.load()  # kernels that have to be built are built here, not in a query whose time is limited
     return finequery.connect(threads=2)
 
 
@@ -92,14 +94,6 @@ def duck() -> Iterator[Any]:
     connection = connect_duckdb()
     yield connection
     connection.close()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def kernels() -> None:
-    """Kernels that have to be built are built before the first test, whose time is limited."""
-    from finequery.operators import native
-
-    native.load()
 
 
 def pytest_configure(config: pytest.Config) -> None:

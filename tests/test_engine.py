@@ -1,9 +1,10 @@
 """The engine over tables of several morsels, on two threads: every answer equals DuckDB's.
 
-Small tables never leave one tile. What goes wrong only beyond that (outputs that grow, joins that expand, tables that are
-rebuilt, threads that are merged) is looked for here.
+Small tables never leave one tile. What goes wrong only beyond that (outputs that grow, joins that expand, tables that
+are rebuilt, threads that are merged) is looked for here.
 """
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -109,7 +110,9 @@ def test_filters_and_projections(column: str, engines: Engines) -> None:
     assert_same(*engines, f"select id, coalesce({column}, (select min({column}) from facts)) from facts")
     assert_same(*engines, f"select id, case when small < 50 then {column} end from facts where many < 5000")
     assert_same(*engines, f"select id, {column} from facts order by {column}, id limit 100")
-    assert_same(*engines, f"select id, {column} from facts order by {column} desc nulls first, id limit 30 offset 70000")
+    assert_same(
+        *engines, f"select id, {column} from facts order by {column} desc nulls first, id limit 30 offset 70000"
+    )
 
 
 JOINS = [
@@ -151,7 +154,9 @@ def test_in(column: str, engines: Engines) -> None:
             *engines,
             f"select count(*) from facts where {mine} {no}in (select {column} from keys where {column} is not null)",
         )
-        assert_same(*engines, f"select {mine} {no}in (select {column} from keys) as hit, count(*) from facts group by 1")
+        assert_same(
+            *engines, f"select {mine} {no}in (select {column} from keys) as hit, count(*) from facts group by 1"
+        )
         assert_same(
             *engines, f"select count(*) from facts where {no}({mine} in (select {column} from keys) or small = 3)"
         )
@@ -272,7 +277,7 @@ def test_a_thread_that_never_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
         ).fetchall() == [(50_000, 150_000, 11_249_925_000)]
         assert con.execute(
             "select count(*), count(distinct t), sum(n) from (select t || 'x' as t, n from data where n % 3 > 0)"
-        ).fetchall() == [(100_000, 100_000, 7_499_950_000 + 0)]
+        ).fetchall() == [(100_000, 100_000, 7_500_000_000)]
         assert con.execute(
             "select count(*), sum(a.n) from data a join data b on a.n // 100 = b.n // 100 where b.n < 60000"
         ).fetchall() == [(6_000_000, 179_997_000_000)]

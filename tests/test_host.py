@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -324,13 +325,17 @@ def test_calls_are_duckdbs(duck: Any, case: tuple[str, str, list[SqlType], SqlTy
 def test_division_and_remainder() -> None:
     for name, a, b, type_, expected in (
         ("intdiv", -7, 2, INTEGER, -3), ("mod", -7, 2, INTEGER, -1), ("mod", 7, -2, INTEGER, 1),
-        ("mod", 7, 0, INTEGER, None),
-        ("intdiv", 7, 0, INTEGER, None), ("div", 1.0, 0.0, DOUBLE, None), ("mod", -7.5, 2.0, DOUBLE, -1.5),
+        ("div", 1.0, 0.0, DOUBLE, math.inf), ("div", -1.0, 0.0, DOUBLE, -math.inf),
+        ("div", 1.0, -0.0, DOUBLE, -math.inf),
+        ("mod", -7.5, 2.0, DOUBLE, -1.5), ("intdiv", 5.5, 2.0, DOUBLE, 2.75),
         ("div", 1.0, 3.0, FLOAT, 0.3333333432674408),
     ):  # fmt: skip
         assert constant_call(name, [a, b], [type_, type_], type_) == expected
     with pytest.raises(OutOfRangeError):
         constant_call("intdiv", [-(2**31), -1], [INTEGER, INTEGER], INTEGER)
+    for name, type_, values in (("intdiv", INTEGER, [7, 0]), ("mod", INTEGER, [7, 0]), ("intdiv", DOUBLE, [7.0, 0.0])):
+        with pytest.raises(DataError, match="Division by zero"):
+            constant_call(name, values, [type_, type_], type_)
 
 
 FORMATS = (

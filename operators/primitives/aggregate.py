@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from finequery.operators.intrinsics import POINTER, p_f64, p_i64, p_u8, p_u32, p_u64
+from finequery.operators.intrinsics import POINTER, p_f64, p_i64, p_u8, p_u32
 from finequery.operators.primitives import kernel
 
 
@@ -199,8 +199,8 @@ _define_extreme_wide("max", False)
 
 @kernel("moments")
 def moments(t, n, k, args):
-    """Welford's running mean and sum of squared deviations: group or 0, source (f64), validity or 0, accumulator of three
-    doubles (count, mean, m2). Knuth, The Art of Computer Programming 2, 4.2.2."""
+    """Welford's running mean and sum of squared deviations: group or 0, source (f64), validity or 0, accumulator of
+    three doubles (count, mean, m2). Knuth, The Art of Computer Programming 2, 4.2.2."""
     x, acc = p_f64(args[1]), p_f64(args[3])
     for j in range(np.uint64(k)):
         g = np.uint64(p_u32(args[0])[j]) * np.uint64(3) if args[0] != 0 else np.uint64(0)
@@ -230,8 +230,8 @@ def _define_few(source: str) -> None:
 
     @kernel(f"few_sum_{source}")
     def few_sum(t, n, k, args):
-        """Masked sums for a few groups: group (u8), source, stride, number of groups, accumulator. One vectorised pass over
-        the tile per group."""
+        """Masked sums for a few groups: group (u8), source, stride, number of groups, accumulator. One vectorised pass
+        over the tile per group."""
         group, x, acc = p_u8(args[0]), pointer(args[1] + t * args[2]), p_i64(args[4])
         for g in range(np.uint64(args[3])):
             wanted, total = np.uint8(g), np.int64(0)
@@ -259,7 +259,8 @@ def few_count(t, n, k, args):
 
 @kernel("masked_group")
 def masked_group(t, n, k, args):
-    """The group number as a byte; rejected rows get one that nobody sums: group (u32), mask, rejected group, out (u8)"""
+    """The group number as a byte; rejected rows get one that nobody sums: group (u32), mask, rejected group, out
+    (u8)"""
     group, mask, out = p_u32(args[0]), p_u8(args[1]), p_u8(args[3])
     reject = np.uint8(args[2])
     for j in range(np.uint64(k)):
@@ -297,8 +298,8 @@ def find_groups(t, n, k, args):
 
 @kernel("merge_moments")
 def merge_moments(t, n, k, args):
-    """Moments of another thread into these, group by group: target, source, map (u32) or 0. Chan, Golub, LeVeque, "Updating
-    formulae and a pairwise algorithm for computing sample variances" (1979)."""
+    """Moments of another thread into these, group by group: target, source, map (u32) or 0. Chan, Golub, LeVeque,
+    "Updating formulae and a pairwise algorithm for computing sample variances" (1979)."""
     a, b = p_f64(args[0]), p_f64(args[1])
     for j in range(np.uint64(n)):
         i = j * np.uint64(3)
@@ -351,8 +352,8 @@ _define_wide_merge("max", False)
 def run_group(t, n, k, args):
     """Numbers of runs of equal keys: keys (i64), state, out (u32), morsel (address of the word with its number).
 
-    state: 0 groups, 1 most groups, 4 keys by group, 7 last morsel + 1, 8 last key. A run begins anew in every morsel; -1 where
-    there is no room."""
+    state: 0 groups, 1 most groups, 4 keys by group, 7 last morsel + 1, 8 last key. A run begins anew in every morsel;
+    -1 where there is no room."""
     keys, state, out = p_i64(args[0]), p_i64(args[1]), p_u32(args[2])
     groups = state[0]
     if groups + k > state[1]:
@@ -380,8 +381,9 @@ def run_group(t, n, k, args):
 
 @kernel("pick_exact")
 def pick_exact(t, n, k, args):
-    """Decode sums or extremes of the picked groups: accumulator (i64), pick (u32), counts (i64) or 0, base, scale, out (i64), bounds
-    out (2 words: low, high over groups with a count): out = base * count + scale * x (base used with counts only)."""
+    """Decode sums or extremes of the picked groups: accumulator (i64), pick (u32), counts (i64) or 0, base, scale, out
+    (i64), bounds out (2 words: low, high over groups with a count): out = base * count + scale * x (base used with
+    counts only)."""
     x, pick, counts, out, bounds = p_i64(args[0]), p_u32(args[1]), p_i64(args[2]), p_i64(args[5]), p_i64(args[6])
     base, scale = args[3], args[4]
     low, high, nulls = np.int64(9223372036854775807), np.int64(-9223372036854775808), np.int64(0)

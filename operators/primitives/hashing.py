@@ -40,7 +40,8 @@ def mix(x):
 
 @kernel("find_group")
 def find_group(t, n, k, args):
-    """keys (i64), stride, state, out (u32): number of each key's group; new keys get the next number; -1 where the table must grow.
+    """keys (i64), stride, state, out (u32): number of each key's group; new keys get the next number; -1 where the
+    table must grow.
 
     state: 0 groups, 1 most groups, 2 table, 3 shift (64 - log2 slots), 4 keys by group, 5 scratch for k hashes, 6 mask
     of slots."""
@@ -97,8 +98,8 @@ def rehash_groups(t, n, k, args):
 
 @kernel("radix_count")
 def radix_count(first, end, thread, args):
-    """As a range kernel, one range per morsel: keys (i64), histograms (256 words for each range number), rows per range.
-    """
+    """As a range kernel, one range per morsel: keys (i64), histograms (256 words for each range number), rows per
+    range."""
     keys, histogram = p_u64(args[0]), p_i64(args[1] + (first // args[2]) * 2048)
     for j in range(np.uint64(first), np.uint64(end)):
         histogram[mix(keys[j]) >> np.uint64(56)] += 1
@@ -107,8 +108,8 @@ def radix_count(first, end, thread, args):
 
 @kernel("radix_scatter")
 def radix_scatter(first, end, thread, args):
-    """keys, cursors (256 words per range), rows per range, keys out, row numbers out (u32; or 0), partition of row out (or 0),
-    number of payloads, then for each payload: source, target, width."""
+    """keys, cursors (256 words per range), rows per range, keys out, row numbers out (u32; or 0), partition of row out
+    (or 0), number of payloads, then for each payload: source, target, width."""
     keys, cursor = p_u64(args[0]), p_i64(args[1] + (first // args[2]) * 2048)
     out, rows = p_u64(args[3]), p_u32(args[4])
     payloads = args[6]
@@ -146,11 +147,13 @@ def radix_scatter(first, end, thread, args):
 
 @kernel("partition_groups")
 def partition_groups(first, end, thread, args):
-    """Group numbers inside one partition (a range kernel, a range is a partition): keys, per-thread table area, its bytes, out
-    (u32: number inside the partition), keys of all groups out, address of their count (partitions take room from it), per-thread
-    area for a partition's keys, its bytes, bounds of partitions, first group of each partition out.
+    """Group numbers inside one partition (a range kernel, a range is a partition): keys, per-thread table area, its
+    bytes, out (u32: number inside the partition), keys of all groups out, address of their count (partitions take room
+    from it), per-thread area for a partition's keys, its bytes, bounds of partitions, first group of each partition
+    out.
 
-    The table starts small, so that it stays in the cache, and doubles when it is a third full; -3 where its area is full."""
+    The table starts small, so that it stays in the cache, and doubles when it is a third full; -3 where its area is
+    full."""
     keys, out = p_u64(args[0]), p_u32(args[3])
     if end <= first:
         return np.int64(0)
@@ -210,8 +213,8 @@ def partition_groups(first, end, thread, args):
 
 @kernel("partition_number")
 def partition_number(t, n, k, args):
-    """Numbers inside the partition to numbers among all groups: numbers (u32), first groups of partitions, address of the morsel's
-    number, out (u32)"""
+    """Numbers inside the partition to numbers among all groups: numbers (u32), first groups of partitions, address of
+    the morsel's number, out (u32)"""
     x, out = p_u32(args[0]), p_u32(args[3])
     base = np.uint32(p_i64(args[1])[p_i64(args[2])[0]])
     for j in range(np.uint64(k)):
@@ -221,8 +224,8 @@ def partition_number(t, n, k, args):
 
 @kernel("build_region")
 def build_region(first, end, thread, args):
-    """Insert one partition (range = rows of a region): keys (partitioned), values (u32, partitioned), table, shift, region mask,
-    Bloom words or 0, Bloom mask, flags out: args[7] address of a word that is set to 1 on a duplicate key.
+    """Insert one partition (range = rows of a region): keys (partitioned), values (u32, partitioned), table, shift,
+    region mask, Bloom words or 0, Bloom mask, flags out: args[7] address of a word that is set to 1 on a duplicate key.
 
     Values of equal keys: the first stays."""
     keys, values, table = p_u64(args[0]), p_u32(args[1]), p_u64(args[2])
@@ -245,8 +248,8 @@ def build_region(first, end, thread, args):
 
 @kernel("build_bloom")
 def build_bloom(first, end, thread, args):
-    """Set two bits per key of one region in the filter: keys (partitioned), Bloom words (u32), shift to a word. A region's words
-    are its own (the word is chosen by the top bits), so regions do not race."""
+    """Set two bits per key of one region in the filter: keys (partitioned), Bloom words (u32), shift to a word. A
+    region's words are its own (the word is chosen by the top bits), so regions do not race."""
     keys, words, shift = p_u64(args[0]), p_u32(args[1]), np.uint64(args[2])
     for j in range(np.uint64(first), np.uint64(end)):
         h = mix(keys[j])
@@ -271,7 +274,8 @@ def probe_bloom(t, n, k, args):
 
 @kernel("probe_hash")
 def probe_hash(t, n, k, args):
-    """keys (i64), stride, table, shift, region mask, scratch for k hashes, out (u32: the value; 0xFFFFFFFF: no match)"""
+    """keys (i64), stride, table, shift, region mask, scratch for k hashes, out (u32: the value; 0xFFFFFFFF: no
+    match)"""
     keys, table, shift, region = p_u64(args[0] + t * args[1]), p_u64(args[2]), np.uint64(args[3]), np.uint64(args[4])
     hashes, out = p_u64(args[5]), p_u32(args[6])
     for j in range(np.uint64(k)):
@@ -335,9 +339,9 @@ def mark_rows(t, n, k, args):
 
 @kernel("expand")
 def expand(t, n, k, args):
-    """Rows of each group of matches, at most ``capacity`` at a time: 0 more, 1 k kept, 2 position, 3 offset in the group, 4 groups
-    (u32; 0xFFFFFFFF: none), 5 starts (u32, groups + 1), 6 rows by start (u32; 0: the number itself), 7 keep rows without
-    match, 8 capacity, 9 out positions, 10 out build rows (0xFFFFFFFF for a kept row)."""
+    """Rows of each group of matches, at most ``capacity`` at a time: 0 more, 1 k kept, 2 position, 3 offset in the
+    group, 4 groups (u32; 0xFFFFFFFF: none), 5 starts (u32, groups + 1), 6 rows by start (u32; 0: the number itself), 7
+    keep rows without match, 8 capacity, 9 out positions, 10 out build rows (0xFFFFFFFF for a kept row)."""
     group, starts, listed = p_u32(args[4]), p_u32(args[5]), p_u32(args[6])
     positions, rows = p_u32(args[9]), p_u32(args[10])
     z, room = np.int64(0), args[8]
@@ -403,7 +407,8 @@ def single_match(t, n, k, args):
 
 @kernel("group_of_entry")
 def group_of_entry(t, n, k, args):
-    """Dense-key digits to groups: digits (u32), limit, mask (u8) or 0, out (u32): the digit, NONE at the limit or where masked"""
+    """Dense-key digits to groups: digits (u32), limit, mask (u8) or 0, out (u32): the digit, NONE at the limit or
+    where masked"""
     x, limit, out = p_u32(args[0]), np.uint32(args[1]), p_u32(args[3])
     for j in range(np.uint64(k)):
         ok = x[j] < limit
@@ -425,7 +430,8 @@ def row_of_entry(t, n, k, args):
 
 @kernel("count_starts")
 def count_starts(t, n, k, args):
-    """groups (u32) of ``n`` rows, ``k`` groups, starts (u32, k + 1, zeroed), rows out (u32): rows in order of group, stable"""
+    """groups (u32) of ``n`` rows, ``k`` groups, starts (u32, k + 1, zeroed), rows out (u32): rows in order of group,
+    stable"""
     group, starts, rows = p_u32(args[0]), p_u32(args[1]), p_u32(args[2])
     for j in range(np.uint64(n)):
         starts[np.uint64(group[j]) + np.uint64(1)] += np.uint32(1)
@@ -461,8 +467,8 @@ def _define_tables(source: str) -> None:
 
     @kernel(f"fill_map_{source}")
     def fill_map(t, n, k, args):
-        """Byte map or row map of the ``n`` build keys: keys, shift, entries, byte map or 0, row map (u32, value row + 1) or 0, bits
-        or 0, validity bitmap or 0; gives how many keys fell on a set entry (duplicates) in the map"""
+        """Byte map or row map of the ``n`` build keys: keys, shift, entries, byte map or 0, row map (u32, value row +
+        1) or 0, bits or 0, validity bitmap or 0; gives how many keys fell on a set entry (duplicates) in the map"""
         x, shift, limit = pointer(args[0]), np.uint64(args[1]), np.uint64(args[2])
         marks, rows, bits_, ok = p_u8(args[3]), p_u32(args[4]), p_u8(args[5]), p_u8(args[6])
         double = np.int64(0)
@@ -521,8 +527,9 @@ def rank_prefix(t, n, k, args):
 
 @kernel("pack_keys")
 def pack_keys(t, n, k, args):
-    """One more part of a composite key: keys so far (i64) or 0, part (i64), low, span (of which 0 is kept for NULL when args[6]),
-    factor, in-range mask in/out (u8) or 0, null mode (0: NULL never; 1: NULL is a value), validity (u8) or 0, out (i64).
+    """One more part of a composite key: keys so far (i64) or 0, part (i64), low, span (of which 0 is kept for NULL
+    when args[6]), factor, in-range mask in/out (u8) or 0, null mode (0: NULL never; 1: NULL is a value), validity (u8)
+    or 0, out (i64).
 
     Values outside of low … low + span - 1 clear the mask (and become 0)."""
     part, low, span, factor = p_i64(args[1]), np.uint64(args[2]), np.uint64(args[3]), args[4]
@@ -541,10 +548,10 @@ def pack_keys(t, n, k, args):
     return k
 
 
-
 @njit(error_model="numpy")
 def hash_bytes(address, size):
-    """A hash of bytes, 8 at a time; the last word is masked, so bytes past the end are read (padded) but don't count."""
+    """A hash of bytes, 8 at a time; the last word is masked, so bytes past the end are read (padded) but don't
+    count."""
     h = np.uint64(size) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(1)
     i = np.int64(0)
     while i + 8 <= size:
@@ -574,9 +581,9 @@ def same_bytes(a, b, size):
 
 @kernel("intern")
 def intern(t, n, k, args):
-    """Number the distinct strings of ``n`` rows: offsets, chars, validity bitmap or 0, table (2 words a slot: hash, number + 1), mask,
-    out (u32), first row of each number (u32); gives how many there are. NULL rows get 0xFFFFFFFF. The table has at
-    least twice as many slots as rows."""
+    """Number the distinct strings of ``n`` rows: offsets, chars, validity bitmap or 0, table (2 words a slot: hash,
+    number + 1), mask, out (u32), first row of each number (u32); gives how many there are. NULL rows get 0xFFFFFFFF.
+    The table has at least twice as many slots as rows."""
     offsets, ok, table, mask = p_i64(args[0]), p_u8(args[2]), p_u64(args[3]), np.uint64(args[4])
     out, firsts, count = p_u32(args[5]), p_u32(args[6]), np.uint64(0)
     chars = args[1]
@@ -610,7 +617,8 @@ def intern(t, n, k, args):
 
 @kernel("find_interned")
 def find_interned(t, n, k, args):
-    """Numbers of strings in a table made by intern: strings (s), offsets, chars, table, mask, first rows, out (i64; -1: not there)"""
+    """Numbers of strings in a table made by intern: strings (s), offsets, chars, table, mask, first rows, out (i64;
+    -1: not there)"""
     x, offsets, chars = p_i64(args[0]), p_i64(args[1]), args[2]
     table, mask, firsts, out = p_u64(args[3]), np.uint64(args[4]), p_u32(args[5]), p_i64(args[6])
     for j in range(np.uint64(k)):
@@ -636,8 +644,8 @@ def find_interned(t, n, k, args):
 
 @kernel("rank_order")
 def rank_order(t, n, k, args):
-    """Rows in key order, by the rank of their keys: digits (u32), bits (u64), prefix (u32), validity bitmap or 0, rows out (u32); gives
-    1 if that is the order they have."""
+    """Rows in key order, by the rank of their keys: digits (u32), bits (u64), prefix (u32), validity bitmap or 0, rows
+    out (u32); gives 1 if that is the order they have."""
     digits, words, prefix, ok, out = p_u32(args[0]), p_u64(args[1]), p_u32(args[2]), p_u8(args[3]), p_u32(args[4])
     same = np.int64(1)
     for j in range(np.uint64(n)):

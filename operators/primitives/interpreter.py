@@ -1,15 +1,16 @@
 """The compiled interpreter: runs a program over tiles and morsels, and the loop of the worker threads.
 
-Layouts (int64 words). Job, shared: 0 morsel counter; 8 rows, 9 morsel size, 10 tile size, 11 stop flag (any thread sets it),
-12 address of a byte per morsel: 1 skips it (or 0), 13 address of 3 words per morsel (thread, first row, end row of what it
-appended; or 0), 14 address of morsel bounds (count + 1 words; or 0 for equal morsels), 15 number of morsels.
+Layouts (int64 words). Job, shared: 0 morsel counter; 8 rows, 9 morsel size, 10 tile size, 11 stop flag (any thread
+sets it), 12 address of a byte per morsel: 1 skips it (or 0), 13 address of 3 words per morsel (thread, first row, end
+row of what it appended; or 0), 14 address of morsel bounds (count + 1 words; or 0 for equal morsels), 15 number of
+morsels.
 
 Thread state: 0 job, 1 address of the instructions (3 words each: function, address of its arguments, flags), 2 their
 number, 3 program counter, 4 tile start t, 5 rows n, 6 rows selected k, 7 end of the morsel, 8 state (0 between
 morsels, 1 inside a program, 2 stopped), 9 thread number, 10 status of the last primitive, 11 address of the sink's row
-count (or 0), 12 current morsel, 13 number of expanding instructions, 14 address of their indices, 15 passes (of the program over a
-tile) until the interpreter comes back to the host. Flags: 1 run on no rows too; 2 expanding: argument word 0 says "more to come",
-word 1 keeps its k.
+count (or 0), 12 current morsel, 13 number of expanding instructions, 14 address of their indices, 15 passes (of the
+program over a tile) until the interpreter comes back to the host. Flags: 1 run on no rows too; 2 expanding: argument
+word 0 says "more to come", word 1 keeps its k.
 
 A primitive gives the new k, or a negative status: the interpreter stops there and is entered again at the same
 instruction when the host has dealt with it.
@@ -20,7 +21,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from finequery.operators.intrinsics import atomic_add, atomic_load, atomic_store, call, compare_and_swap, p_i64, p_u8, pause
+from finequery.operators.intrinsics import (
+    atomic_add,
+    atomic_load,
+    atomic_store,
+    call,
+    compare_and_swap,
+    p_i64,
+    p_u8,
+    pause,
+)
 from finequery.operators.primitives import kernel
 
 
@@ -106,8 +116,8 @@ def run_program(t_, n_, k_, args):
 
 @kernel("run_range")
 def run_range(t_, n_, k_, args):
-    """Drive a plain kernel over a range. args (per thread): 0 job, 1 function, 2 address of its arguments, 3 thread number,
-    4 morsels until it comes back. The kernel is called as f(first row, end row, thread number, arguments)."""
+    """Drive a plain kernel over a range. args (per thread): 0 job, 1 function, 2 address of its arguments, 3 thread
+    number, 4 morsels until it comes back. The kernel is called as f(first row, end row, thread number, arguments)."""
     job = p_i64(args[0])
     budget = args[4]
     while True:
@@ -142,7 +152,7 @@ def worker(t_, last, k_, args):
         ticket = atomic_load(base)
         if args[12] != 0:
             return np.int64(-1)
-        if ticket != 0 and (ticket & 1) == 0:
+        if ticket != 0 and (ticket & 1) == 0:  # noqa: SIM102
             if compare_and_swap(base, ticket, ticket + 1) == 1:
                 args[11] = call(args[9], np.int64(0), np.int64(0), np.int64(0), args[10])
                 atomic_store(base + 64, ticket)
@@ -166,8 +176,8 @@ def post(t_, n_, k_, args):
 
 @kernel("wait")
 def wait(t_, n_, k_, args):
-    """The poster's wait. args: 0 number of mailboxes, then their addresses and tickets in pairs. Takes back jobs that nobody
-    has begun, waits for the others."""
+    """The poster's wait. args: 0 number of mailboxes, then their addresses and tickets in pairs. Takes back jobs that
+    nobody has begun, waits for the others."""
     for i in range(args[0]):
         base, ticket = args[1 + 2 * i], args[2 + 2 * i]
         if compare_and_swap(base, ticket, np.int64(0)) == 0:

@@ -45,7 +45,7 @@ WIDE = ("w", "s")
 
 
 def _source(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...], checked: bool) -> str:
-    lines, word = [f"def primitive(t, n, k, args):"], 0
+    lines, word = ["def primitive(t, n, k, args):"], 0
     call = []
     for i, kind in enumerate(inputs + (("u8",) if checked else ())):
         element = "i64" if kind in WIDE else kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from finequery.errors import BindError, Error
+from finequery.errors import BindError, ConversionError, Error
 from finequery.operators.expr import Column, Expr, Literal, SortKey, walk
 from finequery.planner.binder.aggregates import sort_key
 from finequery.planner.binder.expressions import Expressions, QueryState
@@ -134,7 +134,10 @@ def bind_values(binder: Binder, node: Any, state: QueryState) -> BoundQuery:
         types.append(NULL if all(map(is_null, column)) else meet(column, "VALUES"))
     names = [f"col{i}" for i in range(len(types))]
     columns = tuple(binder.column(INTEGER if t == NULL else t, n) for n, t in zip(names, types))
-    plan = Values(columns, tuple(tuple(cast(e, c.type) for e, c in zip(row, columns)) for row in rows))
+    try:
+        plan = Values(columns, tuple(tuple(cast(e, c.type) for e, c in zip(row, columns)) for row in rows))
+    except ConversionError as error:
+        raise at(error, node) from None
     return BoundQuery(plan, names, output_exprs(columns, types), state.outer)
 
 

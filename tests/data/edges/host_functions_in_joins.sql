@@ -1,0 +1,14 @@
+create table t(k integer, s varchar);
+create table u(k integer, s varchar);
+insert into t values (1,'a'),(2,'b'),(2,'c'),(null,'z');
+insert into u values (1,'a'),(2,'x'),(2,null),(3,'q');
+select a.k, a.s, b.s from t a join u b on a.k = b.k where (a.s || b.s) like '%a%';
+select a.k, a.s, b.s from t a join u b on a.k = b.k and upper(a.s || b.s) <> 'BX';
+select a.k, a.s, b.s from t a left join u b on a.k = b.k and upper(a.s || b.s) <> 'BX';
+select a.k, a.s, b.s from t a full join u b on a.k = b.k and upper(a.s || b.s) <> 'BX';
+select a.k, a.s from t a where exists (select 1 from u b where a.k = b.k and upper(a.s || b.s) <> 'BX');
+select a.k, a.s from t a where not exists (select 1 from u b where a.k = b.k and upper(a.s || b.s) <> 'BX');
+select a.k, a.s, exists (select 1 from u b where a.k = b.k and upper(a.s || b.s) <> 'BX') from t a;
+select a.k, b.s || a.s, count(*) from t a join u b on a.k = b.k join t c on upper(c.s) <> reverse(b.s || a.s) group by all;
+select a.k from t a join u b on upper(a.s) = upper(b.s) and a.k = b.k where lower(a.s || b.s) = 'aa';
+select (select max(reverse(b.s)) from u b where b.k = a.k) || a.s from t a;

@@ -1,0 +1,13 @@
+create table a(x integer, i interval, s varchar);
+insert into a values (1, interval '1 month', 'p'), (2, interval '30 days', 'q'), (3, interval '2 days', null), (4, null, 'r');
+select x from a where i > interval '10 days';
+select x from a order by i desc, x;
+select i, count(*) from a group by i;
+select distinct i from a;
+select x, i is not distinct from interval '30 days', i = interval '30 days', i in (interval '2 days') from a;
+select sum(i) from a;
+select x, row_number() over (partition by i order by x) from a;
+select count(distinct i) from a;
+select coalesce(i, interval '1 day'), case when x = 1 then i end from a;
+select x from a where case when x > 1 then cast(s || '1' as varchar) = 'q1' else true end;
+select any_value(i), first(i) from a;
