@@ -99,16 +99,14 @@ def test_standard_input_is_a_script() -> None:
     assert result.returncode == 1 and result.stderr
 
 
-def test_one_command_is_quick() -> None:
-    """No more than its two large imports take, and 0.15 s."""
-
-    def seconds(*arguments: str) -> float:
-        start = time.perf_counter()
-        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
-        return time.perf_counter() - start
-
-    imports = min(seconds("-c", "import numpy, sqlglot.dialects.duckdb") for _ in range(5))
-    assert min(seconds("-m", "finequery", "-c", "select 42") for _ in range(5)) < imports + 0.15
+def test_one_command_imports_little() -> None:
+    """What makes a process slow to start is what it imports."""
+    code = (
+        "import sys; from finequery.shell import main; main(['-c', 'select 42']); "
+        "print(sorted(m for m in ('numba', 'pandas', 'polars', 'prompt_toolkit', 'pyarrow') if m in sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.endswith("[]\n"), result.stdout + result.stderr
 
 
 def test_completion_of_statements() -> None:
