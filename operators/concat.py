@@ -215,7 +215,8 @@ def _own_factor(piece: ColumnData, constant: bool) -> int:
         return 1
     if piece.kind == "int64" and piece.scale == 1 and piece.base == 0:  # from an operator that did not look
         mask = mask_of(piece)
-        return kernels.measure(piece.data if mask is None else piece.data[mask], False, 0).factor
+        seen = piece.data if mask is None else piece.data[mask]
+        return kernels.measure(seen, False, 0).factor if len(seen) else 0  # all NULL, with bounds of what it came from
     return gcd(piece.base, piece.scale)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from finequery.errors import InternalError
 from finequery.operators.column import ColumnData, Frame
 from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, columns_of, transform
 from finequery.operators.lower import Lower, NeedsHost, Stored
@@ -14,6 +16,9 @@ from finequery.operators.lower_expr import coalesce_case
 from finequery.operators.materialize import Materialize
 from finequery.operators.pool import Pool, get_pool
 from finequery.operators.program import Instance
+
+#: Ids of columns that the host computed: frames are handed on, so they are unique in the process.
+_fresh = itertools.count(-(10**15), -1)
 
 
 def evaluate(
@@ -38,7 +43,9 @@ def evaluate(
         try:
             sink.lower_into(lower)
         except NeedsHost as need:
-            fresh = Column(need.expr.type, -200 - len(frame.columns))
+            fresh = Column(need.expr.type, next(_fresh))
+            if len(frame.columns) > 5000:
+                raise InternalError(f"{need.expr} is computed over and over") from None
             column = host(need.expr, frame, constant, pool)
             frame = Frame({**frame.columns, fresh.id: column}, frame.length)
             exprs = [_replace(lower.fold(e), need.expr, fresh) for e in exprs]

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from finequery.errors import InternalError
 from finequery.operators.column import BLOCK, ColumnData, Frame, Stats
 from finequery.operators.expr import (
     Call,
@@ -33,6 +34,9 @@ from finequery.operators.pool import Pool
 from finequery.operators.probe import Probe, column_signature, lower_probe, residual
 from finequery.operators.program import MORSEL, ONE_THREAD, Instance, Symbol
 from finequery.operators.star import ordered, passing, range_tests
+
+#: Columns of a pipeline's input with what the host adds: beyond, an expression was not found again in its place.
+MOST_COLUMNS = 5000
 
 
 @dataclass(eq=False)
@@ -182,6 +186,8 @@ class Pipeline:
                     compiled = self._compile(constant, frame, steps, context, constants)
                     break
                 except _Split as split:
+                    if len(frame.columns) > MOST_COLUMNS:
+                        raise InternalError(f"{split.expr} is computed over and over") from None
                     frame, steps = self._host(context, frame, steps, split)
                     constants.clear()
             if measured is not None:
@@ -327,12 +333,13 @@ class Pipeline:
             columns = [types.get(i) or Column(frame.columns[i].type, i) for i in sorted(leaves)]
             part = Pipeline(list(before), lambda: Materialize(columns), leaves)
             frame = part.run(context, frame)
-        expr = substitute(split.expr, definitions)
+        fold = Lower(context.constant).fold  # as it was lowered: with constant parts computed
+        expr = fold(substitute(split.expr, definitions))
         fresh = Column(expr.type, _fresh_id())
         frame = Frame({**frame.columns, fresh.id: host_column(expr, frame, context)}, frame.length)
 
         def swap(e: Expr) -> Expr:
-            return transform(substitute(e, definitions), lambda x: fresh if x == expr else None)
+            return transform(fold(substitute(e, definitions)), lambda x: fresh if x == expr else None)
 
         rest: list[Step] = [Project(tuple((Column(e.type, i), swap(e)) for i, e in definitions.items()))]
         for step in after:
@@ -357,7 +364,7 @@ class _Box:
         self.frame = frame
 
 
-_fresh = [-1000]
+_fresh = [-(10**12)]
 
 
 def _fresh_id() -> int:

@@ -1,0 +1,10 @@
+create table t(k integer, o boolean, s varchar, y date);
+create table u(k integer, e decimal(20,4));
+select k from t where (case when (t.o or t.o) then upper('red') else t.y::varchar end not in (t.s, ''));
+insert into t values (1, true, 'a', '2020-01-01'), (2, false, '2020-01-01', '2020-01-01'), (3, null, null, null);
+select k from t where (case when (t.o or t.o) then upper('red') else t.y::varchar end not in (t.s, ''));
+select substr(s || upper('x'), 1 + 1), case when o then upper('red') || s else lower('LIT') || reverse(s) end from t;
+select case when o then cast(s || '1' as varchar) else case when k = 2 then reverse(y::varchar) else s end end from t;
+select 1 as a, nullif(e, e) as b from u union select 2, round(0.00, 1) from u;
+insert into u values (1, 12345678901234.5678);
+select 1 as a, nullif(e, e) as b from u union select 2, round(0.00, 1) from t where false;
