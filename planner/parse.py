@@ -100,12 +100,11 @@ def _tokens(sql: str, start: int = 0) -> list[Any]:
 
     try:
         tokens = _dialect().tokenize(" " * start + sql[start:] if start else sql)
-    except TokenError as error:
+    except TokenError:
         raise ParseError(
             "The text ends inside a quote, or holds a character that is not SQL.",
             sql=sql,
             position=_open_quote(sql, start),
-            hint=str(error.__cause__ or "") or None,
         ) from None
     closing, colon, previous = TokenType.R_PAREN, TokenType.COLON, None
     for i, token in enumerate(tokens):
