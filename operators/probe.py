@@ -15,7 +15,7 @@ import numpy as np
 from finequery.operators import native
 from finequery.operators.build import KeyPart, Lookup, build_lookup, number_keys, padded
 from finequery.operators.column import ColumnData, Dictionary, Frame
-from finequery.operators.expr import Column, Expr
+from finequery.operators.expr import Column, Expr, Literal
 from finequery.operators.filter import lower_filter
 from finequery.operators.lower import NONE, Coded, Computed, Lower, Rows, Stored, Value, bounds_of, stored_item
 from finequery.operators.lower_expr import as_f64, as_i64, as_views, as_wide, value
@@ -417,12 +417,15 @@ def lower_probe(lower: Lower, probe: Probe) -> bool:
     kind = probe.kind
     if lookup.rows == 0 and kind in ("inner", "semi"):
         return False
+    if lookup.rows == 0 and kind in ("left", "single", "full"):  # there is no row 0 to read for want of a partner
+        for column in probe.payload:
+            lower.environment[column.id] = Literal(column.type, None)
+        return True
     if not probe.keys:
         return _all_pairs(lower, probe)
     if kind in ("anti", "mark") and probe.null_aware and lookup.rows == 0:
         if kind == "mark":
             assert probe.mark is not None
-            from finequery.operators.expr import Literal
 
             lower.environment[probe.mark.id] = Literal(BOOLEAN, False)
         return True
@@ -683,8 +686,6 @@ def _all_pairs(lower: Lower, probe: Probe) -> bool:
     lookup = probe.current()
     if probe.kind in ("semi", "anti", "mark"):
         if probe.kind == "mark":
-            from finequery.operators.expr import Literal
-
             assert probe.mark is not None
             lower.environment[probe.mark.id] = Literal(BOOLEAN, lookup.rows > 0)
             return True

@@ -1,0 +1,15 @@
+create table t(k integer, s varchar, d decimal(30,2));
+create table u(k integer, s varchar, d decimal(30,2), f double, y date);
+insert into t values (1,'a',1),(2,'b',2),(null,null,null);
+select t.k, u.s, u.s = 'x', u.s like '%a%', upper(u.s), length(u.s), u.d + 1, u.y from t left join u on t.k = u.k;
+select t.k, u.s || t.s, coalesce(u.s, t.s), u.d is null from t left join u on t.s = u.s and t.d = u.d;
+select t.k from t left join u on t.k = u.k where u.s is null and coalesce(u.s, '') = '' and u.f is null;
+select t.k from t left join u on true where u.s = 'a' or u.s is null;
+select t.k, count(u.s), max(u.s), any_value(u.s), first(u.f), sum(u.d) from t left join u on t.k = u.k group by t.k;
+select u.s, count(*) from t left join u on t.k = u.k group by u.s;
+select t.k, (select s from u where u.k = t.k), (select max(s) from u where u.k = t.k), (select count(*) from u where u.k = t.k) from t;
+select t.k, u.s from u right join t on t.k = u.k order by u.s, t.k;
+select t.k, u.s from u full join t on t.k = u.k order by u.s, t.k;
+select t.k, a.s, b.s from t left join u a on t.k = a.k left join u b on a.s = b.s and a.k = b.k;
+select t.k, a.s from t left join (select * from t where k > 5) a on t.s = a.s left join t b on a.k = b.k;
+select t.k from t where t.s not in (select s from u) and t.k in (select k from t);
