@@ -9,7 +9,7 @@ bits    a bit per possible key (membership only)
 rows    row + 1 per possible key: unique keys in a small range
 rank    a bit per possible key and counts of bits before: unique keys in a wide range, numbered in key order
 groups  first positions per possible key and rows in key order: repeated keys in a small range
-hash    open addressing over keys, region by region in parallel, with a Bloom filter when larger than the cache
+hash    a hash table of cache lines (primitives/joins.py), region by region in parallel, behind a Bloom filter
 chains  the same to group numbers, and rows in group order: repeated keys
 ======  =====================================================================================================
 
@@ -32,6 +32,10 @@ MAP_BYTES = 1 << 18
 #: Builds beyond this get a Bloom filter in front: it spares the branches that misses cost (reference: cpu-execution
 #: 4.6).
 SMALL_BUILD = 1000
+#: Of the hash table: regions, and keys of a line (primitives/joins.py).
+REGIONS, KEYS = 256, 5
+#: What its kernels return: a repeated key where that matters, a region without room.
+REPEATED, FULL = -1, -3
 
 
 @dataclass(slots=True)
@@ -71,8 +75,7 @@ class Lookup:
     starts: np.ndarray | None = None
     listed: np.ndarray | None = None
     table: np.ndarray | None = None
-    shift: int = 0
-    region: int = 0
+    lines: int = 0
     bloom: np.ndarray | None = None
     bloom_shift: int = 0
     reason: str = ""
@@ -93,7 +96,7 @@ class Lookup:
                 self.rows == 0,
                 parts,
             ),
-            *(self.shift, self.region, self.bloom_shift, self.bloom is None, self.marks is None, self.bits is None),
+            *(self.lines, self.bloom_shift, self.bloom is None, self.marks is None, self.bits is None),
             *(
                 self.listed is None,
                 self.prefix is None,
@@ -108,15 +111,14 @@ class Lookup:
 
 
 def padded(count: int, dtype: Any, zero: bool = True) -> np.ndarray:
-    """An array with 64 readable bytes behind it."""
+    """An array on a 64-byte boundary with 64 readable bytes behind it."""
     size = np.dtype(dtype).itemsize
     if count * size >= memory.LARGE:
         memory.require(count * size, "a table")
-        data = memory.array(count + 64 // size + 1, dtype, counted=False)
-        if zero:
-            data.fill(0)
-        return data[:count]
-    return (np.zeros if zero else np.empty)(count + 64 // size + 1, dtype=dtype)[:count]
+    data = memory.array(count + 64 // size + 1, dtype, counted=False)
+    if zero:
+        data.fill(0)
+    return data[:count]
 
 
 def build_lookup(
@@ -164,7 +166,7 @@ def build_lookup(
             double = fill(None, None, lookup.bits)
             lookup.kind, lookup.reason = "bits", f"{span:,} possible keys: a bit each"
         else:
-            return _hash(lookup, keys, rows, pool)
+            return _hash(lookup, keys, rows, need_rows, pool)
         lookup.complete = count - double - keys.stats.nulls == span
         return lookup
     if dense and 1 << 18 < span <= max(64 * count, 8 * probes) and span < 2**31:
@@ -213,7 +215,7 @@ def build_lookup(
         _group(lookup, digits, span + 1, rows)
         lookup.kind, lookup.reason = "groups", f"repeated keys in a range of {span:,}: rows by key"
         return lookup
-    return _hash(lookup, keys, rows, pool)
+    return _hash(lookup, keys, rows, need_rows, pool)
 
 
 def key_bounds(keys: ColumnData, pool: Pool) -> tuple[int, int]:
@@ -265,47 +267,55 @@ def widen_keys(keys: ColumnData) -> tuple[np.ndarray, np.ndarray | None]:
     return kept, where
 
 
-def _hash(lookup: Lookup, keys: ColumnData, rows: np.ndarray | None, pool: Pool) -> Lookup:
+def _hash(lookup: Lookup, keys: ColumnData, rows: np.ndarray | None, need_rows: bool, pool: Pool) -> Lookup:
     values, where = widen_keys(keys)
     if where is not None:
         rows = where if rows is None else rows[where]
     count = len(values)
     numbers = padded(count, np.uint32, zero=False)
     numbers[:] = np.arange(count, dtype=np.uint32) if rows is None else rows
-    parted, payload, bounds = radix_partition(values, [numbers], pool)
-    sizes = np.diff(bounds)
-    slots = 1 << max(12, int(2 * count - 1).bit_length())
-    while int(sizes.max(initial=0)) * 4 > 3 * (slots >> 8):
-        slots *= 2
-    lookup.table = padded(slots * 2, np.uint64)
-    lookup.shift = 64 - (slots.bit_length() - 1)
-    lookup.region = (slots >> 8) - 1
-    duplicate = np.zeros(1, dtype=np.int64)
-    words = [parted.ctypes.data, payload[0].ctypes.data, lookup.table.ctypes.data, lookup.shift, lookup.region, 0, 0]
-    pool.range("build_region", [*words, duplicate.ctypes.data], count, bounds=bounds)
+    parted, (numbers,), bounds = radix_partition(values, [numbers], pool)
+    words = [parted.ctypes.data, numbers.ctypes.data]
+    repeated = _fill_lines(lookup, "build_lines", words, [int(need_rows)], bounds, pool)
     lookup.kind, lookup.reason = "hash", f"{count:,} keys spread over a range of {lookup.span:,}"
-    if duplicate[0]:
-        return _chains(lookup, values, rows)
-    if count > SMALL_BUILD:
+    if repeated:
+        lookup.unique, lookup.kind, lookup.reason = False, "chains", lookup.reason + ", repeated"
+        lookup.starts, lookup.listed = padded(count + 2, np.uint32, zero=False), padded(count, np.uint32, zero=False)
+        lookup.starts[count:] = count
+        most, scratch = np.zeros(pool.threads, dtype=np.int64), padded(count, np.uint32, zero=False)
+        outputs = [a.ctypes.data for a in (most, scratch, lookup.starts, lookup.listed)]
+        _fill_lines(lookup, "group_lines", words, outputs, bounds, pool)
+        lookup.most = int(most.max())
+    elif count > SMALL_BUILD:
         size = 1 << max(8, int(count).bit_length() - 1)
         lookup.bloom = padded(size, np.uint32)
         lookup.bloom_shift = 64 - (size.bit_length() - 1)
-        pool.range(
-            "build_bloom", [parted.ctypes.data, lookup.bloom.ctypes.data, lookup.bloom_shift], count, bounds=bounds
-        )
+        pool.range("build_bloom", [words[0], lookup.bloom.ctypes.data, lookup.bloom_shift], count, bounds=bounds)
         lookup.reason += ", Bloom filter"
     return lookup
 
 
-def _chains(lookup: Lookup, values: np.ndarray, rows: np.ndarray | None) -> Lookup:
-    """Repeated keys: number the distinct ones, then rows by number."""
-    groups, numbers, table, shift, _ = number_keys(values)
-    lookup.table, lookup.shift = table, shift
-    lookup.region = (1 << (64 - shift)) - 1
-    lookup.unique = False
-    _group(lookup, numbers, groups, rows)
-    lookup.kind, lookup.reason = "chains", lookup.reason + ", repeated"
-    return lookup
+def _fill_lines(
+    lookup: Lookup,
+    kernel: str,
+    words: list[int],
+    more: list[int],
+    bounds: np.ndarray,
+    pool: Pool,
+) -> bool:
+    """Make the table of lines by a kernel over the partitions; whether it met a repeated key that matters.
+
+    Half of a line's places are used on average. Regions have one size, so a region of many equal keys would make all
+    large: a region is sized for twice the rows of the average one, and all are made anew where a region is full."""
+    count, largest = int(bounds[-1]), int(np.diff(bounds).max())
+    most = min(largest, 2 * (count // REGIONS) + 32)
+    lookup.lines = -(-2 * most // KEYS)
+    while True:
+        lookup.table = padded(REGIONS * lookup.lines * 8, np.uint64)
+        status = pool.range(kernel, [*words, lookup.table.ctypes.data, lookup.lines, *more], count, bounds=bounds)
+        if status != FULL:
+            return status == REPEATED
+        lookup.lines *= 2
 
 
 def number_keys(values: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, int, np.ndarray]:
