@@ -95,11 +95,23 @@ def insert(table, lines, key, value):
     return np.uint32(NONE)
 
 
+@njit(error_model="numpy")
+def clear(table, lines, key):
+    """Empty the region of a key."""
+    words = p_u64(table + np.int64((mix(key) >> np.uint64(56)) * lines) * 64)
+    for i in range(lines * np.uint64(8)):
+        words[i] = np.uint64(0)
+
+
 @kernel("build_lines")
 def build_lines(first, end, thread, args):
     """Insert a partition (a range kernel, a range is a region's rows): keys, values (u32), table, lines of a region,
-    whether repeated keys matter: -1 at the first, else the first of equal keys stays. -3 where a region is full."""
+    whether repeated keys matter: -1 at the first, else the first of equal keys stays. -3 where a region is full.
+    Regions need not be empty before."""
+    if end <= first:
+        return np.int64(0)
     keys, values, table, lines = p_u64(args[0]), p_u32(args[1]), args[2], np.uint64(args[3])
+    clear(table, lines, keys[np.uint64(first)])
     for j in range(np.uint64(first), np.uint64(end)):
         found = insert(table, lines, keys[j], values[j] + np.uint32(1))
         if found == np.uint32(NONE):
@@ -121,6 +133,7 @@ def group_lines(first, end, thread, args):
         return np.int64(0)
     keys, rows, table, lines = p_u64(args[0]), p_u32(args[1]), args[2], np.uint64(args[3])
     most, numbers, starts, listed = p_i64(args[4]), p_u32(args[5]), p_u32(args[6]), p_u32(args[7])
+    clear(table, lines, keys[np.uint64(first)])
     next_ = np.uint32(first)
     for j in range(np.uint64(first), np.uint64(end)):
         found = insert(table, lines, keys[j], next_ + np.uint32(1))
@@ -153,6 +166,13 @@ def group_lines(first, end, thread, args):
     return np.int64(0)
 
 
+@njit(error_model="numpy")
+def two_bits(h):
+    """A hash's bits in its word of the Bloom filter."""
+    one = np.uint32(1)
+    return (one << np.uint32(h & np.uint64(31))) | (one << np.uint32((h >> np.uint64(5)) & np.uint64(31)))
+
+
 @kernel("build_bloom")
 def build_bloom(first, end, thread, args):
     """Set two bits per key of one region in the filter: keys (partitioned), Bloom words (u32), shift to a word. A
@@ -160,9 +180,7 @@ def build_bloom(first, end, thread, args):
     keys, words, shift = p_u64(args[0]), p_u32(args[1]), np.uint64(args[2])
     for j in range(np.uint64(first), np.uint64(end)):
         h = mix(keys[j])
-        words[h >> shift] |= (np.uint32(1) << np.uint32(h & np.uint64(31))) | (
-            np.uint32(1) << np.uint32((h >> np.uint64(5)) & np.uint64(31))
-        )
+        words[h >> shift] |= two_bits(h)
     return np.int64(0)
 
 
@@ -185,12 +203,12 @@ def find_lines(t, n, k, args):
 @kernel("probe_lines")
 def probe_lines(t, n, k, args):
     """Keep the rows whose key is there: keys (i64), stride, table, lines of a region, Bloom words or 0, shift to a
-    word, tiles left without Bloom filter (state), scratch (u64), scratch (u32), out positions (u32), out values (u32)
-    or 0; the new k"""
+    word, tiles left without Bloom filter (state), scratch (u64), scratch (u32) three times, out positions (u32), out
+    values (u32) or 0; the new k"""
     keys, table, lines = p_u64(args[0] + t * args[1]), args[2], np.uint64(args[3])
-    words, shift, scratch, passed = p_u32(args[4]), np.uint64(args[5]), p_u64(args[7]), p_u32(args[8])
-    positions = p_u32(args[9])
-    values = p_u32(args[10]) if args[10] != 0 else p_u32(args[8])
+    words, shift, scratch = p_u32(args[4]), np.uint64(args[5]), p_u64(args[7])
+    word, bits, passed, positions = p_u32(args[8]), p_u32(args[9]), p_u32(args[10]), p_u32(args[11])
+    values = p_u32(args[12]) if args[12] != 0 else p_u32(args[8])
     filtered = args[4] != 0 and args[6] == 0
     if args[6] > 0:
         args[6] -= 1
@@ -199,14 +217,14 @@ def probe_lines(t, n, k, args):
         end = min(start + np.uint64(BATCH), np.uint64(k))
         if filtered:
             for j in range(start, end):
-                scratch[j] = mix(keys[j])
+                h = mix(keys[j])
+                scratch[j] = h
+                word[j] = np.uint32(h >> shift)
+                bits[j] = two_bits(h)
             c = start
             for j in range(start, end):
-                h = scratch[j]
-                word = words[h >> shift]
                 passed[c] = np.uint32(j)
-                hit = (word >> np.uint32(h & np.uint64(31))) & (word >> np.uint32((h >> np.uint64(5)) & np.uint64(31)))
-                c += np.uint64(hit & np.uint32(1))
+                c += np.uint64((words[np.uint64(word[j])] & bits[j]) == bits[j])
             for i in range(start, c):
                 prefetch(table + np.int64(line_of(scratch[np.uint64(passed[i])], lines)) * 64)
             for i in range(start, c):
