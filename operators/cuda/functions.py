@@ -1,0 +1,198 @@
+"""Device functions of the kernels, for one row each. Their source goes into the kernels that call them; they call
+nothing but numpy's scalar types, each other, and ``cuda``, which a kernel's module has."""
+
+# mypy: ignore-errors
+# ruff: noqa: F821
+from __future__ import annotations
+
+import numpy as np
+
+
+def bit(bitmap, i):
+    """Bit ``i`` of a bitmap, 0 or 1."""
+    return (bitmap[i >> 3] >> np.uint8(i & 7)) & np.uint8(1)
+
+
+def mix(x):
+    """The hash of primitives.hashing."""
+    h = np.uint64(x) * np.uint64(0x9E3779B97F4A7C15)
+    h ^= h >> np.uint64(32)
+    return h * np.uint64(0xD6E8FEB86659FD93)
+
+
+def rank(bits, prefix, v):
+    """Set bits before bit ``v``."""
+    word = bits[v >> np.uint64(6)] & ((np.uint64(1) << (v & np.uint64(63))) - np.uint64(1))
+    return prefix[v >> np.uint64(6)] + np.uint32(cuda.popc(word))
+
+
+def search(keys, values, lines, key):
+    """The value + 1 of a key in a table of lines (primitives.joins), or 0. The table is seen as words and as halves:
+    a line is eight words, five keys and then five values and the word that says that keys went on."""
+    h = mix(key)
+    region = (h >> np.uint64(56)) * lines
+    line = ((h >> np.uint64(24)) & np.uint64(0xFFFFFFFF)) * lines >> np.uint64(32)
+    while True:
+        at = (region + line) * np.uint64(8)
+        below = at * np.uint64(2) + np.uint64(10)
+        for s in range(5):
+            value = values[below + np.uint64(s)]
+            if value == np.uint32(0):
+                return np.uint32(0)
+            if keys[at + np.uint64(s)] == key:
+                return value
+        if values[below + np.uint64(5)] == np.uint32(0):
+            return np.uint32(0)
+        line += np.uint64(1)
+        if line == lines:
+            line = np.uint64(0)
+
+
+def find_row(table, key, shift, mask, words, groups, most):
+    """The place of a key's row in a row table (primitives.groups), entered if it is new; the row behind the last slot
+    for the key that marks free rows; -1 where the table is too full. ``groups`` counts the rows entered."""
+    empty = np.int64(-0x73A0C56E281D4B93)
+    if key == empty:
+        cuda.atomic.max(groups, 1, np.int64(1))
+        return (mask + 1) * words
+    slot = np.int64((mix(key) >> np.uint64(shift)) & np.uint64(mask))
+    while True:
+        at = slot * words
+        found = table[at]
+        if found == empty:
+            if groups[0] > most:
+                return np.int64(-1)
+            found = cuda.atomic.cas(table, at, empty, key)
+            if found == empty:
+                cuda.atomic.add(groups, 0, np.int64(1))
+                return at
+        if found == key:
+            return at
+        slot = (slot + 1) & mask
+
+
+def add_wide(acc, at, low, high):
+    """Add to a 128-bit sum: the carry of the lower word is known from what it held before."""
+    old = cuda.atomic.add(acc, at, low)
+    carry = np.int64(np.uint64(old) + np.uint64(low) < np.uint64(low))
+    cuda.atomic.add(acc, at + 1, high + carry)
+
+
+def least_f64(acc, at, bits, value):
+    """The least double, NaN being the greatest; ``bits`` are the accumulator's words."""
+    while True:
+        old = acc[at]
+        if not ((value < old) or (old != old and value == value)):
+            return
+        expected = double_bits(old)
+        if cuda.atomic.cas(bits, at, expected, double_bits(value)) == expected:
+            return
+
+
+def most_f64(acc, at, bits, value):
+    """The greatest double, NaN being the greatest."""
+    while True:
+        old = acc[at]
+        if not ((value > old) or (value != value and old == old)):
+            return
+        expected = double_bits(old)
+        if cuda.atomic.cas(bits, at, expected, double_bits(value)) == expected:
+            return
+
+
+def double_bits(a):
+    """The bit pattern of a double."""
+    word = cuda.local.array(1, np.float64)
+    word[0] = a
+    return word.view(np.int64)[0]
+
+
+def text_order(a, i, m, b, j, n):
+    """-1, 0, 1: two strings by byte order."""
+    for s in range(min(m, n)):
+        x, y = a[i + s], b[j + s]
+        if x != y:
+            return -1 if x < y else 1
+    return 0 if m == n else (-1 if m < n else 1)
+
+
+def characters(chars, start, length):
+    """Characters of a UTF-8 string: the bytes that are no continuation."""
+    count = np.int64(0)
+    for s in range(length):
+        count += np.int64((chars[start + s] & np.uint8(0xC0)) != np.uint8(0x80))
+    return count
+
+
+def skip_characters(chars, start, length, count):
+    """Bytes of the first ``count`` characters."""
+    at = np.int64(0)
+    while at < length and count > 0:
+        at += 1
+        while at < length and (chars[start + at] & np.uint8(0xC0)) == np.uint8(0x80):
+            at += 1
+        count -= 1
+    return at
+
+
+def substring_window(size, start, length):
+    """primitives.strings.window."""
+    first = start - 1 if start > 0 else (size + start if start < 0 else np.int64(-1))
+    end = first + length
+    if length < 0:
+        first, end = end, first
+    first = min(max(first, np.int64(0)), size)
+    return first, min(max(end, first), size)
+
+
+def substring_ascii(chars, at, size, start, length):
+    """Start and length of a substring, one byte per character."""
+    first, end = substring_window(size, start, length)
+    return at + first, end - first
+
+
+def substring(chars, at, size, start, length):
+    """Start and length of a substring of characters."""
+    first, end = substring_window(characters(chars, at, size), start, length)
+    skipped = skip_characters(chars, at, size, first)
+    return at + skipped, skip_characters(chars, at + skipped, size - skipped, end - first)
+
+
+def copy_text(target, at, chars, start, length):
+    """Copy the bytes of a string."""
+    for s in range(length):
+        target[at + s] = chars[start + s]
+
+
+def block_sum(value):
+    """The sum of a value over the block's threads, in thread 0."""
+    shared = cuda.shared.array(256, np.int64)
+    thread = cuda.threadIdx.x
+    shared[thread] = value
+    cuda.syncthreads()
+    half = cuda.blockDim.x >> 1
+    while half > 0:
+        if thread < half:
+            shared[thread] += shared[thread + half]
+        cuda.syncthreads()
+        half >>= 1
+    total = shared[0]
+    cuda.syncthreads()
+    return total
+
+
+def block_sum_f64(value):
+    """The same for doubles."""
+    shared = cuda.shared.array(256, np.float64)
+    thread = cuda.threadIdx.x
+    shared[thread] = value
+    cuda.syncthreads()
+    half = cuda.blockDim.x >> 1
+    while half > 0:
+        if thread < half:
+            shared[thread] += shared[thread + half]
+        cuda.syncthreads()
+        half >>= 1
+    total = shared[0]
+    cuda.syncthreads()
+    return total
