@@ -1,4 +1,4 @@
-"""The end of a pipeline that groups: chooses how groups are told apart, lowers the calls, gives the result's columns."""
+"""The end of a pipeline that groups: chooses how, lowers the calls, gives the result's columns."""
 
 from __future__ import annotations
 

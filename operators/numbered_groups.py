@@ -1,4 +1,4 @@
-"""Numbers of groups for keys that do not fit one word (text, wide values, many columns): counted over all rows first."""
+"""Numbers of groups for keys that do not fit one word (text, wide values, many columns): rows are numbered first."""
 
 from __future__ import annotations
 

@@ -91,16 +91,16 @@ def decoded(
     stats = Stats(low=low, high=high, nulls=nulls)
     floor = min(low, 0) if validity is not None else low
     shift = 0 if floor >= 0 and high < 2**32 else floor
+    item = "u32"
+    dtype: Any = np.uint32
     if high - shift >= 2**32:
         if pick is None and counts is None and scale == 1:
             return ColumnData(type_, "int64", size, sums, stats=stats)
-        shift, item, dtype = 0, "i64", np.dtype(np.int64)
+        shift, item, dtype = 0, "i64", np.int64
     elif high - shift < 256:
-        item, dtype = "u8", np.dtype(np.uint8)
+        item, dtype = "u8", np.uint8
     elif high - shift < 65536:
-        item, dtype = "u16", np.dtype(np.uint16)
-    else:
-        item, dtype = "u32", np.dtype(np.uint32)
+        item, dtype = "u16", np.uint16
     data = padded(size, dtype, zero=False)
     _over(f"decoded_{item}", [*words[:5], shift, data.ctypes.data], size, pool)
     kind = "int64" if item == "i64" else "uint"

@@ -125,12 +125,15 @@ class RowTables:
         native.run("rehash_rows", state.ctypes.data, old.ctypes.data, slots, groups, odd)
 
     def _columns(self, room: int) -> None:
-        """Arrays that groups are flushed to."""
-        places = np.zeros((self.accumulators.row_words, 2), dtype=np.int64)
-        self.columns = [padded(room, np.int64, zero=False)]
-        places[0] = self.columns[0].ctypes.data, 1
+        """Arrays that groups are flushed to. They are parts of one block: of the next run's blocks, the one of this
+        size then has its pages where they are written, which matters more than anything else with many groups."""
+        row_words = self.accumulators.row_words
+        block = padded(room * row_words + 64, np.int64, zero=False)
+        places = np.zeros((row_words, 2), dtype=np.int64)
+        self.columns = [block[:room]]
+        places[0] = block.ctypes.data, 1
         for item in self.accumulators.items:
-            column = padded(room * item.words, np.int64, zero=False)
+            column = block[item.place * room : (item.place + item.words) * room]
             for word in range(item.words):
                 places[item.place + word] = column.ctypes.data + 8 * word, item.words
             self.columns.append(column)

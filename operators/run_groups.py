@@ -28,8 +28,11 @@ class RunGroups:
             lower.emit(f"widen_{stored_item(found.data)}", base, stride, 0, 1, Out(keys))
         else:
             lower.emit(f"gather_widen_{stored_item(found.data)}", base, stride, index, 0, 1, Out(keys))
-        morsel = Symbol(lambda t: self.instance.states[t], 12 * 8)
-        lower.emit("run_group", keys, Symbol(lambda t: self.states[t]), Out(self.number), morsel, pure=False)
+        lower.emit("run_group", keys, Symbol(lambda t: self.states[t]), Out(self.number), self._morsel(), pure=False)
+
+    def _morsel(self) -> Symbol:
+        """The word with the number of a thread's morsel."""
+        return Symbol(lambda t: self.instance.states[t], 12 * 8)
 
     def cursor(self, thread: int) -> int:
         """Where a thread counts its runs."""

@@ -302,8 +302,8 @@ def find_groups(t, n, k, args):
 
 @kernel("merge_moments")
 def merge_moments(t, n, k, args):
-    """Moments of another thread into these, group by group: target, source, map (u32) or 0, step of the target. Chan, Golub,
-    LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979)."""
+    """Moments of another thread into these, group by group: target, source, map (u32) or 0, step of the target. Chan,
+    Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979)."""
     a, b = p_f64(args[0]), p_f64(args[1])
     for j in range(np.uint64(n)):
         i = j * np.uint64(3)

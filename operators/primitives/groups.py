@@ -9,7 +9,8 @@ group whose key is EMPTY itself has the row behind the last slot, and behind tha
 State of a thread's table (int64 words): 0 groups, the one of key EMPTY not counted, 1 most groups, 2 table, 3 shift (64
 - skip - log2 slots), 4 slots - 1, 5 words of a row, 6 scratch (u32 per row of a tile), 7 template, 8 whether the key
 EMPTY occurred, 9 the partition in the table + 1, 10 address of the number of groups flushed by all threads, 11 address
-of two words for each word of a row: where its column lies, and the column's stride in words.
+of two words for each word of a row: where its column lies, and the column's stride in words, 12 groups of the partition
+before, as those of the next will be about as many.
 """
 
 # mypy: ignore-errors
@@ -25,8 +26,10 @@ from finequery.operators.primitives.hashing import mix
 ZERO, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
 #: The key that marks a free row. Any value would do; this one is no likely key.
 EMPTY = np.uint64(0x8C5F3A91D7E2B46D)
-#: Tables up to this many words stay near the core: a branch per row and no prefetching is fastest there.
+#: Tables up to this many words stay near the core: nothing is prefetched there.
 NEAR_WORDS = np.uint64(1 << 17)
+#: Rows that are hashed, then looked up together.
+BATCH = np.uint64(1024)
 #: Rows that the prefetching runs ahead.
 AHEAD = np.uint64(16)
 
@@ -117,6 +120,7 @@ def _define_find(name: str, source: str | None) -> None:
             partition = p_i64(args[4])[0] + 1
             if partition != state[9]:
                 if state[9] != 0:
+                    state[12] = state[0]
                     _flush(state)
                     _clear(state)
                 state[9] = partition
@@ -124,39 +128,42 @@ def _define_find(name: str, source: str | None) -> None:
             return np.int64(-1)
         table, shift, mask, words = p_u64(state[2]), np.uint64(state[3]), np.uint64(state[4]), np.uint64(state[5])
         x, place = pointer(args[5] + t * args[6]), np.uint64(args[7])
-        rows, end = np.uint64(k), (mask + ONE) * words
+        end = (mask + ONE) * words
+        missed, vain = p_u32(state[6]), end + words
+        # at a low load a branch per row is nearly always predicted
+        near = end <= NEAR_WORDS and np.int64(8) * max(state[0], state[12]) <= state[4]
         new, odd = ZERO, ZERO
-        if args[4] == 0 and end <= NEAR_WORDS:
-            for j in range(rows):
-                key = keys[j]
-                at = ((mix(key) >> shift) & mask) * words
-                if key == EMPTY:
-                    at, odd = end, ONE
-                found = table[at]
-                while found != key:
-                    if found == EMPTY:
-                        table[at] = key
-                        new += ONE
-                        break
-                    at += words
-                    at = at if at < end else ZERO
-                    found = table[at]
-                out[j] = np.uint32(at)
-                if summed:
-                    table[at + place] += np.uint64(np.int64(x[j]))
-                elif counted:
-                    table[at + place] += ONE
-        else:
-            # A mispredicted branch costs more than all the rest of a row: rows whose first slot holds another key are
-            # listed without a branch and tried again together, one slot further on.
-            missed, vain, rest = p_u32(state[6]), end + words, ZERO
-            for j in range(rows):
+        for first in range(ZERO, np.uint64(k), BATCH):
+            last = min(first + BATCH, np.uint64(k))
+            for j in range(first, last):
                 key = keys[j]
                 at = ((mix(key) >> shift) & mask) * words
                 odd |= np.uint64(key == EMPTY)
                 out[j] = np.uint32(at if key != EMPTY else end)
-            for j in range(rows):
-                prefetch(state[2] + np.int64(out[min(j + AHEAD, rows - ONE)]) * np.int64(8))
+            if near:
+                for j in range(first, last):
+                    key, at = keys[j], np.uint64(out[j])
+                    found = table[at]
+                    if found != key:
+                        while found != key:
+                            if found == EMPTY:
+                                table[at] = key
+                                new += ONE
+                                break
+                            at += words
+                            at = at if at < end else ZERO
+                            found = table[at]
+                        out[j] = np.uint32(at)
+                    if summed:
+                        table[at + place] += np.uint64(np.int64(x[j]))
+                    elif counted:
+                        table[at + place] += ONE
+                continue
+            # A mispredicted branch costs more than all the rest of a row: rows whose first slot holds another key are
+            # listed without a branch and tried again together, one slot further on.
+            rest = ZERO
+            for j in range(first, last):
+                prefetch(state[2] + np.int64(out[min(j + AHEAD, last - ONE)]) * np.int64(8))
                 key, at = keys[j], np.uint64(out[j])
                 found = table[at]
                 hit = (found == key) | (found == EMPTY)
