@@ -26,8 +26,8 @@ from finequery.operators.program import Instruction, Optional, Out, Program, Reg
 
 #: numpy types of the items that instructions name.
 ITEMS: dict[str, Any] = {
-    **{"u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64, "i64": np.int64},
-    **{"f32": np.float32, "f64": np.float64},
+    "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64, "i64": np.int64,
+    "f32": np.float32, "f64": np.float64,
 }
 #: Registers of two words: 128-bit integers, and strings as a start in their array of bytes and a length.
 WIDE = 16
