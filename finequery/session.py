@@ -164,11 +164,14 @@ class Session:
         from finequery.operators.executor import Context
         from finequery.operators.pool import get_pool
 
+        gpu = None
         if self.settings["device"] == "gpu":
-            raise NotSupportedError("There is no GPU back end in this version", hint="SET device = 'auto' or 'cpu'.")
+            from finequery.operators.cuda.run import Simulated
+
+            gpu = Simulated()
         memory.set_limit(self.settings["memory_limit"])
         self._stop = threading.Event()
-        return Context(get_pool(self.settings["threads"]), physical, stopped=self._stop.is_set)
+        return Context(get_pool(self.settings["threads"]), physical, stopped=self._stop.is_set, gpu=gpu, strict=self.settings["strict"])
 
     def explain(self, plan: Plan, physical: dict[int | str, Any], analyze: bool) -> str:
         """EXPLAIN and EXPLAIN ANALYZE."""

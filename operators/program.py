@@ -141,6 +141,7 @@ class Instance:
     """A program made ready for ``threads`` threads: code, argument blocks, scratch."""
 
     def __init__(self, program: Program, threads: int):
+        self.program = program
         self.threads = threads
         kept = _live(program)
         self.names = [i.name for i in kept]
