@@ -158,6 +158,74 @@ def substring(chars, at, size, start, length):
     return at + skipped, skip_characters(chars, at + skipped, size - skipped, end - first)
 
 
+def same_text(a, i, b, n):
+    """Whether the bytes from ``i`` on are those of a constant."""
+    for s in range(n):
+        if a[i + s] != b[s]:
+            return False
+    return True
+
+
+def segment_at(chars, at, length, pattern, word, text, fold):
+    """primitives.strings.segment_at: bytes that a segment of a LIKE pattern matches here; -1 where it does not."""
+    begin, size = pattern[word] - pattern[4], pattern[word + 1]
+    i = np.int64(0)
+    for j in range(size):
+        if i >= length:
+            return np.int64(-1)
+        byte, wanted = chars[at + i], text[begin + j]
+        i += 1
+        if wanted == np.uint8(255):
+            while i < length and (chars[at + i] & np.uint8(0xC0)) == np.uint8(0x80):
+                i += 1
+        else:
+            if fold and byte >= np.uint8(65) and byte <= np.uint8(90):
+                byte = np.uint8(byte + np.uint8(32))
+            if byte != wanted:
+                return np.int64(-1)
+    return i
+
+
+def like(chars, start, length, pattern, text):
+    """primitives.strings.match: whether a string matches a pattern, leftmost segments first."""
+    flags, count = pattern[0], pattern[1]
+    fold = (flags & 4) != 0
+    place, number = np.int64(0), np.int64(0)
+    if (flags & 1) != 0:
+        place = segment_at(chars, start, length, pattern, 4, text, fold)
+        if place < 0:
+            return np.uint8(0)
+        number = np.int64(1)
+    floating = count - 1 if (flags & 2) != 0 else count
+    while number < floating:
+        word = 4 + 8 * number
+        taken = np.int64(-1)
+        while place + pattern[word + 1] <= length:
+            if (chars[start + place] & np.uint8(0xC0)) != np.uint8(0x80):
+                taken = segment_at(chars, start + place, length - place, pattern, word, text, fold)
+                if taken >= 0:
+                    break
+            place += 1
+        if taken < 0:
+            return np.uint8(0)
+        place += taken
+        number += 1
+    if (flags & 2) == 0:
+        return np.uint8(1)
+    if number == count:  # the segment at the start is the one at the end
+        return np.uint8(place == length)
+    word = 4 + 8 * number
+    at, left = length, pattern[word + 2]
+    while left > 0 and at > place:
+        at -= 1
+        while at > place and (chars[start + at] & np.uint8(0xC0)) == np.uint8(0x80):
+            at -= 1
+        left -= 1
+    if left > 0:
+        return np.uint8(0)
+    return np.uint8(segment_at(chars, start + at, length - at, pattern, word, text, fold) == length - at)
+
+
 def copy_text(target, at, chars, start, length):
     """Copy the bytes of a string."""
     for s in range(length):

@@ -359,6 +359,40 @@ for _name, _test in (("eq_s", "=="), ("lt_s", "<"), ("le_s", "<=")):
     _define_comparison(_name, _test)
 
 
+def _define_constant_text(name: str) -> None:
+    @template(name)
+    def compare(t: Translation, i: Instruction) -> None:
+        a, stride, text, size, out = i.words
+        t.use(functions.same_text)
+        chars, start, length = t.text(a, stride)
+        test = f"{length} == {size}" if name == "eq_text_s" else f"{length} >= {size}"
+        if name == "ends_with_s":
+            start = f"{start} + {length} - {size}"
+        t.set(out, f"{test} and same_text({chars}, {start}, {t.array(text, 'u8')}, {size})")
+
+
+for _name in ("eq_text_s", "starts_with_s", "ends_with_s"):
+    _define_constant_text(_name)
+
+
+def _like(t: Translation, text: tuple[str, str, str], words: Any, out: Any) -> None:
+    t.use(functions.like)
+    t.set(out, f"like({', '.join(text)}, {t.array(words, 'i64')}, {t.array(words, 'u8', of=True)})")
+
+
+@template("like_s")
+def like_s(t: Translation, i: Instruction) -> None:
+    a, stride, words, out = i.words
+    _like(t, t.text(a, stride), words, out)
+
+
+@template("like_tile")
+def like_tile(t: Translation, i: Instruction) -> None:
+    base, _, chars, words, out = i.words
+    offsets = t.array(base, "i64")
+    _like(t, (t.array(chars, "u8"), f"{offsets}[i]", f"{offsets}[i + 1] - {offsets}[i]"), words, out)
+
+
 @template("byte_length_s")
 def byte_length_s(t: Translation, i: Instruction) -> None:
     a, stride, out = i.words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -105,7 +106,8 @@ class Run:
         arrays = [_host(p) for p in self.kernel.parameters]
         views += [device.view(a) for a in arrays]
         blocks, threads = device.launch_shape(self.rows)
-        with np.errstate(all="ignore"):  # the simulator computes with numpy's scalars
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # the simulator computes with numpy's scalars
             load(source)[blocks, threads](self.rows, skip, self.skips, *others, *views)
         device.synchronise()
         for array, view in zip((status, self.groups, places, *texts), (*others, *views)):
@@ -129,7 +131,7 @@ class Simulated:
     """Numba's simulator: kernels work on the host's arrays."""
 
     def view(self, array: np.ndarray) -> np.ndarray:
-        return array
+        return array if array.flags.writeable else array.copy()  # it copies arguments back, changed or not
 
     def fetch(self, view: Any, array: np.ndarray) -> None:
         pass
