@@ -72,10 +72,106 @@ def find_row(table, key, shift, mask, words, groups, most):
 
 
 def add_wide(acc, at, low, high):
-    """Add to a 128-bit sum: the carry of the lower word is known from what it held before."""
+    """Add to a 128-bit sum: the carry of the lower word is known from what it held before. True on overflow."""
     old = cuda.atomic.add(acc, at, low)
-    carry = np.int64(np.uint64(old) + np.uint64(low) < np.uint64(low))
-    cuda.atomic.add(acc, at + 1, high + carry)
+    more = high + np.int64(np.uint64(old) + np.uint64(low) < np.uint64(low))
+    before = cuda.atomic.add(acc, at + 1, more)
+    after = before + more
+    return ((before ^ after) & (more ^ after)) < 0
+
+
+def extreme_wide(acc, at, low, high, least, status):
+    """The least or greatest 128-bit value. Values whose upper word decides against them are not looked at further;
+    the others take a lock, word 2 of ``status``."""
+    seen = acc[at + 1]
+    if (high > seen) if least else (high < seen):
+        return
+    while cuda.atomic.cas(status, 2, np.int64(0), np.int64(1)) != 0:
+        pass
+    cuda.threadfence()
+    seen, below = acc[at + 1], acc[at]
+    less = high < seen or (high == seen and np.uint64(low) < np.uint64(below))
+    same = high == seen and low == below
+    if (less if least else not less) and not same:
+        acc[at] = low
+        acc[at + 1] = high
+    cuda.threadfence()
+    cuda.atomic.exch(status, 2, np.int64(0))
+
+
+def add_moments(acc, words, at, x):
+    """Welford's step of primitives.aggregate.moments. The count is a lock too: LOCKED is no count."""
+    locked = np.int64(-1)
+    while True:
+        old = words[at]
+        if old != locked and cuda.atomic.cas(words, at, old, locked) == old:
+            break
+    cuda.threadfence()
+    count = double_of(old) + 1.0
+    delta = x - acc[at + 1]
+    mean = acc[at + 1] + delta / count
+    acc[at + 1] = mean
+    acc[at + 2] += delta * (x - mean)
+    cuda.threadfence()
+    cuda.atomic.exch(words, at, double_bits(count))
+
+
+def double_of(word):
+    """The double of a bit pattern."""
+    bits = cuda.local.array(1, np.int64)
+    bits[0] = word
+    return bits.view(np.float64)[0]
+
+
+def hash_word(h, word):
+    """A step of primitives.hashing.hash_bytes."""
+    h = (h ^ word) * np.uint64(0xD6E8FEB86659FD93)
+    return h ^ (h >> np.uint64(32))
+
+
+def find_wide(low, high, words, table, mask, firsts):
+    """The number of a 128-bit value among interned ones, -1 where it is not (primitives.hashing.find_interned)."""
+    h = np.uint64(16) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(1)
+    h = hash_word(hash_word(h, np.uint64(low)), np.uint64(high)) * np.uint64(0x9E3779B97F4A7C15)
+    slot = (h >> np.uint64(20)) & np.uint64(mask)
+    while True:
+        value = table[slot * np.uint64(2) + np.uint64(1)]
+        if value == np.uint64(0):
+            return np.int64(-1)
+        if table[slot * np.uint64(2)] == h:
+            other = np.int64(firsts[np.int64(value) - 1]) * 2
+            if words[other] == low and words[other + 1] == high:
+                return np.int64(value) - 1
+        slot = (slot + np.uint64(1)) & np.uint64(mask)
+
+
+def find_text(text, start, size, offsets, chars, table, mask, firsts):
+    """The number of a string among interned ones, -1 where it is not."""
+    h = np.uint64(size) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(1)
+    word = np.uint64(0)
+    for i in range(size):
+        word |= np.uint64(text[start + i]) << np.uint64(8 * (i & 7))
+        if (i & 7) == 7 or i == size - 1:
+            h = hash_word(h, word)
+            word = np.uint64(0)
+    h *= np.uint64(0x9E3779B97F4A7C15)
+    slot = (h >> np.uint64(20)) & np.uint64(mask)
+    while True:
+        value = table[slot * np.uint64(2) + np.uint64(1)]
+        if value == np.uint64(0):
+            return np.int64(-1)
+        if table[slot * np.uint64(2)] == h:
+            other = np.int64(firsts[np.int64(value) - 1])
+            begin = offsets[other]
+            if offsets[other + 1] - begin == size:
+                same = True
+                for i in range(size):
+                    if chars[begin + i] != text[start + i]:
+                        same = False
+                        break
+                if same:
+                    return np.int64(value) - 1
+        slot = (slot + np.uint64(1)) & np.uint64(mask)
 
 
 def least_f64(acc, at, bits, value):

@@ -343,6 +343,27 @@ def pack_keys(t: Translation, i: Instruction) -> None:
     t.set(out, f"{head}digit * np.int64({factor})")
 
 
+@template("views_of_w")
+def views_of_w(t: Translation, i: Instruction) -> None:
+    values, out = i.words
+    t.set_wide(out, *t.register(values, "w"))
+    t.wides.add(out.reg)
+
+
+@template("find_interned")
+def find_interned(t: Translation, i: Instruction) -> None:
+    strings, offsets, chars, table, mask, firsts, out = i.words[:7]
+    tail = f"{t.array(table, 'u64')}, np.uint64({mask}), {t.array(firsts, 'u32')}"
+    if strings in t.wides:
+        t.use(functions.find_wide)
+        low, high = t.register(strings, "w")
+        t.set(out, f"find_wide({low}, {high}, {t.array(chars, 'i64')}, {tail})")
+        return
+    t.use(functions.find_text)
+    text = ", ".join(t.text(strings, 0))
+    t.set(out, f"find_text({text}, {t.array(offsets, 'i64')}, {t.array(chars, 'u8')}, {tail})")
+
+
 # --- strings -----------------------------------------------------------------------------------------------------------
 
 

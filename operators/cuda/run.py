@@ -97,7 +97,7 @@ class Run:
 
     def _launch(self, source: str, places: np.ndarray, texts: list[np.ndarray]) -> bool:
         """Launch a kernel and wait for it; False where a table was full."""
-        status = np.zeros(2, dtype=np.int64)
+        status = np.zeros(3, dtype=np.int64)
         self.groups[:] = 0
         device = self.device
         fixed = [device.view(a) for a in (self.skip, status, self.groups, places)]
@@ -131,7 +131,10 @@ class Simulated:
     """Numba's simulator: kernels work on the host's arrays."""
 
     def view(self, array: np.ndarray) -> np.ndarray:
-        return array if array.flags.writeable else array.copy()  # it copies arguments back, changed or not
+        from finequery.jetson.cuda import cuda
+
+        # A plain array would be copied for each argument, and several arguments may be views of one array.
+        return type(cuda.device_array(1, np.uint8))(array)
 
     def fetch(self, view: Any, array: np.ndarray) -> None:
         pass

@@ -136,13 +136,37 @@ def sum_w(t: Translation, i: Instruction) -> None:
     at, inner = _grouped(t, i)
     t.use(functions.add_wide)
     low, high = t.register(i.words[1], "w")
-    t.line(f"{inner}add_wide({t.array(i.words[3], 'i64', written=True)}, {at}, {low}, {high})")
+    t.indent += 1
+    t.fail(f"add_wide({t.array(i.words[3], 'i64', written=True)}, {at}, {low}, {high})", -2, t.number)
+    t.indent -= 1
+
+
+def _define_wide_extreme(name: str) -> None:
+    @template(f"group_{name}_w")
+    def extreme(t: Translation, i: Instruction) -> None:
+        at, inner = _grouped(t, i)
+        t.use(functions.extreme_wide)
+        low, high = t.register(i.words[1], "w")
+        array = t.array(i.words[3], "i64", written=True)
+        t.line(f"{inner}extreme_wide({array}, {at}, {low}, {high}, {name == 'min'}, status)")
+
+
+_define_wide_extreme("min")
+_define_wide_extreme("max")
+
+
+@template("moments")
+def moments(t: Translation, i: Instruction) -> None:
+    at, inner = _grouped(t, i)
+    t.use(functions.add_moments)
+    doubles, words = t.array(i.words[3], "f64", written=True), t.array(i.words[3], "i64", written=True)
+    t.line(f"{inner}add_moments({doubles}, {words}, {at}, {t.one(i.words[1])})")
 
 
 def _define_extremes(name: str) -> None:
     @template(f"group_{name}_i64")
     def extreme(t: Translation, i: Instruction) -> None:
-        at, inner = _grouped(t, i)
+        _, inner = _grouped(t, i)
         t.line(f"{inner}cuda.atomic.{name}({t.array(i.words[3], 'i64', written=True)}, {_group(t, i)}, {_x(t, i)})")
 
     @template(f"group_{name}_u32")
@@ -152,7 +176,7 @@ def _define_extremes(name: str) -> None:
 
     @template(f"group_{name}_f64")
     def extreme_double(t: Translation, i: Instruction) -> None:
-        at, inner = _grouped(t, i)
+        _, inner = _grouped(t, i)
         function = functions.least_f64 if name == "min" else functions.most_f64
         t.use(function)
         doubles, words = t.array(i.words[3], "f64", written=True), t.array(i.words[3], "i64", written=True)
@@ -256,12 +280,12 @@ def _define_store(width: int) -> None:
     @template(f"store_{width}")
     def store(t: Translation, i: Instruction) -> None:
         base, stride, where, _ = i.words
-        t.line(f"{t.array(where, None, True, True)}[row] = {element(t, base, stride, None, item)}")
+        t.line(f"{t.array(where, item, True, True)}[row] = {element(t, base, stride, None, item)}")
 
     @template(f"store_gather_{width}")
     def store_gather(t: Translation, i: Instruction) -> None:
         base, stride, index, where, _ = i.words
-        t.line(f"{t.array(where, None, True, True)}[row] = {element(t, base, stride, index, item)}")
+        t.line(f"{t.array(where, item, True, True)}[row] = {element(t, base, stride, index, item)}")
 
 
 for _width in (1, 2, 4, 8):

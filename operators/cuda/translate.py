@@ -60,8 +60,8 @@ class Kernel:
     names: list[str] = field(default_factory=list)
 
 
-#: Rows; a byte per block of 65,536 rows to be skipped, and whether there are such; error status and whether a table is
-#: full; groups entered; places of the rows that are written (counts of them in the first pass).
+#: Rows; a byte per block of 65,536 rows to be skipped, and whether there are such; error status, whether a table is full,
+#: and a lock; groups entered; places of the rows that are written (counts of them in the first pass).
 HEAD = ("n", "skip", "skips", "status", "groups", "places")
 
 Template = Callable[["Translation", Instruction], None]
@@ -96,6 +96,7 @@ class Translation:
         self.functions: dict[str, str] = {}
         self.names: dict[Reg, str] = {}
         self.chars: dict[Reg, str] = {}  # of a string register: the argument that holds its bytes
+        self.wides: set[Reg] = set()  # string registers that hold 128-bit values, for look-ups by their bytes
         self.constants = {reg: key[0] for key, reg in program.constants.items()}
         self.counted = False
         self.texts = 0
