@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import mmap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import gcd
 from typing import Any, NamedTuple
 
@@ -235,9 +235,7 @@ class _Integers(_Filled):
         validity, nulls = self.validity()
         stats = Stats(low=self.low, high=self.high, nulls=nulls)
         if nulls == 0:
-            order = kernels.measure(self.data[: kernels.CHUNK], True)
-            if order.ascending:
-                order = kernels.measure(self.data, True)
+            order = kernels.measure(self.data, True)
             if order.ascending:
                 stats.sorted, stats.unique, stats.distinct = True, order.strict, order.runs
         column = ColumnData(self.type, self.kind, self.rows, self.data, self.base, self.scale, validity, stats=stats)
@@ -288,9 +286,7 @@ class _Codes(_Filled):
         validity, nulls = self.validity()
         stats = Stats(nulls=nulls, ascii=self.dictionary.ascii)
         if nulls == 0:
-            order = kernels.measure(self.data[: kernels.CHUNK], True)
-            if order.ascending:
-                order = kernels.measure(self.data, True)
+            order = kernels.measure(self.data, True)
             stats.sorted, stats.unique = order.ascending, order.strict
         return finish(
             ColumnData(

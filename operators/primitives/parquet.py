@@ -39,7 +39,7 @@ PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY = 0, 2, 3, 8
 #: What a chunk's values are.
 INT32, UINT32, INT64, CODES = 0, 1, 2, 3
 
-ZERO, ONE, EIGHT, ALL = np.uint64(0), np.uint64(1), np.uint64(8), np.uint64(0xFFFFFFFFFFFFFFFF)
+ZERO, ONE, EIGHT, BYTE, ALL = np.uint64(0), np.uint64(1), np.uint64(8), np.uint64(255), np.uint64(2**64 - 1)
 
 
 @njit(error_model="numpy", inline="always")
@@ -127,47 +127,56 @@ def _unsnappy(at, size, target, length):
         return False
     out, stop = target, target + length
     while at < end:
-        tag = _byte(at)
-        at += 1
+        word = load_u64(at)
+        tag = np.int64(word & BYTE)
         if tag & 3 == 0:
             count = (tag >> 2) + 1
-            if count > 60:
-                width = count - 60
-                if width > end - at:
-                    return False
-                count = np.int64(np.uint64(load_u32(at)) & (ALL >> np.uint64(64 - 8 * width))) + 1
-                at += width
-            if count > end - at or count > stop - out:
-                return False
-            if count <= 16:
-                store_u64(out, load_u64(at))
-                store_u64(out + 8, load_u64(at + 8))
+            if count <= 4 and count < end - at and count <= stop - out:  # the next tag is in the word as well
+                store_u64(out, word >> EIGHT)
+                out += count
+                at += count + 1
+                word >>= np.uint64(8 * count + 8)
+                tag = np.int64(word & BYTE)
+                if tag & 3 == 0 or at >= end:
+                    continue
             else:
-                copy_bytes(out, at, count)
-            at += count
-            out += count
-            continue
+                at += 1
+                if count > 60:
+                    width = count - 60
+                    if width > end - at:
+                        return False
+                    count = np.int64((word >> EIGHT) & (ALL >> np.uint64(64 - 8 * width))) + 1
+                    at += width
+                if count > end - at or count > stop - out:
+                    return False
+                if count <= 16:
+                    store_u64(out, load_u64(at))
+                    store_u64(out + 8, load_u64(at + 8))
+                else:
+                    copy_bytes(out, at, count)
+                at += count
+                out += count
+                continue
         if tag & 3 == 1:
-            count, back = ((tag >> 2) & 7) + 4, (tag >> 5) << 8 | _byte(at)
-            at += 1
-        elif tag & 3 == 2:
-            count, back = (tag >> 2) + 1, np.int64(load_u32(at) & np.uint32(0xFFFF))
+            count, back = ((tag >> 2) & 7) + 4, (tag >> 5) << 8 | np.int64((word >> EIGHT) & BYTE)
             at += 2
+        elif tag & 3 == 2:
+            count, back = (tag >> 2) + 1, np.int64((word >> EIGHT) & np.uint64(0xFFFF))
+            at += 3
         else:
-            count, back = (tag >> 2) + 1, np.int64(load_u32(at))
-            at += 4
+            count, back = (tag >> 2) + 1, np.int64(load_u32(at + 1))
+            at += 5
         if at > end or back == 0 or back > out - target or count > stop - out:
             return False
+        source = out - back
         if back >= 8:
-            source = out - back
             store_u64(out, load_u64(source))
             done = 8
             while done < count:
                 store_u64(out + done, load_u64(source + done))
                 done += 8
         else:  # the copy repeats what it writes
-            bytes_of = p_u8(out)
-            source_of = p_u8(out - back)
+            bytes_of, source_of = p_u8(out), p_u8(source)
             for j in range(np.uint64(count)):
                 bytes_of[j] = source_of[j]
         out += count
