@@ -311,7 +311,7 @@ def decode(paths: list[str], metadata: list[Any], wanted: list[tuple[str, SqlTyp
         else:
             assert early is not None
             bottom, top = sql_type.limits
-            if bottom <= int(early.low or 0) and int(early.high or 0) <= top:
+            if bottom <= int(early.low or 0) <= int(early.high or 0) <= top:
                 columns[name] = _Integers(sql_type, rows, chunks, early)
     source = _Source(paths)
     parallel(lambda column: column.prepare(source), columns.values())
@@ -333,6 +333,8 @@ def _chunks(metadata: list[Any], name: str, sql_type: SqlType) -> list[Chunk] | 
     chunks: list[Chunk] = []
     row = 0
     for file, one in enumerate(metadata):
+        if one.num_rows == 0:
+            continue
         place = leaf(one, name)
         if place is None:
             return None

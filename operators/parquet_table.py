@@ -129,7 +129,7 @@ class ParquetTable(KeptTable):
         )
 
     def _all_coded(self, name: str) -> bool:
-        return all(self._looks_coded(file, name) for file in range(len(self._paths)))
+        return all(self._looks_coded(file, name) for file, m in enumerate(self._metadata) if m.num_rows)
 
     def _looks_coded(self, file: int, name: str) -> bool:
         """Whether the file stores a string column as dictionary codes: under four bytes a value, the size that alone
@@ -182,6 +182,8 @@ class ParquetTable(KeptTable):
             kind = metadata.schema.column(place)
             for g in range(metadata.num_row_groups):
                 group = metadata.row_group(g)
+                if group.num_rows == 0:
+                    continue
                 found = group.column(place).statistics
                 if found is None or not found.has_null_count:
                     return None
