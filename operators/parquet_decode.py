@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import threading
-from collections.abc import Iterator
 from math import gcd
 from typing import Any, NamedTuple
 
@@ -32,7 +30,10 @@ INT32, UINT32, INT64, CODES = 0, 1, 2, 3
 SLACK, HEADER = 64, 48 * 8
 #: Values that are looked at for a common factor.
 _SAMPLE = 4096
+#: Chunks that a thread decodes before it returns to Python.
+_TURN = 16
 _WORD = 2**64
+_TARGETS = {1: "u8", 2: "u16", 4: "u32", 8: "i64"}
 
 
 class Chunk(NamedTuple):
@@ -50,21 +51,8 @@ class Chunk(NamedTuple):
     rows: int
 
 
-class _Scratch(threading.local):
-    """Each thread's memory for decompressed pages and for tables of dictionary values."""
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, np.ndarray] = {}
-
-    def take(self, what: str, nbytes: int) -> np.ndarray:
-        found = self._arrays.get(what)
-        if found is None or len(found) < nbytes:
-            found = self._arrays[what] = np.empty(nbytes, np.uint8)
-        return found
-
-
 class _Filled:
-    """A column that is being decoded. ``failed``: the column has to be read in the general way."""
+    """A column that is being decoded. ``failed``: it has to be read in the general way."""
 
     def __init__(self, sql_type: SqlType, rows: int, chunks: list[Chunk], nulls: bool):
         self.type, self.rows, self.chunks = sql_type, rows, chunks
@@ -72,27 +60,87 @@ class _Filled:
         self.valid = memory.array(rows, np.uint8) if nulls else None
         self.data: np.ndarray
 
+    def sampling(self) -> list[_Task]:
+        """What to read before the layout can be chosen."""
+        return []
+
     def prepare(self, source: _Source) -> None:
         """Choose the layout and make the array."""
         raise NotImplementedError
 
-    def read(self, chunk: Chunk, source: _Source) -> None:
-        """Decode one chunk into its place."""
+    def task(self, chunk: Chunk) -> _Task:
+        """What decodes a chunk into its place."""
         raise NotImplementedError
 
     def result(self) -> ColumnData:
         """The column, when all chunks are in place."""
         raise NotImplementedError
 
-    def validity(self) -> tuple[np.ndarray | None, int]:
-        """The bitmap, and the number of NULLs."""
-        nulls = 0 if self.valid is None else self.rows - int(np.count_nonzero(self.valid))
-        if self.valid is None or nulls == 0:
-            return None, 0
-        bits = memory.array((self.rows + 63) // 64 * 8, np.uint8, zero=True)
-        packed = np.packbits(self.valid, bitorder="little")
-        bits[: len(packed)] = packed
-        return bits, nulls
+    def _place(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray | None]:
+        """The chunk's part of the data, and of the flags of valid rows."""
+        rows = slice(chunk.row, chunk.row + chunk.rows)
+        return self.data[rows], None if self.valid is None else self.valid[rows]
+
+    def _finished(self, column: ColumnData) -> ColumnData:
+        """Add the bitmap and the statistics."""
+        stats = column.stats
+        if self.valid is not None:
+            stats.nulls = self.rows - int(np.count_nonzero(self.valid))
+        if stats.nulls:
+            packed = np.packbits(self.valid, bitorder="little")
+            column.validity = memory.array((self.rows + 63) // 64 * 8, np.uint8, zero=True)
+            column.validity[: len(packed)] = packed
+        else:
+            order = kernels.measure(self.data, True)
+            if order.ascending:
+                stats.sorted, stats.unique, stats.distinct = True, order.strict, order.runs
+        return finish(column)
+
+
+class _Task(NamedTuple):
+    """The first ``rows`` values of a chunk into ``out``: ``(value - low) / factor + add`` of integers, where no quotient
+    may be above ``span``; ``table[code]`` of strings."""
+
+    column: _Filled
+    chunk: Chunk
+    out: np.ndarray
+    valid: np.ndarray | None  # a byte a row
+    rows: int
+    low: int = 0
+    factor: int = 1
+    span: int = 0
+    add: int = 0
+    table: np.ndarray | None = None
+    entries: int = 0
+
+    def words(self, source: int) -> list[int]:
+        """The arguments of the kernel; the scratch memory is for the thread to fill in."""
+        chunk = self.chunk
+        shift = (self.factor & -self.factor).bit_length() - 1
+        odd = self.factor >> shift
+        return [
+            source,
+            chunk.size,
+            chunk.snappy,
+            chunk.form,
+            chunk.optional,
+            0,
+            0,
+            0 if self.table is None else self.table.ctypes.data,
+            most_entries(chunk) if self.table is None else self.entries,
+            self.low % _WORD,
+            shift,
+            pow(odd, -1, _WORD) if odd > 1 else 1,
+            self.span,
+            self.add % _WORD,
+            self.out.ctypes.data,
+            0 if self.valid is None else self.valid.ctypes.data,
+        ]
+
+
+def most_entries(chunk: Chunk) -> int:
+    """How long a table for the dictionary of a chunk of integers can become: the next power of two."""
+    return 2 * (chunk.expanded // (8 if chunk.form == INT64 else 4)) + 2
 
 
 class _Source:
@@ -100,93 +148,71 @@ class _Source:
 
     def __init__(self, paths: list[str]):
         self._paths = paths
-        self._maps: dict[int, np.ndarray] = {}
-        self._lock = threading.Lock()
-        self._scratch = _Scratch()
+        self._maps: dict[int, np.ndarray | None] = {}
 
-    def bytes_of(self, chunk: Chunk) -> np.ndarray | None:
-        """The chunk and all behind it; None where the file is not there or too short."""
-        with self._lock:
-            if chunk.file not in self._maps:
-                try:
-                    with open(self._paths[chunk.file], "rb") as file:
-                        whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                except (OSError, ValueError):
-                    return None
-                self._maps[chunk.file] = np.frombuffer(whole, np.uint8)
-            found = self._maps[chunk.file]
-        return found[chunk.start :] if chunk.start + chunk.size + SLACK <= len(found) else None
+    def open(self, file: int) -> None:
+        """Map a file."""
+        try:
+            with open(self._paths[file], "rb") as opened:
+                whole = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+            self._maps[file] = np.frombuffer(whole, np.uint8)
+        except (OSError, ValueError):
+            self._maps[file] = None
 
-    def decode(
-        self,
-        chunk: Chunk,
-        out: np.ndarray,
-        rows: int,
-        *,
-        low: int = 0,
-        factor: int = 1,
-        span: int = 0,
-        add: int = 0,
-        valid: np.ndarray | None = None,
-        table: np.ndarray | None = None,
-        entries: int = 0,
-    ) -> bool:
-        """Whether the first ``rows`` values of a chunk could be decoded into ``out``: ``(value - low) / factor + add``
-        of integers, ``table[code]`` of strings. No quotient may be above ``span``."""
-        source = self.bytes_of(chunk)
-        if source is None:
-            return False
-        scratch = self._scratch.take("pages", chunk.expanded + HEADER + SLACK)
-        if table is None:
-            entries = 2 * (chunk.expanded // (8 if chunk.form == INT64 else 4)) + 2
-            table = self._scratch.take("table", entries * out.itemsize)
-        shift = (factor & -factor).bit_length() - 1
-        inverse = pow(factor >> shift, -1, _WORD) if factor >> shift > 1 else 1
-        words = np.array(
-            [
-                source.ctypes.data,
-                chunk.size,
-                chunk.snappy,
-                chunk.form,
-                chunk.optional,
-                scratch.ctypes.data,
-                len(scratch),
-                table.ctypes.data,
-                entries,
-                low % _WORD,
-                shift,
-                inverse,
-                span,
-                add % _WORD,
-                out.ctypes.data,
-                0 if valid is None else valid.ctypes.data,
-            ],
-            np.uint64,
-        )
-        name = {1: "u8", 2: "u16", 4: "u32", 8: "i64"}[out.itemsize]
-        return native.function(f"parquet_chunk_{name}")(0, rows, 0, words.ctypes.data) == rows
+    def address(self, chunk: Chunk) -> int | None:
+        """Where the chunk is in memory; None if the file is gone, or shorter than it was."""
+        if chunk.file not in self._maps:
+            self.open(chunk.file)
+        found = self._maps[chunk.file]
+        if found is None or chunk.start + chunk.size + SLACK > len(found):
+            return None
+        return found.ctypes.data + chunk.start
+
+    def run(self, tasks: list[_Task]) -> None:
+        """Run the tasks on all cores. Columns of those that can't be done are failed."""
+        words, rows, failed = [], [], {id(task.column): 0 for task in tasks}
+        places = {column: i for i, column in enumerate(failed)}
+        kept = []
+        for task in tasks:
+            address = self.address(task.chunk)
+            if address is None:
+                task.column.failed = True
+            elif not task.column.failed:
+                words.append(task.words(address))
+                kept.append(task)
+        arguments, flags = np.array(words, np.uint64).reshape(-1, 16), np.zeros(len(places), np.int64)
+        for i, task in enumerate(kept):
+            kernel = native.address(f"parquet_chunk_{_TARGETS[task.out.itemsize]}")
+            flag = flags.ctypes.data + 8 * places[id(task.column)]
+            rows.append((kernel, task.rows, arguments.ctypes.data + 128 * i, flag))
+        table, counter = np.array(rows, np.int64), np.zeros(1, np.int64)
+        pages = max((task.chunk.expanded for task in kept), default=0) + HEADER + SLACK
+        entries = max((most_entries(task.chunk) * task.out.itemsize for task in kept), default=0)
+
+        def work(_: int) -> None:
+            scratch, room = np.empty(pages, np.uint8), np.empty(entries, np.uint8)
+            addresses = (a.ctypes.data for a in (counter, table))
+            what = [*addresses, len(kept), scratch.ctypes.data, pages, room.ctypes.data]
+            while native.run("parquet_work", *what, n=_TURN):
+                pass
+
+        if kept:
+            parallel(work, range(min(size(), len(kept))))
+        for task in kept:
+            task.column.failed |= bool(flags[places[id(task.column)]])
 
     def strings(self, chunk: Chunk) -> Any | None:
         """The dictionary of a chunk as a large_binary array; None where it has none."""
         import pyarrow as pa
 
-        source = self.bytes_of(chunk)
-        if source is None:
+        address = self.address(chunk)
+        if address is None:
             return None
-        scratch = self._scratch.take("pages", chunk.expanded + HEADER + SLACK)
         most = chunk.expanded // 4
-        offsets, chars = np.empty(most + 1, np.int64), np.empty(chunk.expanded, np.uint8)
-        count = native.run(
-            "parquet_strings",
-            source.ctypes.data,
-            chunk.size,
-            chunk.snappy,
-            scratch.ctypes.data,
-            len(scratch),
-            offsets.ctypes.data,
-            chars.ctypes.data,
-            n=most,
-        )
+        scratch, chars = np.empty(chunk.expanded + HEADER + SLACK, np.uint8), np.empty(chunk.expanded, np.uint8)
+        offsets = np.empty(most + 1, np.int64)
+        targets = [scratch.ctypes.data, len(scratch), offsets.ctypes.data, chars.ctypes.data]
+        count = native.run("parquet_strings", address, chunk.size, chunk.snappy, *targets, n=most)
         if count < 0:
             return None
         offsets, chars = offsets[: count + 1].copy(), chars[: offsets[count]].copy()
@@ -200,46 +226,39 @@ class _Integers(_Filled):
         super().__init__(sql_type, rows, chunks, early.nulls > 0)
         assert early.low is not None and early.high is not None
         self.low, self.high = int(early.low), int(early.high)
+        self._sample = np.zeros(0, np.int64)
+
+    def sampling(self) -> list[_Task]:
+        if not has_factor(self.type):
+            return []
+        chunk = self.chunks[0]
+        self._sample = np.empty(min(chunk.rows, _SAMPLE), np.int64)
+        valid = None if self.valid is None else self.valid[: len(self._sample)]
+        low, span = self.low // chunk.unit, (self.high - self.low) // chunk.unit
+        return [_Task(self, chunk, self._sample, valid, len(self._sample), low=low, span=span, add=low)]
 
     def prepare(self, source: _Source) -> None:
         factor = 1
         if has_factor(self.type):
-            factor = gcd(self.low, self.high, self._sampled(source)) or self.chunks[0].unit
+            unit = self.chunks[0].unit
+            seen = kernels.measure(self._sample, False, 0).factor * unit
+            factor = gcd(self.low, self.high, seen) or unit
         self.kind, dtype, self.base, self.scale = layout(self.type, self.low, self.high, factor)
         if self.kind == "int128" or any(self.scale % c.unit or self.low % c.unit for c in self.chunks):
             self.failed = True
         else:
             self.data = memory.array(self.rows, dtype)
 
-    def _sampled(self, source: _Source) -> int:
-        """The common factor of the first values; failed, if they can't be read."""
-        chunk = self.chunks[0]
-        rows = min(chunk.rows, _SAMPLE)
-        values = np.empty(rows + SLACK, np.int64)
-        flags = None if self.valid is None else np.empty(rows, np.uint8)
-        low, high = self.low // chunk.unit, self.high // chunk.unit
-        if not source.decode(chunk, values, rows, low=low, span=high - low, add=low, valid=flags):
-            self.failed = True
-            return 1
-        return kernels.measure(values[:rows], False, 0).factor * chunk.unit
-
-    def read(self, chunk: Chunk, source: _Source) -> None:
-        target = self.data[chunk.row : chunk.row + chunk.rows]
-        valid = None if self.valid is None else self.valid[chunk.row : chunk.row + chunk.rows]
+    def task(self, chunk: Chunk) -> _Task:
         span, add = (self.high - self.low) // self.scale, (self.low - self.base) // self.scale
         low, factor = self.low // chunk.unit, self.scale // chunk.unit
-        if not source.decode(chunk, target, chunk.rows, low=low, factor=factor, span=span, add=add, valid=valid):
-            self.failed = True
+        return _Task(self, chunk, *self._place(chunk), chunk.rows, low, factor, span, add)
 
     def result(self) -> ColumnData:
-        validity, nulls = self.validity()
-        stats = Stats(low=self.low, high=self.high, nulls=nulls)
-        if nulls == 0:
-            order = kernels.measure(self.data, True)
-            if order.ascending:
-                stats.sorted, stats.unique, stats.distinct = True, order.strict, order.runs
-        column = ColumnData(self.type, self.kind, self.rows, self.data, self.base, self.scale, validity, stats=stats)
-        return finish(column)
+        stats = Stats(low=self.low, high=self.high)
+        return self._finished(
+            ColumnData(self.type, self.kind, self.rows, self.data, self.base, self.scale, stats=stats)
+        )
 
 
 class _Codes(_Filled):
@@ -275,23 +294,14 @@ class _Codes(_Filled):
         self._tables = {chunk.row: tables[i] for chunk, i in zip(self.chunks, which)}
         self.data = memory.array(self.rows, dtype)
 
-    def read(self, chunk: Chunk, source: _Source) -> None:
-        target = self.data[chunk.row : chunk.row + chunk.rows]
-        valid = None if self.valid is None else self.valid[chunk.row : chunk.row + chunk.rows]
+    def task(self, chunk: Chunk) -> _Task:
         table, entries = self._tables[chunk.row]
-        if not source.decode(chunk, target, chunk.rows, valid=valid, table=table, entries=entries):
-            self.failed = True
+        return _Task(self, chunk, *self._place(chunk), chunk.rows, table=table, entries=entries)
 
     def result(self) -> ColumnData:
-        validity, nulls = self.validity()
-        stats = Stats(nulls=nulls, ascii=self.dictionary.ascii)
-        if nulls == 0:
-            order = kernels.measure(self.data, True)
-            stats.sorted, stats.unique = order.ascending, order.strict
-        return finish(
-            ColumnData(
-                self.type, "dict", self.rows, self.data, validity=validity, dictionary=self.dictionary, stats=stats
-            )
+        stats = Stats(ascii=self.dictionary.ascii)
+        return self._finished(
+            ColumnData(self.type, "dict", self.rows, self.data, dictionary=self.dictionary, stats=stats)
         )
 
 
@@ -314,18 +324,11 @@ def decode(paths: list[str], metadata: list[Any], wanted: list[tuple[str, SqlTyp
             if bottom <= int(early.low or 0) <= int(early.high or 0) <= top:
                 columns[name] = _Integers(sql_type, rows, chunks, early)
     source = _Source(paths)
-    parallel(lambda column: column.prepare(source), columns.values())
-    work = iter([(c, chunk) for c in columns.values() if not c.failed for chunk in c.chunks])
-    parallel(lambda _: _drain(work, source), range(size()))
+    source.run([task for column in columns.values() for task in column.sampling()])
+    parallel(lambda column: column.failed or column.prepare(source), columns.values())
+    source.run([column.task(chunk) for column in columns.values() if not column.failed for chunk in column.chunks])
     done = [name for name, column in columns.items() if not column.failed]
     return dict(zip(done, parallel(lambda name: columns[name].result(), done)))
-
-
-def _drain(work: Iterator[tuple[_Filled, Chunk]], source: _Source) -> None:
-    """What each thread does: take chunks from the shared list until it is empty."""
-    for column, chunk in work:
-        if not column.failed:
-            column.read(chunk, source)
 
 
 def _chunks(metadata: list[Any], name: str, sql_type: SqlType) -> list[Chunk] | None:

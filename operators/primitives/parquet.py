@@ -18,6 +18,8 @@ from numba import njit
 
 from finequery.operators.intrinsics import (
     POINTER,
+    atomic_add,
+    call,
     copy_bytes,
     count_leading_zeros,
     load_u32,
@@ -436,6 +438,29 @@ def _define_chunk(name: str) -> None:
 
 for _name in ("u8", "u16", "u32", "i64"):
     _define_chunk(_name)
+
+
+@kernel("parquet_work")
+def parquet_work(t, n, k, args):
+    """counter, tasks, how many, scratch, its size, table: run up to n of the tasks that no thread has taken yet. A task is
+    four words: kernel, values, words, and a word of its column that is not 0 once the column is given up. 0: no task
+    is left."""
+    tasks, many = p_i64(args[1]), args[2]
+    for _ in range(np.uint64(n)):
+        mine = atomic_add(args[0], 1)
+        if mine >= many:
+            return np.int64(0)
+        first = np.uint64(mine) * np.uint64(4)
+        function, values = tasks[first], tasks[first + ONE]
+        words, failed = p_i64(tasks[first + np.uint64(2)]), p_i64(tasks[first + np.uint64(3)])
+        if failed[ZERO] != 0:
+            continue
+        words[np.uint64(SCRATCH)], words[np.uint64(ROOM)] = args[3], args[4]
+        if words[np.uint64(FORM)] != CODES:
+            words[np.uint64(TABLE)] = args[5]
+        if call(function, 0, values, 0, tasks[first + np.uint64(2)]) != values:
+            failed[ZERO] = 1
+    return np.int64(1)
 
 
 @kernel("parquet_strings")
