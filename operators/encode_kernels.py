@@ -71,7 +71,7 @@ def narrow(values: np.ndarray, base: int, scale: int, out: np.ndarray) -> None:
 
 
 def rebase(stored: np.ndarray, factor: int, shift: int, out: np.ndarray) -> None:
-    """out = stored * factor + shift, from one narrow form to another: modulo the target's width, as it fits in the end."""
+    """out = stored * factor + shift, from one narrow form to another: modulo the target's width, as the end fits."""
     if factor == 1 and shift == 0:
         np.copyto(out, stored, casting="unsafe")
         return

@@ -86,7 +86,7 @@ class _Filled:
         stats = column.stats
         if self.valid is not None:
             stats.nulls = self.rows - int(np.count_nonzero(self.valid))
-        if stats.nulls:
+        if self.valid is not None and stats.nulls:
             packed = np.packbits(self.valid, bitorder="little")
             column.validity = memory.array((self.rows + 63) // 64 * 8, np.uint8, zero=True)
             column.validity[: len(packed)] = packed
@@ -98,8 +98,8 @@ class _Filled:
 
 
 class _Task(NamedTuple):
-    """The first ``rows`` values of a chunk into ``out``: ``(value - low) / factor + add`` of integers, where no quotient
-    may be above ``span``; ``table[code]`` of strings."""
+    """The first ``rows`` values of a chunk into ``out``: ``(value - low) / factor + add`` of integers, where no
+    quotient may be above ``span``; ``table[code]`` of strings."""
 
     column: _Filled
     chunk: Chunk
@@ -305,7 +305,9 @@ class _Codes(_Filled):
         )
 
 
-def decode(paths: list[str], metadata: list[Any], wanted: list[tuple[str, SqlType, Stats | None]]) -> dict[str, ColumnData]:
+def decode(
+    paths: list[str], metadata: list[Any], wanted: list[tuple[str, SqlType, Stats | None]]
+) -> dict[str, ColumnData]:
     """Those of the ``wanted`` columns that can be decoded in place: name, type, and what the footers know (None of
     exact types: such a column is left out)."""
     columns: dict[str, _Filled] = {}
@@ -325,7 +327,7 @@ def decode(paths: list[str], metadata: list[Any], wanted: list[tuple[str, SqlTyp
                 columns[name] = _Integers(sql_type, rows, chunks, early)
     source = _Source(paths)
     source.run([task for column in columns.values() for task in column.sampling()])
-    parallel(lambda column: column.failed or column.prepare(source), columns.values())
+    parallel(lambda column: column.prepare(source), [column for column in columns.values() if not column.failed])
     source.run([column.task(chunk) for column in columns.values() if not column.failed for chunk in column.chunks])
     done = [name for name, column in columns.items() if not column.failed]
     return dict(zip(done, parallel(lambda name: columns[name].result(), done)))
@@ -380,5 +382,3 @@ def leaf(metadata: Any, name: str) -> int | None:
         if schema.column(place).path == name:
             return place
     return None
-
-

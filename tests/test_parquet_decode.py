@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import random
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,12 @@ def test_every_form(tmp_path, share, dictionary, version, codec):
     source = pa.table(forms(ROWS, share))
     options = {"use_dictionary": dictionary, "data_page_version": version, "compression": codec}
     pq.write_table(
-        source, tmp_path / "t.parquet", row_group_size=1100, data_page_size=2000, store_decimal_as_integer=True, **options
+        source,
+        tmp_path / "t.parquet",
+        row_group_size=1100,
+        data_page_size=2000,
+        store_decimal_as_integer=True,
+        **options,
     )
     table = ParquetTable(tmp_path / "t.parquet")
     expected = set(source.column_names) - (set() if dictionary else {"word", "same"})
@@ -168,7 +174,9 @@ def test_files_of_different_forms(tmp_path):
 
 
 def test_all_null_and_empty(tmp_path):
-    source = pa.table({"a": pa.nulls(5, pa.int32()), "w": pa.nulls(5, pa.string()), "d": pa.nulls(5, pa.decimal128(9, 2))})
+    source = pa.table(
+        {"a": pa.nulls(5, pa.int32()), "w": pa.nulls(5, pa.string()), "d": pa.nulls(5, pa.decimal128(9, 2))}
+    )
     pq.write_table(source, tmp_path / "t.parquet")
     agree(ParquetTable(tmp_path / "t.parquet"), source)
     pq.write_table(source.slice(0, 0), tmp_path / "t.parquet")
@@ -190,7 +198,8 @@ def test_files_that_duckdb_wrote(tmp_path, codec):
     path = tmp_path / "t.parquet"
     duckdb.sql(
         f"""copy (select i, i % 7 as small, (i % 1000)::decimal(15, 2) as d, (i % 3)::utinyint as u,
-        'word ' || i % 11 as w, date '1992-01-01' + (i % 2000)::int as day, case when i % 5 = 0 then null else i end as n,
+        'word ' || i % 11 as w, date '1992-01-01' + (i % 2000)::int as day,
+        case when i % 5 = 0 then null else i end as n,
         timestamp_ms '2001-02-03 04:05:06.789' as ms, (i * 1000000000)::hugeint as h
         from range(250000) t(i)) to '{path}' (compression {codec})"""
     )
@@ -248,10 +257,8 @@ def test_damage_is_an_error_or_harmless(tmp_path):
         damaged.write_bytes(changed)
         table = ParquetTable(damaged)
         for name, _ in table.columns:
-            try:
+            with suppress(Error, UnicodeDecodeError, pa.ArrowException):
                 table.load([name])
-            except (Error, UnicodeDecodeError, pa.ArrowException):
-                pass
 
 
 def test_statistics_that_are_untrue(tmp_path):

@@ -37,7 +37,9 @@ HEADER_WORDS, INNER, STACK, DEPTH = 48, 16, 32, 8
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3
 PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY = 0, 2, 3, 8
 #: Arguments of parquet_chunk: its words by number.
-(SOURCE, SIZE, SNAPPY, FORM, OPTIONAL, SCRATCH, ROOM, TABLE, ENTRIES, LOW, SHIFT, INVERSE, SPAN, ADD, OUT, VALID) = range(16)
+(SOURCE, SIZE, SNAPPY, FORM, OPTIONAL, SCRATCH, ROOM, TABLE, ENTRIES, LOW, SHIFT, INVERSE, SPAN, ADD, OUT, VALID) = (
+    range(16)
+)
 #: What a chunk's values are.
 INT32, UINT32, INT64, CODES = 0, 1, 2, 3
 
@@ -377,7 +379,7 @@ def _define_chunk(name: str) -> None:
                 source = _expanded(body, size, length, args[SNAPPY] != 0, area, room)
                 bits = np.uint64(64) - count_leading_zeros(np.uint64(max(count, 2) - 1))
                 encoding = header[np.uint64(INNER + 2)]
-                if source == 0 or np.int64(ONE << bits) > args[ENTRIES] or (encoding != PLAIN and encoding != PLAIN_DICTIONARY):
+                if source == 0 or np.int64(ONE << bits) > args[ENTRIES] or encoding not in (PLAIN, PLAIN_DICTIONARY):
                     return np.int64(-3)
                 if not plain(source, source + length, count, form, args, args[TABLE]):
                     return np.int64(-4)
@@ -424,7 +426,7 @@ def _define_chunk(name: str) -> None:
                 good = True  # nothing but NULLs: some writers then leave the values out altogether
             elif encoding == PLAIN and form != CODES:
                 good = plain(source, source_end, present, form, args, target)
-            elif (encoding == RLE_DICTIONARY or encoding == PLAIN_DICTIONARY) and entries >= 0:
+            elif entries >= 0 and encoding in (RLE_DICTIONARY, PLAIN_DICTIONARY):
                 good = coded(source, source_end, present, args[TABLE], entries, bits, target)
             else:
                 return np.int64(-2)
@@ -442,9 +444,9 @@ for _name in ("u8", "u16", "u32", "i64"):
 
 @kernel("parquet_work")
 def parquet_work(t, n, k, args):
-    """counter, tasks, how many, scratch, its size, table: run up to n of the tasks that no thread has taken yet. A task is
-    four words: kernel, values, words, and a word of its column that is not 0 once the column is given up. 0: no task
-    is left."""
+    """counter, tasks, how many, scratch, its size, table: run up to n of the tasks that no thread has taken yet. A task
+    is four words: kernel, values, words, and a word of its column that is not 0 once the column is given up. 0: no
+    task is left."""
     tasks, many = p_i64(args[1]), args[2]
     for _ in range(np.uint64(n)):
         mine = atomic_add(args[0], 1)
@@ -465,8 +467,8 @@ def parquet_work(t, n, k, args):
 
 @kernel("parquet_strings")
 def parquet_strings(t, n, k, args):
-    """source, size, snappy, scratch, its size, offsets (room for n + 1), chars: the strings of a chunk's dictionary page.
-    How many there are, or negative: given up."""
+    """source, size, snappy, scratch, its size, offsets (room for n + 1), chars: the strings of a chunk's dictionary
+    page. How many there are, or negative: given up."""
     header = p_i64(args[3])
     end = args[0] + args[1]
     body = _page_header(args[0], end, header)
@@ -474,7 +476,7 @@ def parquet_strings(t, n, k, args):
         return np.int64(-1)
     length, size, count = header[np.uint64(2)], header[np.uint64(3)], header[np.uint64(INNER + 1)]
     encoding = header[np.uint64(INNER + 2)]
-    if size < 0 or size > end - body or count < 0 or count > n or (encoding != PLAIN and encoding != PLAIN_DICTIONARY):
+    if size < 0 or size > end - body or count < 0 or count > n or encoding not in (PLAIN, PLAIN_DICTIONARY):
         return np.int64(-2)
     head = 8 * HEADER_WORDS
     at = _expanded(body, size, length, args[2] != 0, args[3] + head, args[4] - head)
