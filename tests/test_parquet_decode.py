@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_encode import check
 
-from finequery.errors import Error
+from finequery.errors import Error, FileError
 from finequery.operators.export import column_to_python
 from finequery.operators.parquet_decode import decode
 from finequery.operators.parquet_table import ParquetTable
@@ -281,3 +281,11 @@ def test_days_and_times_are_right(tmp_path):
     t, d = (column_to_python(c) for c in ParquetTable(tmp_path / "t.parquet").load(["t", "d"]))
     assert t[1] == datetime.datetime(1969, 12, 31, 23, 59, 58, 500000)
     assert d == [datetime.date(1970, 1, 1), datetime.date(1970, 1, 2), datetime.date(1969, 12, 31)]
+
+
+def test_a_file_that_is_gone(tmp_path):
+    pq.write_table(pa.table({"a": [1, 2]}), tmp_path / "t.parquet")
+    table = ParquetTable(tmp_path / "t.parquet")
+    (tmp_path / "t.parquet").unlink()
+    with pytest.raises(FileError, match="is gone since"):
+        table.load(["a"])
