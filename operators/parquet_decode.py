@@ -349,9 +349,11 @@ def _chunks(metadata: list[Any], name: str, sql_type: SqlType) -> list[Chunk] | 
             return None
         for g in range(one.num_row_groups):
             chunk = one.row_group(g).column(place)
+            rows, start = chunk.num_values, chunk.data_page_offset
             if chunk.file_path or chunk.compression not in ("SNAPPY", "UNCOMPRESSED"):
                 return None
-            rows, start = chunk.num_values, chunk.data_page_offset
+            if rows != one.row_group(g).num_rows:
+                return None
             if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
                 start = chunk.dictionary_page_offset
             sizes = chunk.total_compressed_size, chunk.total_uncompressed_size

@@ -376,6 +376,8 @@ def _define_chunk(name: str) -> None:
             if kind == DICTIONARY:
                 if form == CODES:
                     continue
+                if count > length:  # before it is shifted and multiplied
+                    return np.int64(-1)
                 source = _expanded(body, size, length, args[SNAPPY] != 0, area, room)
                 bits = np.uint64(64) - count_leading_zeros(np.uint64(max(count, 2) - 1))
                 encoding = header[np.uint64(INNER + 2)]
