@@ -422,8 +422,10 @@ def execute(
         return sink.empty()
     sink.prepare(threads, rows)
     sink.instance = instance
-    if rows == 0:
-        return sink.finish(np.zeros((0, 3), dtype=np.int64) if sink.wants_segments else None, 0, 1)
+    if rows == 0 or not instance.names:  # without instructions columns are only handed on
+        result = sink.finish(np.zeros((0, 3), dtype=np.int64) if sink.wants_segments else None, rows, 1)
+        compiled.kept[1].frame = EMPTY
+        return result
     instance.bind()
     count = -(-rows // MORSEL)
     skip = skipped_blocks(frame, steps, context, count) if rows > BLOCK else None

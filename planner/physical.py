@@ -33,6 +33,7 @@ from finequery.operators.tasks import (
 )
 from finequery.planner import logical
 from finequery.planner.estimate import estimate
+from finequery.planner.rules._tree import expressions, plans_in
 from finequery.types import BOOLEAN
 
 _fresh = itertools.count(1)
@@ -74,8 +75,17 @@ class Planner:
         return self.task(node)
 
     def require(self, node: logical.Node, needed: set[int]) -> None:
-        """Note which of a node's columns are read above it, and what it reads itself of those below."""
-        self.needed.setdefault(id(node), set()).update(needed)
+        """Note which of a node's columns are read above it, and what it reads itself of those below. A shared subplan
+        stands in several places: it is done before any task is made."""
+        known = self.needed.setdefault(id(node), set())
+        if isinstance(node, logical.Materialize) and known and needed <= known:
+            return
+        known.update(needed)
+        needed = set(known)
+        for expr in expressions(node):
+            for plan in plans_in(expr):
+                if id(plan) not in self.needed:
+                    self.require(plan, {c.id for c in plan.schema})
         if isinstance(node, logical.Join):
             reads = set(needed)
             for left, right in node.keys:
@@ -88,7 +98,7 @@ class Planner:
             reads = needed | columns_of(node.predicate)
         elif isinstance(node, logical.Sort):
             reads = needed.union(*(columns_of(k.expr) for k in node.keys))
-        elif isinstance(node, logical.Limit):
+        elif isinstance(node, (logical.Limit, logical.Materialize)):
             reads = needed
         elif isinstance(node, logical.Aggregate):
             parts = [e for _, e in node.groups]
@@ -233,7 +243,7 @@ class Planner:
     def _materialize(self, node: logical.Materialize) -> Open:
         found = self.shared.get(id(node))
         if found is None:
-            found = self.shared[id(node)] = Shared(node.schema, self.task(node.input), **_known(node))
+            found = self.shared[id(node)] = Shared(self.columns(node), self.task(node.input), **_known(node))
         return Open(found, [])
 
 
