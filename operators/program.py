@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from finequery.errors import DataError, InterruptError, OutOfRangeError
+from finequery.jetson import memory
 from finequery.operators import native
 from finequery.operators.pool import AGAIN, Pool, new_job
 
@@ -66,7 +67,7 @@ class Symbol:
         if value is self._last:  # ndarray.ctypes costs a microsecond
             return self._address
         if isinstance(value, np.ndarray):
-            self._last, self._address = value, value.ctypes.data + self.offset
+            self._last, self._address = value, memory.address(value) + self.offset
             return self._address
         return int(value) + self.offset
 
@@ -153,13 +154,13 @@ class Instance:
         self.states = np.zeros((threads, 24), dtype=np.int64)
         self.symbols: list[tuple[int, Symbol]] = []
         self.constant_data = list(program.constant_data.values())  # alive as long as the addresses are
-        bases = [s.ctypes.data + (-s.ctypes.data % 64) for s in self.scratch]
+        bases = [memory.address(s) + (-memory.address(s) % 64) for s in self.scratch]
         position = 0
         for number, item in enumerate(kept):
             for thread in range(threads):
                 self.code[thread][number] = (
                     native.address(item.name),
-                    self.blocks[thread].ctypes.data + position * 8,
+                    memory.address(self.blocks[thread]) + position * 8,
                     (1 if item.always else 0) | (2 if item.expands else 0),
                 )
             for word in item.words:
@@ -171,7 +172,7 @@ class Instance:
                         pass
                     elif reg in program.constant_data:
                         for block in self.blocks:
-                            block[position] = program.constant_data[reg].ctypes.data
+                            block[position] = memory.address(program.constant_data[reg])
                     else:
                         for block, base in zip(self.blocks, bases):
                             block[position] = base + starts[slots[reg]]
@@ -181,12 +182,12 @@ class Instance:
                 position += 1
         for thread in range(threads):
             state = self.states[thread]
-            state[1] = self.code[thread].ctypes.data
+            state[1] = memory.address(self.code[thread])
             state[2] = len(kept)
             state[9] = thread
             state[13] = sum(1 for i in kept if i.expands)
-            state[14] = self.expanders.ctypes.data
-        self.state_addresses = [self.states[i].ctypes.data for i in range(threads)]
+            state[14] = memory.address(self.expanders)
+        self.state_addresses = [memory.address(self.states[i]) for i in range(threads)]
         self.expander_words = [(sum(len(j.words) for j in kept[:n])) for n, i in enumerate(kept) if i.expands]
 
     def bind(self) -> None:
@@ -218,12 +219,12 @@ class Instance:
             return
         job, count = new_job(rows, morsel, bounds, TILE)
         if skip is not None:
-            job[12] = skip.ctypes.data
+            job[12] = memory.address(skip)
         if segments is not None:
-            job[13] = segments.ctypes.data
+            job[13] = memory.address(segments)
         threads = 1 if (rows < ONE_THREAD and bounds is None) or count == 1 else self.threads
         states = self.states
-        states[:threads, 0] = job.ctypes.data
+        states[:threads, 0] = memory.address(job)
         states[:threads, 8] = 0
         states[:threads, 15] = PASSES
         for thread in range(threads):

@@ -32,11 +32,13 @@ from finequery.operators.tasks import (
     Window,
 )
 from finequery.planner import logical
-from finequery.planner.estimate import estimate
+from finequery.planner.estimate import estimate, expression
 from finequery.planner.rules._tree import expressions, plans_in
 from finequery.types import BOOLEAN
 
 _fresh = itertools.count(1)
+#: A build side has few rows (or a key few values) where the other side has so many times more.
+FEW = 8.0
 
 
 @dataclass
@@ -174,6 +176,11 @@ class Planner:
             match = Call_(BOOLEAN, "coalesce", (Call_(BOOLEAN, "and", (partner, condition)), Literal(BOOLEAN, False)))
             left.steps.append(Filter(Call_(BOOLEAN, "not", (match,)), _rows(node)))
             return left
+        leading = leading_key(node)
+        if leading is not None:
+            if not isinstance(right, (Scan, Shared)):
+                probe.build = Shared(right.columns, right, **_known(node.right))
+            left.steps.append(Probe("semi", probe.build, (keys[leading],), ()))
         if node.kind == "full" or (condition is not None and node.kind != "inner"):
             pairs = replace(probe, kind="inner", payload=self.columns(node.right))
             task = self.close(left, node.left)
@@ -245,6 +252,18 @@ class Planner:
         if found is None:
             found = self.shared[id(node)] = Shared(self.columns(node), self.task(node.input), **_known(node))
         return Open(found, [])
+
+
+def leading_key(node: logical.Join) -> int | None:
+    """Of several keys that few right rows have, the one by which the most left rows are sorted out. A look-up of it
+    alone is cheap; the keys are packed for what is left."""
+    left, right = estimate(node.left), estimate(node.right)
+    if node.kind not in ("inner", "semi") or node.null_safe or len(node.keys) < 2 or right.rows * FEW > left.rows:
+        return None
+    shares = [expression(b, right).distinct / max(expression(a, left).distinct, 1.0) for a, b in node.keys]
+    best = min(range(len(shares)), key=shares.__getitem__)
+    plain = all(isinstance(e, Column) and (e.type.is_integer or e.type.is_temporal) for e in node.keys[best])
+    return best if plain and shares[best] * FEW <= 1.0 else None
 
 
 def _unique(node: logical.Join) -> bool:

@@ -8,7 +8,7 @@ from finequery.planner.logical import Aggregate, Filter, Join, Materialize, Node
 from finequery.planner.rules._everywhere import Everywhere
 from finequery.planner.rules._tree import fresh, is_volatile, pass_through, reads
 
-#: The left side is kept, at most this share of the groups is looked up, and the aggregate reads so many times more rows.
+#: At most this share of the groups is looked up, and the aggregate reads so many times more rows than look them up.
 SHARE, LARGER = 0.25, 8.0
 #: Kinds in which a right row without a partner never shows.
 KINDS = ("inner", "left", "semi", "anti", "single")
@@ -70,7 +70,8 @@ def reduced(node: Node) -> Node:
 def reduced_input(node: Node, keys: Node, group: Expr, key: Column, share: float) -> Node:
     """The semi join, below filters that keep more than its ``share``."""
     if isinstance(node, Filter) and not is_volatile(node.predicate):
-        if estimate(node).rows > share * estimate(node.input).rows:
+        kept = estimate(node).rows / estimate(node.input).rows
+        if kept > share:
             return Filter(reduced_input(node.input, keys, group, key, share), node.predicate)
     return Join("semi", node, keys, ((group, key),))
 

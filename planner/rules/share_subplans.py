@@ -7,8 +7,19 @@ from typing import Any
 
 from finequery.operators.expr import Column, Expr, Parameter, ScalarSubquery, transform
 from finequery.planner.estimate import estimate
-from finequery.planner.logical import Aggregate, Filter, Join, Limit, Materialize, Node, Project, Scan, Sort, Values
-from finequery.planner.logical import Window
+from finequery.planner.logical import (
+    Aggregate,
+    Filter,
+    Join,
+    Limit,
+    Materialize,
+    Node,
+    Project,
+    Scan,
+    Sort,
+    Values,
+    Window,
+)
 from finequery.planner.rules._everywhere import Everywhere
 from finequery.planner.rules._tree import expressions, is_volatile, pass_through, plans_in, walk, walk_all
 
@@ -120,8 +131,8 @@ def own(node: Node) -> Any:
     if isinstance(node, Join):
         return node.kind, len(node.keys), node.null_safe, node.null_aware
     if isinstance(node, Aggregate):
-        calls = tuple((c.name, c.distinct, len(c.args), c.filter is None) for _, c in node.aggregates)
-        return len(node.groups), calls, types
+        aggregates = tuple((c.name, c.distinct, len(c.args), c.filter is None) for _, c in node.aggregates)
+        return len(node.groups), aggregates, types
     if isinstance(node, Window):
         calls = tuple(
             (w.name, len(w.args), len(w.partition), w.running, tuple((k.descending, k.nulls_first) for k in w.order))
