@@ -22,6 +22,7 @@ from finequery.operators.expr import (
     Column,
     Expr,
     Literal,
+    Parameter,
     columns_of,
     conjuncts,
     substitute,
@@ -469,15 +470,16 @@ def skipped_blocks(frame: Frame, steps: list[Step], context: Context, count: int
         if not isinstance(term, Call) or term.name not in ("eq", "lt", "le", "gt", "ge"):
             continue
         left, right = term.args
-        if not isinstance(left, Column) or left.id not in frame.columns or not isinstance(right, Literal):
+        if not isinstance(left, Column) or left.id not in frame.columns or not isinstance(right, (Literal, Parameter)):
             continue
         data = frame.columns[left.id]
         low, high = data.stats.block_low, data.stats.block_high
         if low is None or high is None or data.kind not in ("uint", "int64") or len(low) != count:
             continue
-        if not isinstance(right.value, int):
+        value = context.constant(right)
+        if not isinstance(value, int):
             continue
-        least, most = stored_range(data, term.name, right.value)
+        least, most = stored_range(data, term.name, value)
         out = (high < least) | (low > most)
         skip = out if skip is None else skip | out
     if skip is None or not skip.any():

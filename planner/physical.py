@@ -14,7 +14,7 @@ from typing import Any
 from finequery.errors import NotSupportedError
 from finequery.operators.aggregate import Call
 from finequery.operators.expr import Call as Call_
-from finequery.operators.expr import Column, Expr, Literal, ScalarSubquery, SortKey, columns_of, transform
+from finequery.operators.expr import Column, Expr, Literal, Parameter, ScalarSubquery, SortKey, columns_of, transform
 from finequery.operators.pipeline import Filter, Project, Step
 from finequery.operators.probe import Probe
 from finequery.operators.tasks import (
@@ -34,6 +34,7 @@ from finequery.operators.tasks import (
 from finequery.planner import logical
 from finequery.planner.estimate import estimate, expression
 from finequery.planner.rules._tree import expressions, plans_in
+from finequery.planner.shape import lifted_key
 from finequery.types import BOOLEAN
 
 _fresh = itertools.count(1)
@@ -55,12 +56,16 @@ class Planner:
     def __init__(self) -> None:
         self.shared: dict[int, Shared] = {}
         self.scalars: dict[int, Scalar] = {}
+        self.lifted: dict[int, None] = {}  # places of the literals that are parameters of the plan
         self.needed: dict[int, set[int]] = {}  # by node: ids of its columns that are read above it
 
     def expression(self, expr: Expr) -> Expr:
-        """Subplans of scalar subqueries become tasks."""
+        """Subplans of scalar subqueries become tasks, lifted literals parameters."""
 
         def change(e: Expr) -> Expr | None:
+            if isinstance(e, Literal) and e.origin is not None:
+                self.lifted[e.origin[1]] = None
+                return Parameter(e.type, lifted_key(e.origin[1]))
             if isinstance(e, ScalarSubquery) and isinstance(e.plan, logical.Node):
                 found = self.scalars.get(id(e.plan))
                 if found is None:
@@ -318,6 +323,7 @@ def _known(node: logical.Node) -> dict[str, Any]:
     return {"estimate": _rows(node), "node": node}
 
 
-def physical_plan(plan: logical.Node) -> Task:
-    """The DAG of sub-tasks for an optimised plan."""
-    return Planner().root(plan)
+def physical_plan(plan: logical.Node) -> tuple[Task, tuple[int, ...]]:
+    """The DAG of sub-tasks for an optimised plan, and the places of the lifted literals that it reads."""
+    planner = Planner()
+    return planner.root(plan), tuple(planner.lifted)
