@@ -35,7 +35,10 @@ from finequery.operators.pool import Pool
 from finequery.operators.probe import Probe, column_signature, lower_probe, residual
 from finequery.operators.program import MORSEL, ONE_THREAD, Instance, Symbol
 from finequery.operators.star import ordered, passing, range_tests
+from finequery.operators.trace import same
 
+#: Programs that a pipeline keeps: a plan may serve several texts that differ in literals.
+KEPT_PROGRAMS = 8
 #: Columns of a pipeline's input with what the host adds: beyond, an expression was not found again in its place.
 MOST_COLUMNS = 5000
 
@@ -163,7 +166,8 @@ class Pipeline:
         self.make_sink = make_sink
         self.sink_reads = sink_reads  # sinks read columns by id alone; what has to be computed is a Project before them
         self.needed = sink_reads.union(*[step_reads(s) for s in steps])
-        self.compiled: Compiled | None = None
+        self.compiled: Compiled | None = None  # of the last run
+        self.programs: list[Compiled] = []  # kept from earlier runs, the last one first
         self.bounds: np.ndarray | None = None  # morsels other than equal ones
 
     def run(self, context: Context, frame: Frame, measured: Measured | None = None) -> Frame:
@@ -177,10 +181,8 @@ class Pipeline:
             constants.append((expr, value))
             return value
 
-        compiled = self.compiled
-        if compiled is not None and self._valid(compiled, context, frame):
-            pass
-        else:
+        compiled = self._kept(context, frame)
+        if compiled is None:
             while True:
                 start, inside = time.perf_counter(), context.scalar_seconds
                 try:
@@ -194,7 +196,9 @@ class Pipeline:
             if measured is not None:
                 measured.compiled = True
                 measured.compile_seconds += time.perf_counter() - start - (context.scalar_seconds - inside)
-            self.compiled = compiled if steps is self.steps else None
+            if steps is self.steps:
+                self.programs = [compiled, *self.programs[: KEPT_PROGRAMS - 1]]
+        self.compiled = compiled if steps is self.steps else None
         result = execute(compiled, context, frame, steps, measured, self.bounds)
         if measured is not None:
             measured.rows_in += frame.length
@@ -207,11 +211,18 @@ class Pipeline:
         probes = tuple(s.signature for s in self.steps if isinstance(s, Probe))
         return columns, probes, context.pool.threads, frame.length.bit_length()
 
-    def _valid(self, compiled: Compiled, context: Context, frame: Frame) -> bool:
-        signature, constants = compiled.signature
-        if signature != self._signature(context, frame):
-            return False
-        return all(_same(context.constant(expr), value) for expr, value in constants)
+    def _kept(self, context: Context, frame: Frame) -> Compiled | None:
+        """The program of an earlier run over the same encodings with the same constants."""
+        if not self.programs:
+            return None
+        signature = self._signature(context, frame)
+        for place, compiled in enumerate(self.programs):
+            before, constants = compiled.signature
+            if before == signature and all(same(context.constant(expr), value) for expr, value in constants):
+                if place:
+                    self.programs.insert(0, self.programs.pop(place))
+                return compiled
+        return None
 
     def _compile(
         self, constant: Callable[[Expr], Any], frame: Frame, steps: list[Step], context: Context, constants: list[Any]
@@ -371,10 +382,6 @@ _fresh = [-(10**12)]
 def _fresh_id() -> int:
     _fresh[0] -= 1
     return _fresh[0]
-
-
-def _same(a: Any, b: Any) -> bool:
-    return type(a) is type(b) and (a == b or repr(a) == repr(b))
 
 
 def step_reads(step: Step) -> set[int]:

@@ -60,9 +60,7 @@ def pair() -> Iterator[tuple[Any, Any]]:
 
 @pytest.mark.parametrize("named", [True, False], ids=["named", "unnamed"])
 @pytest.mark.parametrize("path", FILES, ids=[f.stem for f in FILES])
-def test_the_same_answers(
-    path: Path, named: bool, pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_answers(path: Path, named: bool, pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """``unnamed``: literals in the names of columns are not held fast, so that more plans are for others, too."""
     kept, fresh = pair
     if not named:
@@ -78,3 +76,146 @@ def test_the_same_answers(
         for text in (varied(record.sql, dice), record.sql, varied(record.sql, dice)):
             got, want = outcome(kept, text), outcome(fresh, text)
             assert got[0 if named else 1 :] == want[0 if named else 1 :], text
+
+
+TABLE = (
+    "create table t (x integer, s varchar, d date, p decimal(8, 2))",
+    "insert into t values (1, 'a', date '1995-01-01', 0.50), (2, 'b', date '1995-01-31', 2.00), "
+    "(3, 'it''s', null, 7.25)",
+)
+
+
+@pytest.fixture
+def con() -> Iterator[Any]:
+    with finequery.connect(threads=1) as con:
+        for text in TABLE:
+            con.execute(text)
+        yield con
+
+
+def hits(con: Any, *texts: str) -> list[int]:
+    """For each text in turn whether its plan came from another's."""
+    found = []
+    for text in texts:
+        before = con._session.plans.shape_hits
+        outcome(con, text)
+        found.append(con._session.plans.shape_hits - before)
+    return found
+
+
+SHARED = [
+    ("select x from t where x > 1", "select x from t where x > 2"),
+    ("select x from t where s = 'a'", "select x from t where s = 'it''s'"),
+    ("select x from t where s like 'a%'", "select x from t where s like '%s'"),
+    ("select x from t where d < date '1995-01-02'", "select x from t where d < date '1996-02-29'"),
+    (
+        "select x from t where d < date '1995-03-31' - interval '1' month",
+        "select x from t where d < date '1995-03-31' - interval '2' month",
+    ),
+    ("select x from t where p < 1.50", "select x from t where p < 7.99"),
+    ("select x from t where p between 0.10 + 0.40 and 2", "select x from t where p between 0.10 + 0.50 and 8"),
+    ("select x from t where x < 1.5", "select x from t where x < 2.5"),
+    ("select x from t where x in (1, 3)", "select x from t where x in (2, 2)"),
+    ("select x from t order by x limit 1", "select x from t order by x limit 2"),
+    (
+        "select x + 1 as y, count(*) as n from t group by x + 1",
+        "select x + 2 as y, count(*) as n from t group by x + 2",
+    ),
+    ("insert into t values (4, 'c', null, 1.00)", "insert into t values (5, 'd', null, 2.00)"),
+    ("select x from t where x > -1", "select x from t where x > -2"),
+    ("from t where x = ? and p > 1.00", "from t where x = ? and p > 2.00"),
+]
+APART = [
+    ("select x from t where x > 1", "select x from t where x > 3000000000"),  # INTEGER, BIGINT
+    ("select p * 1.5 as y from t", "select p * 1.25 as y from t"),  # DECIMAL(2,1), DECIMAL(3,2)
+    ("select x + 1 from t", "select x + 2 from t"),  # names
+    ("select x, s from t order by 1", "select x, s from t order by 2"),  # ordinals
+    ("select x from t where x < 1.5", "select x from t where x < 2.0"),  # < 2 is not <= 1
+    ("select cast(p as decimal(9, 1)) as y from t", "select cast(p as decimal(9, 2)) as y from t"),
+    ("select round(p, 1) as y from t", "select round(p, 0) as y from t"),
+    ("select x from t where 1 = 1", "select x from t where 1 = 2"),
+    ("select x + 1 as y from t group by x + 1", "select x + 1 as y from t group by x + 2"),
+    ("select x from t where d < date '1995-01-02'", "select x from t where d < date '1995-99-02'"),
+]
+
+
+@pytest.mark.parametrize("one, two", SHARED)
+def test_texts_that_share_a_plan(con: Any, one: str, two: str) -> None:
+    if "?" in one:
+        con.execute(one, [1]).fetchall()
+        assert [r[0] for r in con.execute(two, [3]).fetchall()] == [3]
+        assert con._session.plans.shape_hits == 1
+        return
+    assert hits(con, one, two, one, two) == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("one, two", APART)
+def test_texts_that_do_not(con: Any, one: str, two: str) -> None:
+    assert hits(con, one, two) == [0, 0]
+    with finequery.connect(threads=1, plan_cache_size=0) as fresh:
+        for text in TABLE:
+            fresh.execute(text)
+        for text in (one, two, one):
+            assert outcome(con, text) == outcome(fresh, text)
+
+
+def test_inserts(con: Any) -> None:
+    for x in (4, 5, 6):
+        con.execute(f"insert into t values ({x}, 'n{x}', date '2000-01-0{x}', {x}.25)")
+    assert con._session.plans.shape_hits == 2
+    rows = con.sql("select x, s, d::varchar, p::double from t where x > 3").fetchall()
+    assert rows == [(x, f"n{x}", f"2000-01-0{x}", x + 0.25) for x in (4, 5, 6)]
+
+
+def test_explain_shows_the_literals_of_its_text(con: Any) -> None:
+    con.sql("select x from t where x > 1").fetchall()
+    relation = con.sql("select x from t where x > 2")
+    assert "x > 2" in relation.explain() and "x > 2" in relation.explain(analyze=True)
+    assert "x > 1" in con.sql("select x from t where x > 1").explain()
+
+
+def test_a_plan_by_shape_ends_with_its_table(con: Any) -> None:
+    con.sql("select x from t where x > 1").fetchall()
+    con.execute("create or replace table t as select 'text' as x")
+    with pytest.raises(Error):
+        con.sql("select y from t where x > 2")
+    assert con.sql("select x from t where x > 'a'").fetchall() == [("text",)]
+
+
+def test_an_error_in_a_literal_has_its_place(con: Any) -> None:
+    con.sql("select x from t where d < date '1995-01-02'").fetchall()
+    with pytest.raises(Error, match="1995-99-02") as info:
+        con.sql("select x from t where d < date '1995-99-02'")
+    assert "LINE 1" in str(info.value)
+
+
+def test_a_relation_keeps_its_literals(con: Any) -> None:
+    one, two = con.sql("select x from t where x >= 2"), con.sql("select x from t where x >= 3")
+    assert two.fetchall() == [(3,)] and one.fetchall() == [(2,), (3,)]
+
+
+def test_programs_of_several_texts_are_kept(con: Any) -> None:
+    texts = [f"select x from t where x > {i}" for i in range(3)]
+    for text in texts:
+        con.sql(text).fetchall()
+    for text in texts:
+        assert "program kept" in con.sql(text).explain(analyze=True)
+
+
+@pytest.mark.parametrize(
+    "text, key",
+    [
+        ("select 1, 'a'", "select \0INTEGER, \0s"),
+        ("select t1.x2, 70000000000 from t1 -- 5", "select t1.x2, \0BIGINT from t1 -- 5"),
+        ('select .5, 0.25e1, "1" /* 2 */', 'select \0DECIMAL(1,1), \0DOUBLE, "1" /* 2 */'),
+        ("select $1, 'it''s'", "select $1, \0s"),
+        ("select E'\\n'", None),
+        ("select $$text$$, 1", None),
+        ("select 0x1F", None),
+        ("create table t as select 1", None),
+        ("select x from t", None),
+    ],
+)
+def test_shapes(text: str, key: str | None) -> None:
+    shape = shape_of(text)
+    assert (shape and shape.key) == key
