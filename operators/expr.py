@@ -49,7 +49,7 @@ class Literal(Expr):
     """A constant in physical form (see finequery.types); ``None`` is NULL.
 
     A literal of a text that may come again with others has a place in that text's trace (``operators.trace``). Reading
-    its ``value`` ties the plan to it; ``map``, ``test`` and ``derived`` keep the plan open. ``held`` is the value for
+    its ``value`` ties the plan to it; ``test`` and ``derived`` keep the plan open. ``held`` is the value for
     those whose choice changes no result: estimates and display.
     """
 
