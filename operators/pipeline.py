@@ -149,7 +149,7 @@ class Compiled:
         """Bytes of the columns of ``frame`` that the program reads."""
         if self.instance is None:
             return 0
-        used = {id(symbol) for _, symbol in self.instance.symbols}
+        used = {id(symbol) for symbol in self.instance.symbols}
         total = 0
         for number, stored in self.stored.items():
             for part, symbol in stored.symbols.items():

@@ -49,21 +49,22 @@ class Symbol:
     ``value`` is a numpy array, or a function of the thread number that gives one (or an address).
     """
 
-    __slots__ = ("_address", "_last", "offset", "value")
+    __slots__ = ("_address", "_last", "computed", "offset", "value")
 
     def __init__(self, value: Any, offset: int = 0):
         self.value = value
+        self.computed = callable(value)
         self.offset = offset
         self._last: Any = None
         self._address = 0
 
     def forget(self) -> None:
         """Hold on to no array of a finished run."""
-        if callable(self.value):
+        if self.computed:
             self._last = None
 
     def address(self, thread: int) -> int:
-        value = self.value(thread) if callable(self.value) else self.value
+        value = self.value(thread) if self.computed else self.value
         if value is self._last:  # ndarray.ctypes costs a microsecond
             return self._address
         if isinstance(value, np.ndarray):
@@ -152,7 +153,8 @@ class Instance:
         self.code = [np.zeros((max(len(kept), 1), 3), dtype=np.int64) for _ in range(threads)]
         self.expanders = np.array([n for n, i in enumerate(kept) if i.expands] or [0], dtype=np.int64)
         self.states = np.zeros((threads, 24), dtype=np.int64)
-        self.symbols: list[tuple[int, Symbol]] = []
+        self.symbols: list[Symbol] = []
+        places: list[int] = []  # of the symbols in the argument blocks
         self.constant_data = list(program.constant_data.values())  # alive as long as the addresses are
         bases = [memory.address(s) + (-memory.address(s) % 64) for s in self.scratch]
         position = 0
@@ -165,7 +167,8 @@ class Instance:
                 )
             for word in item.words:
                 if isinstance(word, Symbol):
-                    self.symbols.append((position, word))
+                    self.symbols.append(word)
+                    places.append(position)
                 elif isinstance(word, (Reg, Out, Optional)):
                     reg = word if isinstance(word, Reg) else word.reg
                     if isinstance(word, Optional) and reg.uses == 0:
@@ -180,6 +183,7 @@ class Instance:
                     for block in self.blocks:
                         block[position] = word
                 position += 1
+        self.places = np.array(places, dtype=np.int64)
         for thread in range(threads):
             state = self.states[thread]
             state[1] = memory.address(self.code[thread])
@@ -192,14 +196,8 @@ class Instance:
 
     def bind(self) -> None:
         """Write the addresses of all symbols."""
-        for position, symbol in self.symbols:
-            if callable(symbol.value):
-                for thread in range(self.threads):
-                    self.blocks[thread][position] = symbol.address(thread)
-            else:
-                address = symbol.address(0)
-                for block in self.blocks:
-                    block[position] = address
+        for thread, block in enumerate(self.blocks):
+            block[self.places] = [symbol.address(thread) for symbol in self.symbols]
 
     def run(
         self,
@@ -259,7 +257,7 @@ class Instance:
 
     def unbind(self) -> None:
         """Forget the arrays of the last run."""
-        for _, symbol in self.symbols:
+        for symbol in self.symbols:
             symbol.forget()
 
 
