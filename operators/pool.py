@@ -20,6 +20,8 @@ from finequery.operators import native
 
 #: Morsels that a thread takes before it comes back to Python, where Ctrl-C is seen.
 BUDGET = 64
+#: Rows of a range kernel above which more than one thread is woken.
+MORE_THREADS = 1 << 14
 DONE, AGAIN = 0, 1
 
 
@@ -107,7 +109,7 @@ class Pool:
         if 0 < rows <= morsel and bounds is None:
             return min(native.function(kernel)(0, rows, 0, memory.address(arguments)), 0)
         job, count = new_job(rows, morsel, bounds)
-        threads = self.threads if count > 1 else 1
+        threads = self.threads if count > 1 and rows > MORE_THREADS else 1
         states = np.zeros((threads, 8), dtype=np.int64)
         states[:, 0] = memory.address(job)
         states[:, 1] = native.address(kernel)
