@@ -17,7 +17,10 @@ import slt
 
 import finequery
 from finequery.errors import Error
+from finequery.operators.expr import Literal, derived
+from finequery.operators.trace import Trace
 from finequery.planner.shape import Lifting, shape_of
+from finequery.types import INTEGER
 
 HERE = Path(__file__).parent
 FILES = sorted((HERE / "slt").glob("*.test"))
@@ -219,3 +222,46 @@ def test_programs_of_several_texts_are_kept(con: Any) -> None:
 def test_shapes(text: str, key: str | None) -> None:
     shape = shape_of(text)
     assert (shape and shape.key) == key
+
+
+def lifted(*values: int) -> tuple[Trace, list[Literal]]:
+    trace = Trace(len(values))
+    return trace, [Literal(INTEGER, v, (trace, i)) for i, v in enumerate(values)]
+
+
+def test_a_trace_keeps_what_was_derived_and_tested() -> None:
+    trace, (a, b) = lifted(3, 4)
+    total = derived(INTEGER, lambda x, y: x + y, a, b)
+    more = derived(INTEGER, lambda x, y: x * y, total, Literal(INTEGER, 10))
+    assert more is not None and more.held == 70 and more.origin is not None
+    assert more.test(lambda v: v > 50) is True
+    trace.close({more.origin[1]})
+    values = trace.replay([30, 40])
+    assert values is not None and values[more.origin[1]] == 700
+    assert trace.replay([1, 1]) is None
+
+
+@pytest.mark.parametrize(
+    "look, fits, fails",
+    [
+        (lambda a, b: a.value, [3, 9], [4, 3]),
+        (lambda a, b: a == Literal(INTEGER, 3), [3, 9], [4, 3]),
+        (lambda a, b: a == b, [5, 5], [5, 6]),
+        (lambda a, b: derived(INTEGER, lambda v: 10 // v, a), [4, 3], [0, 3]),
+        (lambda a, b: derived(INTEGER, lambda v: v if v < 5 else None, b), [9, 4], [3, 7]),
+    ],
+    ids=["value", "equal to a constant", "equal", "that fails", "that is none"],
+)
+def test_what_ties_a_plan_to_a_value(look: Any, fits: list[int], fails: list[int]) -> None:
+    trace, (a, b) = lifted(3, 3)
+    look(a, b)
+    trace.close({2} if trace.size > 2 else set())
+    assert trace.replay([3, 3]) is not None and trace.replay(fits) is not None
+    assert trace.replay(fails) is None
+
+
+def test_hashes_and_estimates_leave_no_trace() -> None:
+    trace, (a, b) = lifted(3, 4)
+    assert len({a, b, a}) == 2 and a != b and a.held == 3 and not a.is_null
+    trace.close(set())
+    assert trace.replay([7, 8]) is not None
