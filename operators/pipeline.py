@@ -33,7 +33,7 @@ from finequery.operators.lower import Lower, NeedsHost, Stored
 from finequery.operators.materialize import Materialize
 from finequery.operators.pool import Pool
 from finequery.operators.probe import Probe, column_signature, lower_probe, residual
-from finequery.operators.program import MORSEL, ONE_THREAD, Instance, Symbol
+from finequery.operators.program import MORSEL, ONE_THREAD, TILE, Instance, Symbol
 from finequery.operators.star import ordered, passing, range_tests
 from finequery.operators.trace import same
 
@@ -448,6 +448,7 @@ def execute(
     instance.run(
         context.pool,
         rows,
+        tile=getattr(sink, "tile", None) or TILE,
         bounds=bounds,
         skip=skip,
         segments=segments,

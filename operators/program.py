@@ -205,6 +205,7 @@ class Instance:
         rows: int,
         *,
         morsel: int = MORSEL,
+        tile: int = TILE,
         bounds: np.ndarray | None = None,
         skip: np.ndarray | None = None,
         segments: np.ndarray | None = None,
@@ -215,7 +216,7 @@ class Instance:
         """Run over all rows. ``grow(thread)`` is called when a primitive of that thread asks for room (-1)."""
         if rows == 0:
             return
-        job, count = new_job(rows, morsel, bounds, TILE)
+        job, count = new_job(rows, morsel, bounds, tile)
         if skip is not None:
             job[12] = memory.address(skip)
         if segments is not None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finequery.operators import tasks
+from finequery.operators.aggregate import Aggregate
 from finequery.operators.executor import execute
 from finequery.operators.expr import Column, Expr
 from finequery.operators.pipeline import Context, Measured, Project
@@ -184,9 +185,8 @@ class Report:
         item = subtask.item
         if isinstance(item, Probe) and item.built is not None:
             return Choice(*item.built)
-        if isinstance(item, tasks.Aggregate) and item.strategy:
-            reason = item.reason or (subtask.choice.reason if subtask.choice is not None else "")
-            return Choice(item.strategy, reason)
+        if isinstance(item, Aggregate) and item.mode is not None:
+            return Choice(item.mode.name, item.mode.reason)
         if isinstance(item, tasks.Sort) and id(item) in self.context.measured:
             record = self.context.measured[id(item)]
             return algorithms.sorting(record.rows_in, None if item.limit is None else record.rows_out)
