@@ -15,17 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from finequery.operators.aggregate_calls import Call
-from finequery.operators.aggregate_sink import AggregateSink, Given
+from finequery.operators.aggregate_sink import KEEPS_ROWS, AggregateSink, Given
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Frame, Stats
 from finequery.operators.concat import expand
 from finequery.operators.expr import Column
 from finequery.operators.group_keys import NeedsNumbers
 from finequery.operators.group_modes import MOST_PACKED, GroupMode, group_mode
+from finequery.operators.materialize import pack_validity
 from finequery.operators.numbered_groups import as_codes, number_groups
 from finequery.operators.partition import partition
 from finequery.operators.pipeline import Context, Measured, Pipeline, Step, materialize
-from finequery.operators.probe import Probe
+from finequery.operators.probe import Probe, valid_flags
 from finequery.operators.result_columns import float_column
 from finequery.operators.take import take
 from finequery.operators.tasks import Task, prepare_probes, release_probes
@@ -96,8 +97,7 @@ class Aggregate(Task):
         before = rows.columns
         rows = Frame({i: _orderable(c, self.calls, i) for i, c in before.items()}, rows.length)
         groups = [rows.columns[c.id] for c in self.groups]
-        simple = all(c.name not in ("first", "any_value") for c in self.calls)  # row numbers would change
-        packed = bool(groups) and simple and _packable(groups)
+        packed = bool(groups) and _packable(groups) and all(c.name not in KEEPS_ROWS for c in self.calls)
         self.mode = group_mode(len(groups), rows.length, math.inf, None, packed=packed)
         if self.mode.name == "scalar":
             result = self._add_up(context, rows, None)[0]
@@ -132,9 +132,12 @@ class Aggregate(Task):
         pool = context.pool
         keys, decode = pack_groups(groups)
         payloads = [rows.columns[c.id] for c in self.arguments]
-        if all(p.validity is None and p.kind != "string" for p in payloads):
-            parted, moved, bounds = partition(keys, [p.data for p in payloads], pool)
+        if all(p.kind != "string" for p in payloads):
+            valid = {p: flags for p, column in enumerate(payloads) if (flags := valid_flags(column)) is not None}
+            parted, moved, bounds = partition(keys, [*(p.data for p in payloads), *valid.values()], pool)
             columns = [_like(p, m) for p, m in zip(payloads, moved)]
+            for p, flags in zip(valid, moved[len(payloads) :]):
+                columns[p].validity, columns[p].stats.nulls = pack_validity(flags, rows.length)
         else:
             order = padded(len(keys), np.uint32)
             order[:] = np.arange(len(keys))
@@ -156,56 +159,60 @@ def _with_number(rows: Frame, numbers: np.ndarray, count: int) -> Frame:
 
 def _packable(columns: list[ColumnData]) -> bool:
     """Whether ``pack_groups`` can make one word of the columns."""
-    if any(c.validity is not None for c in columns):
-        return False
-    if len(columns) == 1:
-        return columns[0].kind in ("uint", "int64", "dict", "float64")
+    if len(columns) == 1 and columns[0].kind in ("int64", "float64"):
+        return columns[0].validity is None
     total = 1
     for c in columns:
         if c.kind not in ("uint", "dict"):
             return False
-        total *= 2 ** (8 * c.data.itemsize) if c.kind == "uint" else max(len(c.dictionary or ()), 1)
-    return 0 < total < MOST_PACKED
+        total *= (2 ** (8 * c.data.itemsize) if c.kind == "uint" else max(len(c.dictionary or ()), 1)) + 1
+    return total < MOST_PACKED
 
 
 def pack_groups(columns: list[ColumnData]) -> tuple[np.ndarray, Callable[[np.ndarray], list[ColumnData]]]:
-    """Group keys without NULLs as one int64, and the way back."""
-    count = columns[0].length
-    if len(columns) == 1:
-        column = columns[0]
-        if column.kind == "int64":
-            return column.data[:count], lambda found: [_like(column, found)]
-        keys = padded(count, np.int64, zero=False)
-        if column.kind == "float64":
-            doubles = column.data[:count] + 0.0
-            doubles[np.isnan(doubles)] = np.nan
-            keys[:] = doubles.view(np.int64)
-            return keys, lambda found: [
-                float_column(column.type, found.view(np.float64), np.ones(len(found), dtype=bool))
-            ]
-        keys[:] = column.data[:count]
-        return keys, lambda found: [_stored_column(column, found)]
-    keys = padded(count, np.int64)
+    """Group keys as one int64, and the way back. In narrow columns with NULLs, 0 stands for NULL."""
+    count, column = columns[0].length, columns[0]
+    if column.kind == "int64":
+        return column.data[:count], lambda found: [_like(column, found)]
+    keys = padded(count, np.int64, zero=False)
+    if column.kind == "float64":
+        doubles = column.data[:count] + 0.0
+        doubles[np.isnan(doubles)] = np.nan
+        keys[:] = doubles.view(np.int64)
+        return keys, lambda found: [float_column(column.type, found.view(np.float64), np.ones(len(found), dtype=bool))]
     spans = [len(c.dictionary or ()) if c.kind == "dict" else int(c.data[:count].max(initial=0)) + 1 for c in columns]
-    for column, span in zip(columns, spans):
-        keys *= span
-        keys += column.data[:count]
+    for number, (column, span) in enumerate(zip(columns, spans)):
+        flags = valid_flags(column)
+        digits: np.ndarray = column.data[:count]
+        if flags is not None:
+            spans[number] = span = span + 1
+            digits = np.where(flags, digits.astype(np.int64) + 1, 0)
+        if number:
+            keys *= span
+            keys += digits
+        else:
+            keys[:] = digits
 
     def decode(found: np.ndarray) -> list[ColumnData]:
         result = []
         for column, span in zip(reversed(columns), reversed(spans)):
-            result.append(_stored_column(column, found % span))
+            result.append(_stored_column(column, found % span if len(columns) > 1 else found))
             found = found // span
         return result[::-1]
 
     return keys, decode
 
 
-def _stored_column(column: ColumnData, stored: np.ndarray) -> ColumnData:
-    """Stored values of a column at its width."""
-    data = padded(len(stored), column.data.dtype)
-    data[:] = stored
-    return _like(column, data)
+def _stored_column(column: ColumnData, digits: np.ndarray) -> ColumnData:
+    """Digits of ``pack_groups`` as a column of its width."""
+    data = padded(len(digits), column.data.dtype, zero=False)
+    if column.validity is None:
+        data[:] = digits
+        return _like(column, data)
+    data[:] = np.maximum(digits - 1, 0)
+    made = _like(column, data)
+    made.validity, made.stats.nulls = pack_validity(digits > 0, len(digits))
+    return made
 
 
 def _like(column: ColumnData, data: np.ndarray) -> ColumnData:

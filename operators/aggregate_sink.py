@@ -26,6 +26,8 @@ from finequery.operators.tabulate import stored_digits
 FEW = 8
 #: Aggregates for which a rejected row may be added to a group that is thrown away.
 ADDED_UP = frozenset(("count_star", "count", "sum", "avg", "min", "max"))
+#: Aggregates whose result is a row number: rows must stay where they are.
+KEEPS_ROWS = frozenset(("first", "any_value"))
 
 
 @dataclass(slots=True, eq=False)
@@ -132,7 +134,10 @@ class AggregateSink:
         elif self.mode.name == "hash":
             source = plain_source(lower, self.columns[0]) if len(self.columns) == 1 else None
             expected = self.expected if self.expected is not None else 0.0
-            self.groups = RowTables(lower, source or (digits.pack(lower, wide=True), 0), expected)
+            alone = len(self.columns) == 1 and not self.keys[0].nullable
+            gives_up = alone and all(c.name not in KEEPS_ROWS for c in self.calls)
+            source = source or (digits.pack(lower, wide=True), 0)
+            self.groups = RowTables(lower, source, expected, gives_up=gives_up)
         else:
             raise NeedsNumbers
 

@@ -10,7 +10,7 @@ MOST_DENSE = 1 << 28
 #: Packed keys must stay below this.
 MOST_PACKED = 2**62
 #: More groups than this (by estimate) are partitioned before they are told apart (reference: cpu-execution 4.11).
-RADIX_GROUPS = 200_000
+RADIX_GROUPS = 60_000
 
 
 @dataclass(frozen=True, slots=True)

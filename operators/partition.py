@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from finequery.operators.build import padded
+from finequery.jetson import memory
 from finequery.operators.pool import Pool
 
 PARTITIONS = 256
@@ -24,12 +24,13 @@ def partition(
     bounds = np.zeros(PARTITIONS + 1, dtype=np.int64)
     np.cumsum(histogram.sum(axis=0), out=bounds[1:])
     cursors = bounds[:-1] + np.cumsum(histogram, axis=0) - histogram
-    out = padded(count, np.int64, zero=False)
+    memory.require(keys.nbytes + sum(source.nbytes for source in payloads), "the partitions")
+    out = memory.array(count, np.int64, counted=False)
     scratch = np.empty(pool.threads * BATCH, dtype=np.uint64)
     words = [keys.ctypes.data, cursors.ctypes.data, morsel, out.ctypes.data, scratch.ctypes.data, len(payloads)]
     targets = []
     for source in payloads:
-        target = padded(len(source), source.dtype, zero=False)
+        target = memory.array(len(source), source.dtype, counted=False)
         targets.append(target)
         words += [source.ctypes.data, target.ctypes.data, source.itemsize * (len(source) // max(count, 1))]
     pool.range("partition_rows", words, count, morsel)

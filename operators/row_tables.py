@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from finequery.operators import native
+from finequery.operators import group_modes, native
 from finequery.operators.accumulators import Accumulators
 from finequery.operators.build import padded
+from finequery.operators.group_keys import NeedsNumbers
 from finequery.operators.lower import Lower
-from finequery.operators.program import TILE, Out, Reg, Symbol
+from finequery.operators.program import MORSEL, TILE, Out, Reg, Symbol
 
 #: The key of a free row: primitives.groups.EMPTY as a signed word.
 EMPTY = 0x8C5F3A91D7E2B46D - 2**64
@@ -30,16 +31,26 @@ FIRST_SLOTS = 1 << 18
 
 
 class RowTables:
-    """``source``: address and stride of the tile's keys (int64). ``partitioned``: morsels are partitions."""
+    """``source``: address and stride of the tile's keys (int64). ``partitioned``: morsels are partitions. ``gives_up``:
+    the task can partition the rows, should there be more groups than expected."""
 
     wants_segments = False
     all_occur = True
 
-    def __init__(self, lower: Lower, source: tuple[Any, Any], expected: float, partitioned: bool = False):
+    def __init__(
+        self,
+        lower: Lower,
+        source: tuple[Any, Any],
+        expected: float,
+        *,
+        partitioned: bool = False,
+        gives_up: bool = False,
+    ):
         self.lower: Lower | None = lower
         self.source = source
         self.expected = expected
         self.partitioned = partitioned
+        self.gives_up = gives_up
         self.tile = PARTITION_TILE if partitioned else TILE
         self.instance: Any = None
         self.found: Reg | None = None
@@ -79,7 +90,7 @@ class RowTables:
     # --- one run -----------------------------------------------------------------------------------------------------
 
     def prepare(self, threads: int, rows: int, accumulators: Accumulators) -> None:
-        self.accumulators = accumulators
+        self.accumulators, self.rows = accumulators, rows
         self.template = accumulators.template()
         self.template[0] = EMPTY
         self.columns: list[np.ndarray] = []  # what flushing writes, by word of a row
@@ -112,7 +123,12 @@ class RowTables:
             item.arrays[thread] = table[item.place :].view(item.dtype)
 
     def grow(self, thread: int) -> None:
-        """A larger table for a thread whose groups are too many."""
+        """A larger table for a thread whose groups are too many; NeedsNumbers where it is not too late for another
+        way."""
+        if self.gives_up and self.states[thread, 0] > 2 * group_modes.RADIX_GROUPS:
+            begun = int(self.instance.states[:, 12].max()) * MORSEL
+            if begun < self.rows // 4:
+                raise NeedsNumbers
         self._enlarge(thread)
         if self.instance is not None:
             self.instance.bind()

@@ -1,7 +1,7 @@
 """Which structure a build or an aggregation is expected to choose, from estimates.
 
-The choice itself is made when the rows are there. Groups and sorts have one rule for both (operators/group_modes.py,
-operators/topk.py); that of look-ups follows operators/build.py. EXPLAIN ANALYZE shows both where they differ.
+The choice itself is made when the rows are there, by the same rules: operators/build.py, operators/group_modes.py and
+operators/topk.py have them. EXPLAIN ANALYZE shows both where they differ.
 """
 
 from __future__ import annotations

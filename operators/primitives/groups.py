@@ -131,7 +131,7 @@ def _define_find(name: str, source: str | None) -> None:
         end = (mask + ONE) * words
         missed, vain = p_u32(state[6]), end + words
         # at a low load a branch per row is nearly always predicted
-        near = end <= NEAR_WORDS and np.int64(8) * max(state[0], state[12]) <= state[4]
+        near = end <= NEAR_WORDS and np.int64(6) * max(state[0], state[12]) <= state[4]
         new, odd = ZERO, ZERO
         for first in range(ZERO, np.uint64(k), BATCH):
             last = min(first + BATCH, np.uint64(k))

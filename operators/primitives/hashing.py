@@ -1,4 +1,4 @@
-"""Hashing of 64-bit keys and of bytes; partitioning rows by the hash of their key; numbering distinct byte strings."""
+"""Hashes of keys, and texts told apart by their hash."""
 
 # mypy: ignore-errors
 from __future__ import annotations
@@ -10,7 +10,6 @@ from finequery.operators.intrinsics import (
     load_u64,
     p_i64,
     p_u8,
-    p_u16,
     p_u32,
     p_u64,
 )
@@ -23,55 +22,6 @@ def mix(x):
     h = np.uint64(x) * np.uint64(0x9E3779B97F4A7C15)
     h ^= h >> np.uint64(32)
     return h * np.uint64(0xD6E8FEB86659FD93)
-
-
-@kernel("radix_count")
-def radix_count(first, end, thread, args):
-    """As a range kernel, one range per morsel: keys (i64), histograms (256 words for each range number), rows per
-    range."""
-    keys, histogram = p_u64(args[0]), p_i64(args[1] + (first // args[2]) * 2048)
-    for j in range(np.uint64(first), np.uint64(end)):
-        histogram[mix(keys[j]) >> np.uint64(56)] += 1
-    return np.int64(0)
-
-
-@kernel("radix_scatter")
-def radix_scatter(first, end, thread, args):
-    """keys, cursors (256 words per range), rows per range, keys out, row numbers out (u32; or 0), partition of row out
-    (or 0), number of payloads, then for each payload: source, target, width."""
-    keys, cursor = p_u64(args[0]), p_i64(args[1] + (first // args[2]) * 2048)
-    out, rows = p_u64(args[3]), p_u32(args[4])
-    payloads = args[6]
-    if payloads == 1 and args[9] == 8:
-        source, target = p_u64(args[7]), p_u64(args[8])
-        for j in range(np.uint64(first), np.uint64(end)):
-            part = mix(keys[j]) >> np.uint64(56)
-            at = np.uint64(cursor[part])
-            cursor[part] += 1
-            out[at] = keys[j]
-            target[at] = source[j]
-        return np.int64(0)
-    for j in range(np.uint64(first), np.uint64(end)):
-        part = mix(keys[j]) >> np.uint64(56)
-        at = np.uint64(cursor[part])
-        cursor[part] += 1
-        out[at] = keys[j]
-        if args[4] != 0:
-            rows[at] = np.uint32(j)
-        for p in range(np.uint64(payloads)):
-            s, d, w = args[7 + p * np.uint64(3)], args[8 + p * np.uint64(3)], args[9 + p * np.uint64(3)]
-            if w == 8:
-                p_u64(d)[at] = p_u64(s)[j]
-            elif w == 4:
-                p_u32(d)[at] = p_u32(s)[j]
-            elif w == 2:
-                p_u16(d)[at] = p_u16(s)[j]
-            elif w == 1:
-                p_u8(d)[at] = p_u8(s)[j]
-            else:
-                p_u64(d)[at * np.uint64(2)] = p_u64(s)[j * np.uint64(2)]
-                p_u64(d)[at * np.uint64(2) + np.uint64(1)] = p_u64(s)[j * np.uint64(2) + np.uint64(1)]
-    return np.int64(0)
 
 
 @kernel("views_of_w")
@@ -176,5 +126,3 @@ def find_interned(t, n, k, args):
             slot = (slot + np.uint64(1)) & mask
         out[j] = found
     return k
-
-
