@@ -110,6 +110,8 @@ class Lookup:
 def padded(count: int, dtype: Any, zero: bool = True) -> np.ndarray:
     """An array with 64 readable bytes behind it."""
     size = np.dtype(dtype).itemsize
+    if memory.guards is not None:
+        return memory.array(count, dtype, zero=zero, counted=False)
     if count * size >= memory.LARGE:
         memory.require(count * size, "a table")
         data = memory.array(count + 64 // size + 1, dtype, counted=False)
