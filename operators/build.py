@@ -277,6 +277,9 @@ def _hash(lookup: Lookup, keys: ColumnData, rows: np.ndarray | None, pool: Pool)
     parted, payload, bounds = radix_partition(values, [numbers], pool)
     sizes = np.diff(bounds)
     slots = 1 << max(12, int(2 * count - 1).bit_length())
+    lookup.kind, lookup.reason = "hash", f"{count:,} keys spread over a range of {lookup.span:,}"
+    if int(sizes.max(initial=0)) > slots >> 6:  # no hash puts so many different keys into one of 256 regions
+        return _chains(lookup, values, rows)
     while int(sizes.max(initial=0)) * 4 > 3 * (slots >> 8):
         slots *= 2
     lookup.table = padded(slots * 2, np.uint64)
@@ -285,7 +288,6 @@ def _hash(lookup: Lookup, keys: ColumnData, rows: np.ndarray | None, pool: Pool)
     duplicate = np.zeros(1, dtype=np.int64)
     words = [parted.ctypes.data, payload[0].ctypes.data, lookup.table.ctypes.data, lookup.shift, lookup.region, 0, 0]
     pool.range("build_region", [*words, duplicate.ctypes.data], count, bounds=bounds)
-    lookup.kind, lookup.reason = "hash", f"{count:,} keys spread over a range of {lookup.span:,}"
     if duplicate[0]:
         return _chains(lookup, values, rows)
     if count > SMALL_BUILD:

@@ -150,7 +150,7 @@ LITERALS: dict[str, Callable[[random.Random], str]] = {
 }
 #: Safe shapes: nothing here overflows or fails on any row.
 SHAPES: dict[str, list[str]] = {
-    "int": ["({int} + 1)", "({int}::bigint * 3)", "length({str})", "extract(year from {date})", "({int} % 7)",
+    "int": ["({int}::bigint + 1)", "({int}::bigint * 3)", "length({str})", "extract(year from {date})", "({int} % 7)",
             "abs({int}::bigint)", "extract(month from {time})", "(- {int}::bigint)", "strpos({str}, 'a')"],
     "big": ["({int}::bigint * 1000003)", "({w} + 1)", "({w} - {int})"],
     "huge": ["{big}::hugeint", "({int}::hugeint + {int})"],
