@@ -32,8 +32,7 @@ class Pool:
         self._addresses = [self._mailboxes[i].ctypes.data for i in range(threads - 1)]
         self._locks: list[_thread.LockType] = []
         self._asleep = [False] * (threads - 1)
-        self._post = np.zeros(1 + 4 * threads, dtype=np.int64)
-        self._wait = np.zeros(1 + 2 * threads, dtype=np.int64)
+        self._offer = np.zeros(3 + 3 * threads, dtype=np.int64)
         self._started = False
         self._busy = threading.Lock()
 
@@ -82,19 +81,13 @@ class Pool:
             if not self._started:
                 self._start()
             self._ticket += 2
-            post, wait, target = self._post, self._wait, native.address(kernel)
-            post[0] = wait[0] = others
+            offer = self._offer
+            offer[:3] = others, native.address(kernel), arguments[0]
             for i in range(others):
-                post[1 + 4 * i : 5 + 4 * i] = (self._addresses[i], self._ticket, target, arguments[i + 1])
-                wait[1 + 2 * i : 3 + 2 * i] = (self._addresses[i], self._ticket)
-            native.function("post")(0, 0, 0, post.ctypes.data)
-            for i in range(others):
+                offer[3 + 3 * i : 6 + 3 * i] = self._addresses[i], self._ticket, arguments[i + 1]
                 if self._asleep[i]:
                     self._wake(i)
-            try:
-                first = function(0, 0, 0, arguments[0])
-            finally:
-                native.function("wait")(0, 0, 0, wait.ctypes.data)
+            first = native.function("dispatch")(0, 0, 0, offer.ctypes.data)
             return [first] + [int(self._mailboxes[i, 11]) for i in range(others)]
 
     def range(
