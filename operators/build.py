@@ -81,7 +81,7 @@ class Lookup:
     @property
     def signature(self) -> tuple[Any, ...]:
         """All that a program compiled against this structure depends on, addresses apart."""
-        parts = tuple((p.low, p.span, p.factor, id(p.dictionary), p.shape) for p in self.parts)
+        parts = tuple((p.low, p.span, p.factor, p.dictionary, p.shape) for p in self.parts)
         return (
             *(
                 self.kind,

@@ -101,7 +101,7 @@ def column_signature(data: ColumnData) -> tuple[Any, ...]:
     """All of a column that a program compiled over it depends on, addresses apart."""
     return (
         *(data.type, data.kind, data.data.itemsize, data.base, data.scale, data.validity is None),
-        *(id(data.dictionary), data.stats.low, data.stats.high, data.stats.ascii, data.stats.sorted),
+        *(data.dictionary, data.stats.low, data.stats.high, data.stats.ascii, data.stats.sorted),
         *(data.stats.code_low, data.stats.code_high),
     )
 
