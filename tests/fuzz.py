@@ -14,6 +14,7 @@ from __future__ import annotations
 import faulthandler
 import random
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -30,7 +31,7 @@ for folder in (ROOT, ROOT / "tests"):
 SIZES = [0, 1, 3, 70, 70, 300, 1500, 5000]
 LARGE = 200_000
 #: Rows of a join, by DuckDB's count, beyond which another join is drawn.
-MOST_JOINED = 300_000
+MOST_JOINED = 1_000_000
 #: Rows of an answer beyond which it is compared by aggregates over it.
 MOST_SHOWN = 3_000
 QUERIES = 8
@@ -117,8 +118,8 @@ def make_table(rng: random.Random, rows: int) -> Any:
     return pa.table(dict(zip(COLUMNS, arrays))), f"select {', '.join(casts)} from fuzz_source"
 
 
-def load_tables(rng: random.Random, con: Any, duck: Any, big: bool) -> dict[str, int]:
-    """Tables a, b and c in both engines; rows by name."""
+def load_tables(rng: random.Random, con: Any, duck: Any, big: bool, folder: str) -> dict[str, int]:
+    """Tables a, b and c in both engines, and the last as a Parquet file too; rows by name."""
     sizes = {name: rng.choice(SIZES) for name in "abc"}
     if big:
         sizes[rng.choice("abc")] = LARGE
@@ -128,7 +129,13 @@ def load_tables(rng: random.Random, con: Any, duck: Any, big: bool) -> dict[str,
             engine.register("fuzz_source", table)
             engine.execute(f"create or replace table {name} as {select}")
             engine.unregister("fuzz_source")
-    return sizes
+    path = f"{folder}/c.parquet"  # without what Parquet has no form for
+    groups = rng.choice([2048, 100_000])
+    duck.execute(
+        f"copy (select * exclude (iv) replace (hi::decimal(38, 0) as hi) from c) to '{path}' (row_group_size {groups})"
+    )
+    columns = ", ".join("null::interval as iv" if name == "iv" else name for name in COLUMNS)
+    return {**sizes, f"(select {columns} from '{path}')": sizes["c"]}
 
 
 # --- expressions ------------------------------------------------------------------------------------------------------
@@ -157,13 +164,16 @@ SHAPES: dict[str, list[str]] = {
     "dec": ["({d1} + {int}::decimal(9, 0))", "({d1} * 2)", "round({d2}, 1)", "({d1} + {d2})", "abs({dec})"],
     "flt": ["({flt} + 0.5)", "({flt} * 2)", "{int}::double", "abs({flt})", "floor({flt})", "({int} / 4)"],
     "edge": ["(- {edge})", "abs({edge})"],
-    "date": ["({date} + 1)", "({date} - 40)", "date_trunc('month', {date})::date", "{time}::date"],
+    "date": ["({date} + 1)", "({date} - 40)", "date_trunc('month', {date})::date", "{time}::date",
+             "last_day({date})", "greatest({date}, {date})"],
     "time": ["({time} + interval 1 day)", "date_trunc('hour', {time})", "{date}::timestamp"],
     "span": ["({span} + interval 1 day)"],
     "str": ["upper({str})", "substr({str}, 2, 3)", "({str} || 'x')", "({str} || {str})", "left({str}, 2)",
             "replace({str}, 'a', 'bb')", "{int}::varchar", "{date}::varchar", "trim({str})", "right({str}, 1)",
-            "concat({str}, '-', {int})", "reverse({str})", "lpad({str}, 4, '*')"],
-    "bool": ["({bool} and {bool})", "({bool} or {bool})", "(not {bool})", "({int} > {int})", "({str} like '%a%')"],
+            "concat({str}, '-', {int})", "reverse({str})", "lpad({str}, 4, '*')",
+            "split_part({str}, '-', 2)", "strftime({date}, '%Y-%m')", "{dec}::varchar", "least({str}, {str})"],
+    "bool": ["({bool} and {bool})", "({bool} or {bool})", "(not {bool})", "({int} > {int})", "({str} like '%a%')",
+             "starts_with({str}, 'na')", "contains({str}, 'e')", "regexp_matches({str}, '^[a-n].*[0-9e]$')"],
 }  # fmt: skip
 PATTERNS = ["'%a%'", "'name-0000%'", "'%'", "''", "'_'", "'%本%'", "'re%'", "'%e'", "'n%-%5'"]
 COMPARISONS = ["=", "<>", "<", "<=", ">", ">=", "is distinct from", "is not distinct from"]
@@ -267,7 +277,11 @@ class Drawer:
             return f"(select * from {base} where {self.predicate(inner)}) {alias}", columns
         if draw < 0.85:
             return f"(select * from {base} order by u {self.pick('', 'desc ')}limit {self.pick(0, 1, 5, 60)}) {alias}", columns
-        if draw < 0.9:
+        if draw < 0.88:
+            other = self.pick(*(t for t in self.tables if (len(t) > 1) == (len(base) > 1)))
+            parts = [f"select * from {t} where {self.predicate(inner, 0)}" for t in (base, other)]
+            return f"({' union all '.join(parts)}) {alias}", columns
+        if draw < 0.92:
             keys = self.rng.sample([c for c in COLUMNS if COLUMNS[c] not in ("span", "edge")], self.pick(1, 2))
             scope = [(f"{alias}.{key}", COLUMNS[key]) for key in keys]
             return f"(select distinct {', '.join(keys)} from {base}) {alias}", scope
@@ -377,6 +391,7 @@ class Drawer:
             (f"avg({number})", "edge"),
             (f"sum(distinct {self.of(scope, 'int', 0)})", "huge"),
             (f"bool_and({self.predicate(scope, 0)})", "bool"),
+            (f"stddev_samp({self.of(scope, 'int', 0)})", "edge"),
             (f"bool_or({self.predicate(scope, 0)})", "bool"),
         )
         if self.chance(0.15):
@@ -428,6 +443,22 @@ class Drawer:
                 text += f" having {self.pick('count(*) > 1', f'{calls[0][0]} is not null', 'count(*) < $many::integer')}"
         return text, [*(kinds if keys else []), *(kind for _, kind in calls)]
 
+    def numbered(self) -> tuple[str, list[str]]:
+        """Functions of rows in an order that is decided: by the unique column of one table."""
+        base, alias = self.pick(*self.tables), self.name()
+        scope = [(f"{alias}.{name}", family) for name, family in COLUMNS.items()]
+        kind = self.family(scope)
+        value, split = self.of(scope, kind, 0), self.of(scope, self.family(scope), 0)
+        call, family = self.pick(
+            ("row_number()", "int"), (f"lag({value})", kind), (f"lead({value}, 2)", kind), (f"first_value({value})", kind),
+            (f"last_value({value})", kind), (f"sum({self.of(scope, 'int', 0)})", "huge"), (f"max({value})", kind),
+        )  # fmt: skip
+        over = f"{self.pick('', f'partition by {split} ')}order by {alias}.u {self.pick('', 'desc')}"
+        text = f"select {alias}.u as c0, {call} over ({over}) as c1 from {base} {alias}{self.where(scope)}"
+        if self.chance(0.3):
+            text += f" qualify row_number() over ({over}) {self.pick('= 1', '<= 3', '> 5')}"
+        return text, ["int", family]
+
     def query(self) -> str:
         draw = self.rng.random()
         prefix = ""
@@ -455,7 +486,7 @@ class Drawer:
             scope = [(f"y.c{n}", family) for n, family in enumerate(families)]
             text = f"select {named([self.of(scope, f) for f in families])} from ({inner}) y{self.where(scope)}"
         else:
-            text, families = self.block()
+            text, families = self.numbered() if draw < 0.4 else self.block()
         if self.size_of(f"({prefix}{text}) y") > MOST_SHOWN:
             items = ["count(*)"]
             for n, family in enumerate(families):
@@ -499,6 +530,7 @@ class Case:
 
         self.seed, self.log = seed, log
         self.rng = random.Random(seed)
+        self.folder = tempfile.TemporaryDirectory()
         self.con = finequery.connect(threads=threads)
         self.duck = duckdb.connect(config={"threads": 1})
         self.duck.execute("set timezone = 'UTC'")
@@ -521,7 +553,7 @@ class Case:
         return most
 
     def run(self) -> None:
-        sizes = load_tables(self.rng, self.con, self.duck, big=self.seed % 8 == 7)
+        sizes = load_tables(self.rng, self.con, self.duck, self.seed % 8 == 7, self.folder.name)
         drawer = Drawer(self.rng, sizes, self.size_of)
         texts = [drawer.query() for _ in range(QUERIES)]
         for round_ in range(2):
@@ -529,10 +561,11 @@ class Case:
                 for values in BINDINGS[: 3 if "$" in sql else 1]:
                     self.compare(sql, values, f"seed {self.seed} round {round_} sizes {sizes} values {values}")
             if round_ == 0:
-                sizes = load_tables(self.rng, self.con, self.duck, big=False)
+                sizes = load_tables(self.rng, self.con, self.duck, False, self.folder.name)
                 texts = [sql for sql in texts if self.affordable(sql)]
         self.con.close()
         self.duck.close()
+        self.folder.cleanup()
 
     def affordable(self, sql: str) -> bool:
         return self.size_of(f"({sql}) y") <= 20 * MOST_SHOWN
