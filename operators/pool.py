@@ -27,6 +27,11 @@ class Pool:
 
     def __init__(self, threads: int):
         self.threads = threads
+        self.reset()
+
+    def reset(self) -> None:
+        """No worker is there yet: at first, and in a child process after a fork."""
+        threads = self.threads
         self._ticket = 0
         self._mailboxes = np.zeros((max(threads - 1, 1), 32), dtype=np.int64)
         self._addresses = [self._mailboxes[i].ctypes.data for i in range(threads - 1)]
@@ -127,6 +132,17 @@ def new_job(rows: int, morsel: int, bounds: np.ndarray | None = None, tile: int 
 
 _pools: dict[int, Pool] = {}
 _pools_lock = threading.Lock()
+
+
+def _forget_workers() -> None:
+    global _pools_lock
+    _pools_lock = threading.Lock()
+    for pool in _pools.values():
+        pool.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_workers)
 
 
 def get_pool(threads: int | None = None) -> Pool:

@@ -45,10 +45,10 @@ COLUMNS = {
     "k": "int", "u": "int", "n": "int", "w": "big", "ti": "int", "si": "int", "ii": "big", "ut": "int", "us": "int",
     "ui": "big", "ub": "big", "hi": "huge", "f": "flt", "d": "flt", "e": "edge", "d1": "dec", "d2": "dec",
     "d3": "dec", "d4": "dec", "dt": "date", "ts": "time", "iv": "span", "s1": "str", "s2": "str", "s3": "str",
-    "bo": "bool",
+    "bo": "bool", "xb": "big",
 }  # fmt: skip
 NUMBERS = ("int", "int", "big", "dec", "flt", "huge")
-KEYS = ["k", "k", "u", "u", "n", "w", "s1", "s2", "si", "dt", "d2", "ii", "hi", "d4", "e", "s3", "ts", "ub", "f", "bo"]
+KEYS = ["k", "k", "u", "u", "n", "w", "s1", "s2", "si", "dt", "d2", "ii", "hi", "d4", "e", "s3", "ts", "ub", "f", "bo", "xb"]
 WEIRD = ["", " ", "a", "A", "ab", "a%b", "é", "日本語", "x" * 12, "y" * 13, "z" * 300, "0", "-1", "1.5", "NULL", "ß"]
 WORDS = ["red", "green", "blue", "ünicode", "", "red "]
 
@@ -109,6 +109,7 @@ def make_table(rng: random.Random, rows: int) -> Any:
         "s2": (many, pa.string(), "varchar"),
         "s3": (several(WEIRD), pa.string(), "varchar"),
         "bo": (several([True, False]), pa.bool_(), "boolean"),
+        "xb": (several([0, 1, -1, 2**62, 2**63 - 1, -(2**63), *range(2**61, 2**61 + 9)]), pa.int64(), "bigint"),
     }  # fmt: skip
     arrays, casts = [], []
     for name, (values, kind, type_) in data.items():
@@ -411,6 +412,8 @@ class Drawer:
         kinds = [self.family(scope) for _ in range(self.pick(1, 2, 3, 4))]
         if shape in ("plain", "distinct"):
             items = [self.of(scope, kind) for kind in kinds]
+            if self.chance(0.2):
+                items[-1], kinds[-1] = self.subquery_test(scope), "bool"
             return f"select {'distinct ' if shape == 'distinct' else ''}{named(items)} from {source}{where}", kinds
         if shape == "scalar":
             items = [self.of(scope, kind, 0) for kind in kinds]
