@@ -94,7 +94,10 @@ def test_results_outlive_their_table_and_connection() -> None:
     con = finequery.connect(threads=2)
     con.register("source", {"k": np.arange(rows), "w": np.arange(rows) * 10**9, "f": np.arange(rows) / 4})
     con.execute("create table t as select * from source")
-    results = [con.sql("select * from t").arrow(), con.sql("select k + 1 as k, w, f * 2 as f from t where k % 3 > 0").arrow()]
+    results = [
+        con.sql("select * from t").arrow(),
+        con.sql("select k + 1 as k, w, f * 2 as f from t where k % 3 > 0").arrow(),
+    ]
     want = [table.slice(1000, 5000).to_pylist() for table in results]
     con.execute("drop table t")
     con.close()
