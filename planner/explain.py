@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import textwrap
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from finequery.operators import tasks
@@ -55,7 +56,7 @@ class Report:
         self.seconds = seconds
         self.rows = rows
         self.planning = planning
-        self.names = Names(pipelines)
+        self.names = Names(pipelines, context.parameters)
         self.numbers = {id(s.item): p.number for p in pipelines for s in p.subtasks if s is p.breaker}
 
     @property
@@ -243,8 +244,9 @@ class Names(Printer):
     """Names of columns: a table's by their names, with the alias where several scans have one; computed ones by
     their own names, else by the expression."""
 
-    def __init__(self, pipelines: list[PipelineInfo]):
+    def __init__(self, pipelines: list[PipelineInfo], values: Mapping[int | str, Any]):
         super().__init__()
+        self.values = values
         self.definitions: dict[int, Expr] = {}
         self.scalars: dict[int, int] = {}
         count: dict[str, set[int]] = {}
