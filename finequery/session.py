@@ -189,7 +189,7 @@ class Session:
 
         gpu = None
         if self.settings["device"] == "gpu":
-            from finequery.operators.cuda.run import Simulated
+            from finequery.operators.cuda.launch import Simulated
 
             gpu = Simulated()
         memory.set_limit(self.settings["memory_limit"])

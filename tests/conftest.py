@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+# Kernels run in Numba's simulator, which has to be said before anybody imports Numba. The engine's own builders do that
+# in processes of their own.
+os.environ.setdefault("FINEQUERY_CUDA", "simulator")
+if os.environ["FINEQUERY_CUDA"] == "simulator":
+    os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
 
 ROOT = Path(__file__).resolve().parent.parent
 for folder in (ROOT, ROOT / "scripts", ROOT / "tests"):

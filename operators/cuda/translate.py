@@ -14,7 +14,6 @@ pipeline's placement is decided before it runs.
 from __future__ import annotations
 
 import ctypes
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,12 +21,18 @@ from typing import Any
 import numpy as np
 
 from finequery.operators import scalar
+from finequery.operators.cuda.launch import add_sources
 from finequery.operators.program import Instruction, Optional, Out, Program, Reg, Symbol, _live
 
 #: numpy types of the items that instructions name.
 ITEMS: dict[str, Any] = {
-    "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64, "i64": np.int64,
-    "f32": np.float32, "f64": np.float64,
+    "u8": np.uint8,
+    "u16": np.uint16,
+    "u32": np.uint32,
+    "u64": np.uint64,
+    "i64": np.int64,
+    "f32": np.float32,
+    "f64": np.float64,
 }
 #: Registers of two words: 128-bit integers, and strings as a start in their array of bytes and a length.
 WIDE = 16
@@ -163,18 +168,7 @@ class Translation:
     def use(self, *functions: Callable[..., Any]) -> None:
         """Put device functions, and those they call, into the kernel's source."""
         for function in functions:
-            name = function.__name__
-            if name in self.functions:
-                continue
-            self.functions[name] = ""  # its place is behind those it calls
-            scope = vars(inspect.getmodule(function))
-            for called in function.__code__.co_names:
-                item = scope.get(called)
-                if inspect.isfunction(item) and item.__name__ == called:
-                    self.use(item)
-            source = inspect.getsource(function)
-            del self.functions[name]
-            self.functions[name] = "@device\n" + source[source.index("def ") :]
+            add_sources(self.functions, function)
 
     # --- operands ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,167 @@
+"""From kernel functions to launches: sources, what was compiled from them, arguments, and the simulated device.
+
+A kernel is a plain function over one-dimensional typed arrays and numbers. Its source, with the device functions that
+it calls, is what is compiled; so the modules that hold kernels import no Numba.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+#: What stands above every kernel in its file.
+PREAMBLE = """import numpy as np
+from finequery.jetson.cuda import cuda, device, kernel as jit
+
+
+"""
+_loaded: dict[str, Any] = {}
+_sources: dict[Callable[..., Any], str] = {}
+
+
+def load(source: str) -> Any:
+    """The compiled kernel of a source. Sources lie in the cache folder under a hash of their text, so that Numba keeps
+    what it compiles from them, by versions and target, beside them."""
+    found = _loaded.get(source)
+    if found is None:
+        name = "kernel_" + hashlib.sha256(source.encode()).hexdigest()[:24]
+        path = _folder() / f"{name}.py"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{os.getpid()}")
+            partial.write_text(PREAMBLE + source.replace("def kernel(", "@jit\ndef kernel("))
+            partial.replace(path)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module: ModuleType = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        found = _loaded[source] = module.kernel
+    return found
+
+
+def _folder() -> Path:
+    base = os.environ.get("FINEQUERY_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "finequery"
+    )
+    return Path(base) / "cuda"
+
+
+def add_sources(sources: dict[str, str], function: Callable[..., Any]) -> None:
+    """Put a device function, behind those that it calls, into the sources of a kernel."""
+    name = function.__name__
+    if name in sources:
+        return
+    sources[name] = ""
+    add_called(sources, function)
+    source = inspect.getsource(function)
+    del sources[name]
+    sources[name] = "@device\n" + source[source.index("def ") :]
+
+
+def add_called(sources: dict[str, str], function: Callable[..., Any]) -> None:
+    """Put the device functions that a function calls into the sources of a kernel."""
+    scope = vars(inspect.getmodule(function))
+    for called in function.__code__.co_names:
+        item = scope.get(called)
+        if inspect.isfunction(item) and item.__name__ == called:
+            add_sources(sources, item)
+
+
+def kernel_source(function: Callable[..., Any]) -> str:
+    """The source of a kernel function, with all that it calls."""
+    found = _sources.get(function)
+    if found is None:
+        sources: dict[str, str] = {}
+        add_called(sources, function)
+        body = inspect.getsource(function).replace(f"def {function.__name__}(", "def kernel(", 1)
+        found = _sources[function] = "\n\n".join([*sources.values(), body])
+    return found
+
+
+def start(source: str, device: Any, shape: tuple[int, int], *arguments: Any) -> None:
+    """Launch the kernel of a source with so many blocks and threads."""
+    arguments = tuple(_simulated(a) if isinstance(a, np.ndarray) else a for a in arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the simulator computes with numpy's scalars
+        load(source)[shape[0], shape[1], device.stream](*arguments)
+
+
+def launch(kernel: Callable[..., Any], device: Any, rows: int, *arguments: Any) -> None:
+    """Launch a kernel function that strides over rows; their number is its first argument."""
+    start(kernel_source(kernel), device, device.launch_shape(rows), rows, *arguments)
+
+
+def launch_runs(
+    kernel: Callable[..., Any], device: Any, rows: int, least: int, most: int, threads: int, *arguments: Any
+) -> None:
+    """Launch a kernel whose blocks take tiles of rows and whose threads take runs of a tile's: rows and the length of
+    a run are its first arguments. ``tiles`` says how many there are."""
+    each, count, shape = tiles(device, rows, least, most, threads)
+    start(kernel_source(kernel), device, shape, rows, each, count, *arguments)
+
+
+def tiles(device: Any, rows: int, least: int, most: int, threads: int) -> tuple[int, int, tuple[int, int]]:
+    """Rows of a thread's run, tiles, and the shape of a launch over them. Runs are short, so that threads read near
+    each other; but where a block has few threads, as in the simulator, they are as long as they may be."""
+    blocks, given = device.launch_shape(rows)
+    each = least
+    if given < threads:
+        threads, each = given, min(max(least, -(-rows // given)), most)
+    count = max(1, -(-rows // (each * threads)))
+    return each, count, (max(1, min(count, blocks * max(given // threads, 1))), threads)
+
+
+def _simulated(array: np.ndarray) -> Any:
+    """The simulator's own kind of array: a plain one it copies for each argument, also where several are views of one."""
+    from finequery.jetson.cuda import cuda
+
+    return type(cuda.device_array(1, np.uint8))(array)
+
+
+class Simulated:
+    """Numba's simulator: kernels work on the host's arrays."""
+
+    stream = 0
+
+    def view(self, array: np.ndarray) -> np.ndarray:
+        """A kernel's argument over an array that is not written any more."""
+        return array
+
+    def upload(self, array: np.ndarray) -> np.ndarray:
+        """A kernel's argument over a copy."""
+        return array.copy()
+
+    def empty(self, count: int, dtype: Any) -> np.ndarray:
+        """A kernel's argument over new memory."""
+        from finequery.jetson import memory
+
+        return memory.array(count, dtype)
+
+    def zeros(self, count: int, dtype: Any) -> np.ndarray:
+        """The same, zeroed."""
+        from finequery.jetson import memory
+
+        return memory.array(count, dtype, zero=True)
+
+    def to_host(self, argument: np.ndarray, *, keep: bool = False) -> np.ndarray:
+        """The values after all kernels. ``keep``: nobody writes the argument any more."""
+        return argument
+
+    def fetch(self, view: Any, array: np.ndarray) -> None:
+        """Bring what a kernel wrote into the array that it was a view of."""
+
+    def launch_shape(self, rows: int) -> tuple[int, int]:
+        """Blocks and threads for a kernel that strides over rows."""
+        return (1 if rows < 256 else 2), 32
+
+    def synchronise(self) -> None:
+        """Wait for all kernels."""
