@@ -9,6 +9,7 @@ so on.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,10 +36,14 @@ _COUNTS, _LIST = 131072, 4096
 
 
 def sort_rows(
-    keys: Sequence[tuple[ColumnData, bool, bool]], length: int, pool: Pool, limit: int | None = None
+    keys: Sequence[tuple[ColumnData, bool, bool]],
+    length: int,
+    pool: Pool,
+    limit: int | None = None,
+    device: Any = None,
 ) -> np.ndarray:
     """Row numbers (uint32) in the order of ``keys``, each (column, descending, nulls first): all, or the first
-    ``limit``.
+    ``limit``. ``device``: the GPU that sorts, if not the CPU.
 
     Stable. NaN is above all numbers, -0.0 equals 0.0, strings are in byte order.
     """
@@ -49,6 +54,10 @@ def sort_rows(
     known = known_order(terms, length, wanted)
     if known is not None or wanted == 0:
         return np.empty(0, np.uint32) if known is None else known
+    if device is not None:
+        from finequery.operators.cuda.sort import sorted_rows
+
+        return sorted_rows(terms, length, wanted, pool, device)
     if wanted < length:
         from finequery.operators.topk import top_rows
 

@@ -6,7 +6,7 @@ chunk is as much of it as fits into a 64-bit word above the row number (primitiv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ SIGN = 1 << 63
 #: Words of scratch for the tile that a thread encodes (primitives.sort_keys.TILE + 1).
 TILE_WORDS = 1025
 _BY_WIDTH = {1: "u8", 2: "u16", 4: "u32"}
+#: From a load, its source, the column, rows: the least and the greatest word.
+Measure = Callable[[str, np.ndarray, ColumnData, int, Pool], tuple[int, int]]
 
 
 class Key(NamedTuple):
@@ -136,10 +138,12 @@ def row_bits_of(length: int) -> int:
     return max(1, (length - 1).bit_length())
 
 
-def fields_of(key: Key, length: int, pool: Pool, text: Field | None = None) -> list[Field]:
+def fields_of(
+    key: Key, length: int, pool: Pool, text: Field | None = None, measured: Measure | None = None
+) -> list[Field]:
     """The fields of one key; none where all rows are equal. ``text``: stands for the values of a column of kind string
-    (its load, source and bits)."""
-    column = key.column
+    (its load, source and bits). ``measured``: gives ranges that statistics do not, in place of ``measure``."""
+    column, measured = key.column, measured or measure
     if column.kind == "string":
         assert text is not None
         return _field(text.load, text.source, 0, (1 << text.bits) - 1, key)
@@ -152,14 +156,14 @@ def fields_of(key: Key, length: int, pool: Pool, text: Field | None = None) -> l
     if column.kind == "int64":
         stats = column.stats
         if stats.low is None or stats.high is None:
-            low, high = measure("i64", column.data, column, length, pool)
+            low, high = measured("i64", column.data, column, length, pool)
         else:
             low, high = _stored_range(column, -SIGN, SIGN - 1)
             low, high = low + SIGN, high + SIGN
         return _field("i64", column.data, low, high, key)
     if column.kind in ("float32", "float64"):
         load = "f" + column.kind[5:]
-        return _field(load, column.data, *measure(load, column.data, column, length, pool), key)
+        return _field(load, column.data, *measured(load, column.data, column, length, pool), key)
     data = column.data
     if column.kind == "interval":
         data = memory.array(2 * length, np.int64)
@@ -168,7 +172,7 @@ def fields_of(key: Key, length: int, pool: Pool, text: Field | None = None) -> l
         low, size = int(column.stats.low) & ALL, int(column.stats.high) - int(column.stats.low)
         if 0 <= size < 1 << 63:
             return _field("low", data, low, low + size, key)
-    low, high = measure("high", data, column, length, pool)
+    low, high = measured("high", data, column, length, pool)
     if low == high:
         return _field("low", data, 0, ALL, key)
     lower = Field("low", data, 64, *((ALL, 0) if key.descending else (0, 0)), validity=column.validity)

@@ -21,6 +21,7 @@ from finequery.operators.expr import Column, Expr
 from finequery.operators.filter import lower_filter
 from finequery.operators.lower import Lower
 from finequery.operators.pipeline import Context, Filter, Measured, Pipeline, Project, Step, materialize
+from finequery.operators.placement import placed
 from finequery.operators.probe import Probe, lower_probe
 from finequery.types import BIGINT
 
@@ -170,13 +171,15 @@ class Sort(Task):
         limit, offset = bound(context, self.limit), bound(context, self.offset) or 0
         keep = None if limit is None else limit + offset
         keys = [(frame.columns[c.id], descending, first) for c, descending, first in self.keys]
-        rows = sort_rows(keys, frame.length, context.pool, keep)
+        record = self.measure(context)
+        rows = placed(
+            context, record, "A sort", lambda device: sort_rows(keys, frame.length, context.pool, keep, device)
+        )
         if keep is not None or offset:
             picked = rows[offset:keep]
             rows = padded(len(picked), np.uint32)
             rows[:] = picked
         columns = {c.id: take(frame.columns[c.id], rows, context.pool) for c in self.columns}
-        record = self.measure(context)
         record.rows_in, record.rows_out, record.seconds = frame.length, len(rows), time.perf_counter() - begin
         return Frame(columns, len(rows))
 

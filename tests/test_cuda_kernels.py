@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from test_sort import make, random_values
 
+from finequery.operators.cuda import radix, sort
 from finequery.operators.cuda.launch import Simulated
 from finequery.operators.cuda.scan import exclusive_scan
+from finequery.operators.cuda.translate import Unsupported
+from finequery.operators.pool import get_pool
+from finequery.operators.sort import sort_rows
 
 DEVICE = Simulated()
 
@@ -15,10 +20,72 @@ DEVICE = Simulated()
 def test_scan(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from finequery.operators.cuda import scan
 
-    monkeypatch.setattr(scan, "MOST", 4)  # many tiles, whose sums are summed in turn
+    monkeypatch.setattr(scan, "MOST", 32)  # many tiles, whose sums are summed in turn
     values = np.random.default_rng(rows).integers(-(2**62), 2**62, rows)
     found = DEVICE.upload(values)
     total = exclusive_scan(DEVICE, found)
     ends = np.cumsum(values)
     assert total[0] == ends[-1]
     assert np.array_equal(found, ends - values)
+
+
+@pytest.mark.parametrize("rows", [1, 70, 700])
+def test_radix_sort(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(radix, "RUN", 4)  # several tiles
+    monkeypatch.setattr(radix, "MOST", 800)
+    words = np.random.default_rng(rows).integers(0, 2**64, rows, dtype=np.uint64) & np.uint64(0xF0003000000000FF)
+    found, order = radix.radix_sort(DEVICE, DEVICE.upload(words), np.arange(rows, dtype=np.uint32))
+    wanted = np.argsort(words, kind="stable")
+    assert np.array_equal(order, wanted)
+    assert np.array_equal(found, words[wanted])
+
+
+def test_digits() -> None:
+    assert list(radix.digits(0)) == []
+    assert list(radix.digits(0x80000000000001F0)) == [4, 56]
+    assert list(radix.digits(radix.ALL)) == list(range(0, 64, 8))
+
+
+@pytest.mark.parametrize("bits", [0xFFF, 0xFF00000000000003, 3])
+def test_least(bits: int) -> None:
+    words = np.random.default_rng(1).integers(0, 2**64, 600, dtype=np.uint64) & np.uint64(bits) | np.uint64(1 << 40)
+    for wanted in (1, 10, 599):
+        rows = radix.least(DEVICE, words, wanted, 20)
+        assert np.array_equal(rows, np.flatnonzero(words <= words[rows].max()))
+        assert len(rows) >= wanted
+        assert len(rows) <= max(20, np.count_nonzero(words <= np.sort(words)[wanted - 1]))
+
+
+KINDS = ("u8", "u16", "u32", "int64", "int128", "float32", "float64", "dict")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bounds", [False, True])
+def test_sort(kind: str, bounds: bool) -> None:
+    rows = 60
+    values = random_values(kind, rows, 3, False)
+    with_nulls = [None if i % 7 == 3 else v for i, v in enumerate(values)]
+    for data, descending, first in ((values, bounds, False), (with_nulls, not bounds, bounds)):
+        keys = [(make(kind, data, bounds), descending, first)]
+        wanted = sort_rows(keys, rows, get_pool(1))
+        assert np.array_equal(sort_rows(keys, rows, get_pool(1), None, DEVICE), wanted)
+
+
+def test_sort_by_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, numbers = 300, np.random.default_rng(2)
+    columns = [
+        make("int64", [int(x) for x in numbers.integers(0, 4, rows)]),
+        make("float64", [float(x) for x in numbers.integers(-3, 3, rows)]),
+        make("int128", [int(x) << 70 for x in numbers.integers(-3, 3, rows)]),
+        make("u16", [None if x == 3 else int(x) for x in numbers.integers(0, 9, rows)]),
+    ]
+    keys = [(column, bool(i % 2), bool(i & 2)) for i, column in enumerate(columns)]
+    wanted = sort_rows(keys, rows, get_pool(1))
+    assert np.array_equal(sort_rows(keys, rows, get_pool(1), None, DEVICE), wanted)
+    monkeypatch.setattr(sort, "by_threshold", lambda rows, limit: True)
+    assert np.array_equal(sort_rows(keys, rows, get_pool(1), 7, DEVICE), wanted[:7])
+    assert np.array_equal(
+        sort_rows(keys[1:2], rows, get_pool(1), 50, DEVICE), sort_rows(keys[1:2], rows, get_pool(1))[:50]
+    )
+    with pytest.raises(Unsupported, match="strings"):
+        sort_rows([(make("string", ["b", "a"]), False, False)], 2, get_pool(1), None, DEVICE)

@@ -110,18 +110,20 @@ def launch_runs(
 
 
 def tiles(device: Any, rows: int, least: int, most: int, threads: int) -> tuple[int, int, tuple[int, int]]:
-    """Rows of a thread's run, tiles, and the shape of a launch over them. Runs are short, so that threads read near
-    each other; but where a block has few threads, as in the simulator, they are as long as they may be."""
+    """Rows of a thread's run, tiles, and the shape of a launch over them. Runs have ``least`` rows, so that threads
+    read near each other. But where a launch has few threads, as in the simulator, a block has eight and a tile up to
+    ``most`` rows."""
     blocks, given = device.launch_shape(rows)
     each = least
     if given < threads:
-        threads, each = given, min(max(least, -(-rows // given)), most)
+        threads = min(given, 8)
+        each = min(max(least, -(-rows // threads)), most // threads)
     count = max(1, -(-rows // (each * threads)))
     return each, count, (max(1, min(count, blocks * max(given // threads, 1))), threads)
 
 
 def _simulated(array: np.ndarray) -> Any:
-    """The simulator's own kind of array: a plain one it copies for each argument, also where several are views of one."""
+    """The simulator's own kind of array. Plain ones it copies for each argument, even where several are views of one."""
     from finequery.jetson.cuda import cuda
 
     return type(cuda.device_array(1, np.uint8))(array)

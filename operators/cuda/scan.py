@@ -10,7 +10,7 @@ import numpy as np
 
 from finequery.operators.cuda.launch import launch_runs, tiles
 
-#: Rows of a thread's run (32 bytes of counts, one sector), rows it may have at most, threads of a block.
+#: Rows of a thread's run (32 bytes of counts, one sector), rows of a tile at most, threads of a block.
 RUN, MOST, THREADS = 4, 1 << 20, 256
 
 
