@@ -180,14 +180,20 @@ def build_lookup(
     pool: Pool,
     has_null: bool,
     probes: int,
+    device: Any = None,
 ) -> Lookup:
     """Build from one column of keys: physical values ``base + scale * stored``, or packed keys (int64), with NULL keys
     skipped.
 
     ``rows`` maps key positions to rows of ``frame`` (None: the same). ``need_rows`` and ``probes`` as in
-    ``structure``."""
+    ``structure``. ``device``: the GPU that fills it, if not the CPU."""
+    fill: Any = OnCpu(pool)
+    if device is not None:
+        from finequery.operators.cuda.build import OnGpu
+
+        fill = OnGpu(device)
     lookup = Lookup("map", frame, frame.length, parts, has_null=has_null)
-    low, high = key_bounds(keys, pool)
+    low, high = fill.bounds(keys)
     if low > high:
         lookup.low, lookup.span, lookup.marks = 0, 0, padded(1, np.uint8)
         lookup.kind, lookup.reason = ("rows" if need_rows else "map"), "no rows"
@@ -198,15 +204,40 @@ def build_lookup(
     span = lookup.span if dense else None
     lookup.kind = structure(keys.length, span, True, need_rows, probes)
     if lookup.kind in ("map", "bits"):
-        _members(lookup, keys)
-    elif lookup.kind == "hash" or not (_ranks if lookup.kind == "rank" else _rows)(lookup, keys, rows):
+        fill.members(lookup, keys)
+    elif lookup.kind == "hash" or not (fill.ranks if lookup.kind == "rank" else fill.rows)(lookup, keys, rows):
         lookup.kind = structure(keys.length, span, False, need_rows, probes)
         if lookup.kind == "groups":
-            _groups(lookup, keys, rows)
+            fill.groups(lookup, keys, rows)
         else:
-            _hash(lookup, keys, rows, need_rows, pool)
+            fill.hash(lookup, keys, rows, need_rows)
     lookup.reason = reason(lookup.kind, keys.length, lookup.span)
     return lookup
+
+
+class OnCpu:
+    """Fills look-ups on the CPU. ``cuda.build.OnGpu`` does the same on a GPU."""
+
+    def __init__(self, pool: Pool):
+        self.pool = pool
+
+    def bounds(self, keys: ColumnData) -> tuple[int, int]:
+        return key_bounds(keys, self.pool)
+
+    def members(self, lookup: Lookup, keys: ColumnData) -> None:
+        _members(lookup, keys)
+
+    def ranks(self, lookup: Lookup, keys: ColumnData, rows: np.ndarray | None) -> bool:
+        return _ranks(lookup, keys, rows)
+
+    def rows(self, lookup: Lookup, keys: ColumnData, rows: np.ndarray | None) -> bool:
+        return _rows(lookup, keys, rows)
+
+    def groups(self, lookup: Lookup, keys: ColumnData, rows: np.ndarray | None) -> None:
+        _groups(lookup, keys, rows)
+
+    def hash(self, lookup: Lookup, keys: ColumnData, rows: np.ndarray | None, need_rows: bool) -> None:
+        _hash(lookup, keys, rows, need_rows, self.pool)
 
 
 def _fill(

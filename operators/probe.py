@@ -62,11 +62,16 @@ class Probe:
         return self.kind not in ("semi", "anti", "mark")
 
     def prepare(
-        self, frame: Frame, evaluate: Callable[[list[Expr], Frame], list[ColumnData]], pool: Pool, probes: int
+        self,
+        frame: Frame,
+        evaluate: Callable[[list[Expr], Frame], list[ColumnData]],
+        pool: Pool,
+        probes: int,
+        device: Any = None,
     ) -> None:
-        """Build the look-up from the right side's rows, for at most ``probes`` probing rows."""
+        """Build the look-up from the right side's rows, for at most ``probes`` probing rows; on the device, if any."""
         columns = evaluate([right for _, right in self.keys], frame) if self.keys else []
-        self.lookup = make_lookup(frame, columns, self.null_safe, self.need_rows, pool, probes)
+        self.lookup = make_lookup(frame, columns, self.null_safe, self.need_rows, pool, probes, device)
         if self.kind == "inner" and self.lookup.kind == "rows" and _as_stored(columns, self.null_safe):
             self._add_payloads(self.lookup, columns[0], probes)
         self.built = self.lookup.kind, self.lookup.reason, self.lookup.nbytes
@@ -107,7 +112,13 @@ def column_signature(data: ColumnData) -> tuple[Any, ...]:
 
 
 def make_lookup(
-    frame: Frame, columns: list[ColumnData], null_safe: bool, need_rows: bool, pool: Pool, probes: int
+    frame: Frame,
+    columns: list[ColumnData],
+    null_safe: bool,
+    need_rows: bool,
+    pool: Pool,
+    probes: int,
+    device: Any = None,
 ) -> Lookup:
     """A look-up over key columns (none: every row matches every row)."""
     if not columns:
@@ -120,9 +131,9 @@ def make_lookup(
     if _as_stored(columns, null_safe):
         column = columns[0]
         part = KeyPart(0, 0, dictionary=column.dictionary)
-        return build_lookup(frame, column, [part], None, need_rows, pool, has_null, probes)
+        return build_lookup(frame, column, [part], None, need_rows, pool, has_null, probes, device)
     keys, parts, rows = pack(columns, null_safe, pool)
-    return build_lookup(frame, keys, parts, rows, need_rows, pool, has_null, probes)
+    return build_lookup(frame, keys, parts, rows, need_rows, pool, has_null, probes, device)
 
 
 def _as_stored(columns: list[ColumnData], null_safe: bool) -> bool:

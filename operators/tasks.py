@@ -142,8 +142,12 @@ def prepare_probes(steps: list[Step], context: Context, rows: int) -> None:
             def calculate(exprs: list[Expr], frame: Frame) -> list[ColumnData]:
                 return evaluate(exprs, frame, context.constant, context.pool)
 
-            step.prepare(frame, calculate, context.pool, rows)
             record = context.measured.setdefault(id(step), Measured())
+
+            def prepare(device: Any, step: Probe = step, frame: Frame = frame) -> None:
+                step.prepare(frame, calculate, context.pool, rows, device)
+
+            placed(context, record, "A build", prepare)
             record.rows_in = frame.length
             record.seconds += time.perf_counter() - begin
             record.bytes = step.current().nbytes

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from test_join_kernels import found, one_region
 from test_sort import make, random_values
 
+from finequery.operators.build import Lookup, OnCpu
+from finequery.operators.column import ColumnData, Frame, Stats
 from finequery.operators.cuda import radix, sort
+from finequery.operators.cuda.build import OnGpu
 from finequery.operators.cuda.launch import Simulated
 from finequery.operators.cuda.scan import exclusive_scan
 from finequery.operators.cuda.translate import Unsupported
 from finequery.operators.pool import get_pool
 from finequery.operators.sort import sort_rows
+from finequery.operators.take import NO_ROW
+from finequery.types import BIGINT
 
 DEVICE = Simulated()
 
@@ -89,3 +97,81 @@ def test_sort_by_several(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     with pytest.raises(Unsupported, match="strings"):
         sort_rows([(make("string", ["b", "a"]), False, False)], 2, get_pool(1), None, DEVICE)
+
+
+def built(kind: str, data: np.ndarray, valid: np.ndarray | None, rows: np.ndarray | None, device: Any) -> Lookup:
+    """A structure of a kind over keys from 100 on."""
+    count = len(data)
+    stats, validity = Stats(), None
+    if valid is not None:
+        stats.nulls, validity = int(count - valid.sum()), np.zeros((count + 63) // 64 * 8, np.uint8)
+        validity[: -(-count // 8)] = np.packbits(valid, bitorder="little")
+    keys = ColumnData(BIGINT, "uint", count, data, base=100, validity=validity, stats=stats)
+    fill: Any = OnCpu(get_pool(1)) if device is None else OnGpu(device)
+    low, high = fill.bounds(keys)
+    lookup = Lookup(kind, Frame({}, count), count, [], low, high - low + 1)
+    if kind in ("map", "bits"):
+        fill.members(lookup, keys)
+    elif kind == "groups":
+        fill.groups(lookup, keys, rows)
+    elif kind in ("hash", "members"):
+        fill.hash(lookup, keys, rows, kind == "hash")
+    elif not (fill.ranks if kind == "rank" else fill.rows)(lookup, keys, rows):
+        lookup.kind = "repeated"
+    return lookup
+
+
+@pytest.mark.parametrize("kind", ["map", "bits", "rank", "rows", "groups", "hash", "members"])
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("nulls", [False, True])
+def test_build(kind: str, repeated: bool, nulls: bool) -> None:
+    numbers = np.random.default_rng(5)
+    data = numbers.permutation(400)[:250].astype(np.uint16) if not repeated else numbers.integers(3, 90, 250, np.uint16)
+    valid = numbers.integers(0, 5, 250) > 0 if nulls else None
+    rows = numbers.permutation(250).astype(np.uint32) if nulls else None
+    left, right = (built(kind, data, valid, rows, device) for device in (None, DEVICE))
+    for name in ("kind", "low", "span", "unique", "most", "complete"):
+        assert getattr(left, name) == getattr(right, name), name
+    if left.table is not None:
+        probes = np.arange(0, 600, dtype=np.int64)
+        numbers_left, numbers_right = found(left, probes), found(right, probes)
+        assert np.array_equal(numbers_left == NO_ROW, numbers_right == NO_ROW)
+        for a, b in zip(numbers_left, numbers_right):
+            if left.kind == "chains" and a != NO_ROW:
+                assert listed(left, a) == listed(right, b)
+            elif kind == "hash":
+                assert a == b
+        return
+    for name in ("marks", "bits", "row_map", "prefix", "starts", "listed"):
+        wanted, got = getattr(left, name), getattr(right, name)
+        assert (wanted is None) == (got is None), name
+        if wanted is not None:
+            used = {"bits": left.span // 8, "starts": left.span + 2}.get(name, len(wanted))
+            assert np.array_equal(got[:used], wanted[:used]), name
+
+
+def listed(lookup: Lookup, group: int) -> list[int]:
+    """The rows of a group."""
+    return lookup.listed[lookup.starts[group] : lookup.starts[group + 1]].tolist()
+
+
+def test_build_bloom(monkeypatch: pytest.MonkeyPatch) -> None:
+    from finequery.operators import build as cpu
+    from finequery.operators.cuda import build as gpu
+
+    for module in (cpu, gpu):
+        monkeypatch.setattr(module, "SMALL_BUILD", 100)
+    data = np.random.default_rng(3).permutation(2000)[:300].astype(np.uint16)
+    left, right = (built("hash", data, None, None, device) for device in (None, DEVICE))
+    assert left.bloom_shift == right.bloom_shift
+    assert np.array_equal(left.bloom, right.bloom)
+
+
+def test_build_full_region() -> None:
+    """Keys of one region, far more than it is sized for."""
+    keys = one_region(200)
+    column = ColumnData(BIGINT, "int64", len(keys), keys)
+    lookup = Lookup("hash", Frame({}, len(keys)), len(keys), [])
+    OnGpu(DEVICE).hash(lookup, column, None, True)
+    assert lookup.kind == "hash"
+    assert np.array_equal(found(lookup, keys), np.arange(len(keys)))
