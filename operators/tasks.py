@@ -6,6 +6,7 @@ breakers that see whole frames.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -282,23 +283,20 @@ class Window(Task):
     def execute(self, context: Context) -> Frame:
         from finequery.operators.window import evaluate_window
 
-        frame = self.source.execute(context)
+        frame, record = self.source.execute(context), self.measure(context)
         begin = time.perf_counter()
         orders: dict[Any, Any] = {}
         columns = dict(frame.columns)
         for output, name, args, partition, order, running in self.calls:
-            columns[output.id] = evaluate_window(
+            call = (
                 name,
                 [frame.columns[c.id] for c in args],
                 [frame.columns[c.id] for c in partition],
                 [(frame.columns[c.id], descending, first) for c, descending, first in order],
-                running,
-                output.type,
-                frame.length,
-                context.pool,
-                orders,
+                *(running, output.type, frame.length, context.pool, orders),
             )
-        record = self.measure(context)
+            work = functools.partial(evaluate_window, *call)
+            columns[output.id] = placed(context, record, "A window function", work)
         record.rows_in = record.rows_out = frame.length
         record.seconds = time.perf_counter() - begin
         return Frame(columns, frame.length)

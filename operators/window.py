@@ -46,17 +46,25 @@ def evaluate_window(
     length: int,
     pool: Pool,
     order_cache: dict[Any, Any],
+    device: Any = None,
 ) -> ColumnData:
     """One window call over ``length`` rows, in their own order. ``order``: (column, descending, nulls first).
     ``running``: the frame ends with the current row's peers; else it is the whole partition. ``order_cache``: kept by
-    the caller for the calls over the same columns, so that equal windows sort once.
+    the caller for the calls over the same columns, so that equal windows sort once. ``device``: the GPU that computes,
+    if not the CPU.
     """
-    call = _Call(_sorted(partition, order, length, pool, order_cache), running and bool(order), type, length, pool)
+    frame = running and bool(order), type, length, pool
+    if device is not None and length:
+        from finequery.operators.cuda.window import GpuCall, positions
+
+        call: WindowCall = GpuCall(positions(partition, order, length, pool, order_cache, device), *frame, device)
+    else:
+        call = WindowCall(_sorted(partition, order, length, pool, order_cache), *frame)
     if name in _RANKS:
         return call.numbers("window_rank", _RANKS[name], low=1)
     if name in ("count", "count_star"):
         counted = args[0].validity if name == "count" else None
-        return call.numbers("window_count", int(call.running), _at(counted), low=0)
+        return call.numbers("window_count", int(call.running), counted, low=0)
     if name in _SHARES:
         data = memory.array(length, np.float64)
         call.run("window_share", data, _SHARES[name])
@@ -102,18 +110,19 @@ def _sorted(
     return found
 
 
-class _Call:
+class WindowCall:
     """What the kernels of one call share."""
 
-    def __init__(self, order: _Order, running: bool, type: SqlType, length: int, pool: Pool):
+    def __init__(self, order: Any, running: bool, type: SqlType, length: int, pool: Pool):
         self.order, self.running, self.type, self.length, self.pool = order, running, type, length, pool
 
-    def run(self, kernel: str, out: np.ndarray, *words: int) -> int:
-        """A kernel over all partitions."""
+    def run(self, kernel: str, out: np.ndarray, *words: int | np.ndarray | None) -> int:
+        """A kernel over all partitions. Arrays among the words are passed as addresses, 0 for None."""
         head = (self.order.rows.ctypes.data, self.order.flags.ctypes.data, out.ctypes.data)
-        return self.pool.range(kernel, (*head, *words), self.length, bounds=self.order.bounds)
+        addresses = [_at(w) if w is None or isinstance(w, np.ndarray) else w for w in words]
+        return self.pool.range(kernel, (*head, *addresses), self.length, bounds=self.order.bounds)
 
-    def numbers(self, kernel: str, *words: int, low: int) -> ColumnData:
+    def numbers(self, kernel: str, *words: int | np.ndarray | None, low: int) -> ColumnData:
         """Numbers of rows."""
         data = memory.array(self.length, np.uint32)
         self.run(kernel, data, *words)
@@ -131,9 +140,9 @@ class _Call:
         if by_row is not None and null is not None:
             by_row[null] = 1
         data = memory.array(self.length, np.int64)
-        self.run("window_ntile", data, constant, _at(by_row))
+        self.run("window_ntile", data, constant, by_row)
         column = ColumnData(self.type, "int64", self.length, data, stats=Stats(low=1, high=max(self.length, 1)))
-        return column if null is None else _with_nulls(column, ~null)
+        return column if null is None else with_nulls(column, ~null)
 
     def shift(self, args: Sequence[ColumnData], sign: int) -> ColumnData:
         constant, by_row, null = _operand(args[1]) if len(args) > 1 else (1, None, None)
@@ -146,7 +155,7 @@ class _Call:
                 )
             column = concat_columns([column, args[2]], statistics=False)
         source = memory.array(self.length, np.uint32)
-        self.run("window_shift", source, constant, _at(by_row), sign, above)
+        self.run("window_shift", source, constant, by_row, sign, above)
         if null is not None:
             source[null] = NO_ROW
         return self.rows(column, source)
@@ -157,7 +166,7 @@ class _Call:
             constant, by_row, null = _operand(args[1])
             constant = constant if constant > 0 else -1
         source = memory.array(self.length, np.uint32)
-        self.run("window_nth", source, int(self.running), constant, _at(by_row))
+        self.run("window_nth", source, int(self.running), constant, by_row)
         if null is not None:
             source[null] = NO_ROW
         return self.rows(args[0], source)
@@ -190,8 +199,8 @@ class _Call:
             doubles = column.data if column.kind == "float64" else column.data.astype(np.float64)
             program, data = _raw("u64", doubles, 0, self.order.rows), memory.array(length, np.float64)
             self.run("window_sum_float", data, *head, program.address, 0, *tail, 0, 0, 2 if mean else 1, _at(valid))
-            return _with_nulls(ColumnData(self.type, "float64", length, data), valid)
-        low, high = _total(column, length)
+            return with_nulls(ColumnData(self.type, "float64", length, data), valid)
+        low, high = total_bounds(column, length)
         narrow = low >= -(2**63) and high < 2**63
         mode = 2 if mean else 0 if narrow else 1
         data = memory.array(2 * length if mode == 1 else length, (np.int64, np.uint64, np.float64)[mode])
@@ -212,12 +221,10 @@ class _Call:
         if status < 0 or (mode == 1 and self.type.is_decimal and wide and _beyond_decimal(data)):
             raise OutOfRangeError(f"overflow in {'avg' if mean else 'sum'}: a total does not fit {self.type}")
         stats = Stats() if mean or wide else Stats(low=low, high=high)
-        return _with_nulls(
-            ColumnData(self.type, ("int64", "int128", "float64")[mode], length, data, stats=stats), valid
-        )
+        return with_nulls(ColumnData(self.type, ("int64", "int128", "float64")[mode], length, data, stats=stats), valid)
 
 
-def _total(column: ColumnData, length: int) -> tuple[int, int]:
+def total_bounds(column: ColumnData, length: int) -> tuple[int, int]:
     """Bounds of sums of at least one and at most ``length`` values."""
     low, high = column.stats.low, column.stats.high
     if low is None or high is None:
@@ -253,7 +260,7 @@ def _operand(column: ColumnData) -> tuple[int, np.ndarray | None, np.ndarray | N
     return 0, values, None if mask is None else ~mask
 
 
-def _with_nulls(column: ColumnData, valid: np.ndarray | None) -> ColumnData:
+def with_nulls(column: ColumnData, valid: np.ndarray | None) -> ColumnData:
     """The column with NULL where ``valid`` is 0, and stored 0 there."""
     if valid is None:
         return column

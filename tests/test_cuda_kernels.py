@@ -16,10 +16,12 @@ from finequery.operators.cuda.build import OnGpu
 from finequery.operators.cuda.launch import Simulated
 from finequery.operators.cuda.scan import exclusive_scan
 from finequery.operators.cuda.translate import Unsupported
+from finequery.operators.export import column_to_python
 from finequery.operators.pool import get_pool
 from finequery.operators.sort import sort_rows
 from finequery.operators.take import NO_ROW
-from finequery.types import BIGINT
+from finequery.operators.window import evaluate_window
+from finequery.types import BIGINT, DOUBLE, HUGEINT
 
 DEVICE = Simulated()
 
@@ -175,3 +177,48 @@ def test_build_full_region() -> None:
     OnGpu(DEVICE).hash(lookup, column, None, True)
     assert lookup.kind == "hash"
     assert np.array_equal(found(lookup, keys), np.arange(len(keys)))
+
+
+WINDOWS = [
+    ("row_number", "", BIGINT),
+    ("rank", "", BIGINT),
+    ("dense_rank", "", BIGINT),
+    ("percent_rank", "", DOUBLE),
+    ("cume_dist", "", DOUBLE),
+    ("count_star", "", BIGINT),
+    ("count", "v", BIGINT),
+    ("sum", "v", HUGEINT),
+    ("ntile", "n", BIGINT),
+    ("lag", "v", BIGINT),
+    ("lead", "vnd", BIGINT),
+    ("first_value", "v", BIGINT),
+    ("last_value", "v", BIGINT),
+    ("nth_value", "vn", BIGINT),
+]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("parted", [False, True])
+def test_windows(ordered: bool, parted: bool) -> None:
+    rows, numbers = 50, np.random.default_rng(4)
+    columns = {
+        "p": make("u8", [None if x == 2 else int(x) for x in numbers.integers(0, 4, rows)]),
+        "o": make("float64", [float(x) for x in numbers.integers(0, 5, rows)]),
+        "v": make("int64", [None if x == 2 else int(x) for x in numbers.integers(-4, 9, rows)]),
+        "n": make("u8", [int(x) for x in numbers.integers(1, 4, rows)]),
+        "d": make("int64", [1000] * rows),
+    }
+    partition = [columns["p"]] if parted else []
+    order = [(columns["o"], True, False)] if ordered else []
+    cpu: dict[Any, Any] = {}
+    gpu: dict[Any, Any] = {}
+    for name, names, kind in WINDOWS:
+        call = name, [columns[c] for c in names], partition, order, ordered, kind, rows, get_pool(1)
+        wanted, got = evaluate_window(*call, cpu), evaluate_window(*call, gpu, DEVICE)
+        assert column_to_python(got) == column_to_python(wanted), name
+        assert got.kind == wanted.kind
+    for name, names in (("min", "v"), ("avg", "v"), ("sum", "o")):
+        with pytest.raises(Unsupported):
+            evaluate_window(
+                name, [columns[c] for c in names], partition, order, ordered, DOUBLE, rows, get_pool(1), gpu, DEVICE
+            )
