@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -222,3 +224,29 @@ def test_windows(ordered: bool, parted: bool) -> None:
             evaluate_window(
                 name, [columns[c] for c in names], partition, order, ordered, DOUBLE, rows, get_pool(1), gpu, DEVICE
             )
+
+
+def test_numba_is_not_imported() -> None:
+    modules = ("build", "launch", "radix", "run", "scan", "sort", "translate", "window")
+    imports = "; ".join(f"import finequery.operators.cuda.{name}" for name in modules)
+    subprocess.run([sys.executable, "-c", f"{imports}; import sys; assert 'numba' not in sys.modules"], check=True)
+
+
+def test_placement() -> None:
+    from finequery.errors import NotSupportedError
+    from finequery.operators.pipeline import Context, Measured
+    from finequery.operators.placement import placed
+
+    def work(device: Any) -> str:
+        if device is not None:
+            raise Unsupported("it has no form")
+        return "cpu"
+
+    context, measured = Context(get_pool(1), gpu=DEVICE), Measured()
+    assert placed(context, measured, "A sort", work) == "cpu"
+    assert (measured.device, measured.departed) == ("cpu", "it has no form")
+    context.strict = True
+    with pytest.raises(NotSupportedError, match="A sort can't run on the GPU: it has no form"):
+        placed(context, measured, "A sort", work)
+    assert placed(context, measured, "A sort", lambda device: "gpu") == "gpu"
+    assert measured.device == "gpu"
