@@ -192,24 +192,25 @@ def set_default_kind(kind: str | None) -> None:
     _default = kind
 
 
-def kind_for(use: str) -> str:
-    """The kind of memory for a use on this machine's device.
+#: What memory is for, and its kind on a machine without a GPU (and in the simulator), on an integrated device, and on a
+#: discrete one.
+USES = {
+    "column": ("pageable", "mapped", "pageable"),  # written by one side, streamed by either
+    "result": ("pageable", "mapped", "pageable"),
+    "room": ("pageable", "pageable", "pageable"),  # on the host, and mostly empty
+    "counters": ("pageable", "mapped", "mapped"),  # a few words that the CPU reads after a kernel
+    "table": ("pageable", "device", "device"),  # at random, by the GPU alone
+    "shared table": ("pageable", "managed", "pageable"),  # at random, by both
+    "scratch": ("pageable", "device", "device"),  # between kernels
+}
 
-    ``column`` and ``result``: written by one side, streamed by either. ``room``: on the host, and mostly empty.
-    ``counters``: a few words that the CPU reads after a kernel. ``table``: at random, by the GPU alone. ``shared
-    table``: at random, by both. ``scratch``: written and read by kernels.
-    """
+
+def kind_for(use: str) -> str:
+    """The kind of memory for one of USES on this machine."""
     from finequery.jetson.device import probe
 
     info = probe()
-    if info is None or info.simulated:
-        kinds = ("pageable",) * 5
-    elif info.integrated:
-        kinds = ("mapped", "pageable", "mapped", "device", "managed")
-    else:
-        kinds = ("pageable", "pageable", "mapped", "device", "pageable")
-    uses = {"column": 0, "result": 0, "room": 1, "counters": 2, "table": 3, "scratch": 3, "shared table": 4}
-    return kinds[uses[use]]
+    return USES[use][0 if info is None or info.simulated else 1 if info.integrated else 2]
 
 
 # Blocks of slabs
@@ -303,20 +304,23 @@ class DeviceBlock:
 # Views
 
 
-def block_of(array: np.ndarray) -> _Block | None:
+def block_of(array: np.ndarray) -> np.ndarray | None:
     """The block that a view is on; None for foreign memory."""
     base: Any = array
+    found = None
     while isinstance(base, np.ndarray):
         if type(base) is _Block:
-            return base
+            found = base  # a view on a block is one too: the last in the chain is the block itself
+        elif found is not None:
+            break
         base = base.base
-    return None
+    return found
 
 
 def kind_of(array: np.ndarray) -> str:
     """The kind of memory an array lies in."""
     block = block_of(array)
-    if block is not None:
+    if isinstance(block, _Block):
         return block.kind
     return next((kind for kind, of_kind in _slabs.items() if of_kind.find(array.ctypes.data)), "pageable")
 
@@ -344,6 +348,7 @@ __all__ = [
     "KINDS",
     "LARGE",
     "PADDING",
+    "USES",
     "Account",
     "DeviceBlock",
     "accounting",

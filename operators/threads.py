@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -41,7 +42,8 @@ def parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[
     with _lock:
         if _pool is None:
             _pool = ThreadPoolExecutor(_size, "finequery", initializer=lambda: setattr(_here, "worker", True))
-        futures = [_pool.submit(function, item) for item in work]
+        # Each in a context like the caller's: what it allocates is in the account of the caller's query.
+        futures = [_pool.submit(contextvars.copy_context().run, function, item) for item in work]
     try:
         return [future.result() for future in futures]
     except BaseException:
