@@ -1,7 +1,8 @@
 """The one place that imports Numba's CUDA: the built-in one, or numba-cuda where that is installed (it takes the name
 ``numba.cuda`` over), or the simulator.
 
-The environment variable FINEQUERY_CUDA chooses: ``simulator`` runs kernels in Numba's simulator, ``off`` uses no device.
+The environment variable FINEQUERY_CUDA chooses: ``simulator`` runs kernels in Numba's simulator, ``off`` uses no
+device.
 Nothing here imports Numba before ``cuda()`` is called, and nobody calls that for a query that runs on the CPU.
 """
 
@@ -52,14 +53,14 @@ def cuda() -> Any:
 
 def implementation() -> str:
     """Which CUDA target of Numba is in use, for messages and cache keys."""
-    import numba
+    from importlib.metadata import version
 
+    numba = f"numba {version('numba')}"
     if simulated():
-        return f"simulator of numba {numba.__version__}"
-    package = sys.modules.get("numba_cuda")
-    if package is None and "numba_cuda" in (cuda().__file__ or ""):
-        import numba_cuda as package
-    return f"numba {numba.__version__}" + (f", numba-cuda {package.__version__}" if package else " (built-in CUDA)")
+        return f"simulator of {numba}"
+    if "numba_cuda" in (cuda().__file__ or ""):
+        return f"{numba}, numba-cuda {version('numba-cuda')}"
+    return f"{numba}, built-in CUDA"
 
 
 def argument(address: int, count: int, dtype: Any, owner: object) -> Any:

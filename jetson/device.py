@@ -17,7 +17,7 @@ _SHARED_PER_BLOCK, _CLOCK, _SMS, _INTEGRATED, _ECC = 8, 13, 16, 18, 32
 _MEMORY_CLOCK, _BUS_WIDTH, _L2, _THREADS_PER_SM, _COPY_ENGINES = 36, 37, 38, 39, 40
 _MAJOR, _MINOR, _PAGEABLE, _CONCURRENT_MANAGED, _HOST_REGISTER = 75, 76, 88, 89, 99
 
-#: The least compute capability that kernels are made for: Jetson AGX Xavier's.
+#: The least compute capability that kernels are made for: Volta's (Jetson AGX Xavier has 7.2).
 LEAST_CAPABILITY = (7, 0)
 
 
@@ -82,7 +82,7 @@ class Info:
         """Which memory holds what on this device, and why."""
         if self.integrated:
             lines = [
-                "Columns and results lie in mapped memory, which CPU and GPU both reach: nothing is copied between them.",
+                "Columns and results lie in mapped memory, which CPU and GPU both reach: nothing is copied.",
                 "Hash tables of the GPU alone lie in device memory, because only that goes through the GPU's cache.",
             ]
             if self.concurrent_managed_access:
@@ -108,7 +108,21 @@ def _clock(hertz: int) -> str:
     return f" at {hertz / 1e6:.0f} MHz" if hertz else ""
 
 
-SIMULATED = Info("Numba's simulator", (7, 2), True, True, True, False, 1, 32, 1 << 19, 48 << 10, 0, (0, 0), simulated=True)
+SIMULATED = Info(
+    name="Numba's simulator",
+    capability=(7, 2),
+    integrated=True,
+    concurrent_managed_access=True,
+    pageable_access=True,
+    host_register=False,
+    multiprocessors=1,
+    threads_per_multiprocessor=32,
+    l2_bytes=0,
+    shared_bytes=48 << 10,
+    total_memory=0,
+    driver_cuda=(0, 0),
+    simulated=True,
+)
 
 
 @functools.cache

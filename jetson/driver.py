@@ -1,8 +1,8 @@
 """The CUDA driver library through ctypes: finding a device, and memory, copies, streams and events on it.
 
 Kernels are Numba's business (``cuda.py``); memory is not: its mapped and managed arrays lose their device address when
-they are sliced, and it has no asynchronous fill or attach. The driver's own functions are the same on every CUDA version
-from 11 on, and asking them for a device costs nothing where there is none. Addresses, streams and events are integers.
+they are sliced, and it has no asynchronous fill. The driver's own functions are the same on every CUDA version from 11
+on, and asking them for a device costs nothing where there is none. Addresses, streams and events are integers.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@
         kernel[*gpu.launch_shape(rows), gpu.stream](key, sums, found)
         result = gpu.to_host(sums)                         # waits for the kernels
 
-All kernel arguments are one-dimensional, contiguous and typed: numpy arrays in the simulator, Numba's device arrays on a
-chip. What a side does not reach is copied and counted in ``moved`` and in the query's account; on an integrated device
-columns and results never are.
+All kernel arguments are one-dimensional, contiguous and typed: numpy arrays in the simulator, Numba's device arrays on
+a chip. What a side does not reach is copied and counted in ``moved`` and in the query's account; on an integrated
+device columns and results never are.
 
 The rules. Give ``view`` only arrays that nobody writes any more. Launch on ``stream``. Between a launch and the next
 ``synchronise`` or ``to_host`` leave host arrays over ``mapped`` and ``managed`` memory of that launch alone.

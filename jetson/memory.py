@@ -144,7 +144,7 @@ def allocate(nbytes: int, kind: str | None = None, *, counted: bool = True) -> n
         account = accounts.current.get()
         accounts.add(total, "pageable", account)
     try:
-        block = _raw(total).view(_Block)
+        block: Any = _raw(total).view(_Block)
     except MemoryError:
         if counted:
             accounts.add(-total, "pageable", account)

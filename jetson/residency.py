@@ -1,8 +1,8 @@
 """Which host arrays have a copy in the device's memory.
 
 A copy belongs to the host block it was made of, found by the block's identity and the range of bytes in it, and ends
-with the block. It is kept between queries within a limit; what was used longest ago goes first, but never what a running
-query has pinned. Blocks that still change must not be asked for: a copy is not renewed (``drop`` it).
+with the block. It is kept between queries within a limit; what was used longest ago goes first, but never what a
+running query has pinned. Blocks that still change must not be asked for: a copy is not renewed (``drop`` it).
 """
 
 from __future__ import annotations
@@ -176,8 +176,8 @@ class Residency:
             freed = self.evict()
             if not freed:
                 raise OutOfMemoryError(
-                    f"device memory: {readable(nbytes)} more would pass the limit of {readable(self.limit)} for columns "
-                    f"on the GPU ({readable(held)} in use by running queries)",
+                    f"device memory: {readable(nbytes)} more would pass the limit of {readable(self.limit)} for "
+                    f"columns on the GPU ({readable(held)} in use by running queries)",
                     hint="SET device = 'cpu', or let the query read fewer columns.",
                 )
             held -= freed

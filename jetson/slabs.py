@@ -28,7 +28,7 @@ class Slab:
         self.host, self.device, self.nbytes = host, device, nbytes
         self.bytes: np.ndarray | None = None
         if host:
-            self.bytes = np.frombuffer((ctypes.c_uint8 * nbytes).from_address(host), np.uint8)
+            self.bytes = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(host))
         self.starts: dict[int, int] = {}  # free ranges: start to end
         self.ends: dict[int, int] = {}  # and end to start
         self.touched = 0  # nothing from here on was ever given out

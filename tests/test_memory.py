@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import random
 import threading
 from typing import Any
@@ -41,7 +42,7 @@ class Source:
 
 def check(slabs: Slabs, held: list[Piece], alignment: int) -> None:
     ranges = sorted((piece.device, piece.device + piece.nbytes) for piece in held)
-    assert all(end <= start for (_, end), (start, _) in zip(ranges, ranges[1:]))
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(ranges))
     assert all(start % alignment == 0 for start, _ in ranges)
     assert slabs.free + sum(piece.nbytes for piece in held) == slabs.reserved
 
