@@ -79,11 +79,19 @@ class Device:
         ``keep``: nobody writes the argument any more, so that a ``view`` of the copy later is the argument again."""
         return argument
 
+    def download(self, address: int, nbytes: int, stream: int | None) -> np.ndarray:
+        """Bytes of another library at an address of the device, after the work of that library's stream."""
+        raise NotSupportedError("the simulator has no addresses of a device")
+
     def adopt(self, array: np.ndarray, argument: Any) -> None:
         """The argument has the array's values and nobody writes either any more: ``view`` need not copy."""
 
     def drop(self, array: np.ndarray) -> None:
         """The array's block will be written again: forget its copy."""
+
+    def address(self, argument: Any) -> int:
+        """The device's address of a kernel argument."""
+        return argument.ctypes.data
 
     def synchronise(self) -> None:
         """Wait for all kernels and copies."""
@@ -220,11 +228,22 @@ class CudaDevice(Device):
             self.resident.adopt(host, argument, address)
         return host
 
+    def download(self, address: int, nbytes: int, stream: int | None) -> np.ndarray:
+        self._chip.use()
+        if stream is not None:
+            self._chip.finish(stream)
+        host = memory.allocate(nbytes)
+        self._transfers.to_host(address, host)
+        return host
+
     def adopt(self, array: np.ndarray, argument: Any) -> None:
         self.resident.adopt(array, argument, self._address_of(argument))
 
     def drop(self, array: np.ndarray) -> None:
         self.resident.drop(array)
+
+    def address(self, argument: Any) -> int:
+        return self._address_of(argument)
 
     def synchronise(self) -> None:
         self._chip.use()
