@@ -38,7 +38,10 @@ def available() -> tuple[bool, str]:
 
 @functools.cache
 def cuda() -> Any:
-    """The module ``numba.cuda``, for kernels (``cuda.jit``, ``cuda.grid``, ``cuda.atomic``, ``cuda.shared``, …)."""
+    """The module ``numba.cuda``, for kernels (``cuda.jit``, ``cuda.grid``, ``cuda.atomic``, ``cuda.shared``, …).
+
+    A kernel must find it among its globals, not in a closure: that is where the simulator puts its own in its place.
+    """
     if simulated():
         if "numba.core.config" in sys.modules and not sys.modules["numba.core.config"].ENABLE_CUDASIM:
             raise OperationalError(

@@ -59,6 +59,12 @@ class Device:
         """A kernel argument with the array's values. The array must be contiguous, and not change any more."""
         return array
 
+    def upload(self, array: np.ndarray) -> Any:
+        """A kernel argument over a copy of the array's values, for kernels to write, or of an array that changes."""
+        argument = self.empty(array.size, array.dtype)
+        argument[...] = array
+        return argument
+
     def empty(self, count: int, dtype: Any, kind: str = "scratch") -> Any:
         """A kernel argument over new memory, of a kind or for a use (``memory.kind_for``). It lives as long as the
         argument or any slice of it. Readable for memory.PADDING bytes past its end."""
@@ -183,6 +189,13 @@ class CudaDevice(Device):
             pinned[id(entry)] = entry
             self.resident.pin(entry, 1)
         return argument
+
+    def upload(self, array: np.ndarray) -> Any:
+        block = self._device_block(max(array.nbytes, 1))
+        if memory.kind_of(array) == "mapped":
+            self._work.held.append(array)  # copied from where it lies, later
+        self._upload(array, block)
+        return self._argument(block.address, array.size, array.dtype, block)
 
     def empty(self, count: int, dtype: Any, kind: str = "scratch") -> Any:
         if kind in memory.USES:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from finequery.errors import InternalError
+from finequery.jetson import memory
 from finequery.operators.column import BLOCK, ColumnData, Frame, Stats
 from finequery.operators.expr import (
     Call,
@@ -98,6 +99,7 @@ class Context:
     measured: dict[int, Measured] = field(default_factory=dict)  # by id of the task (a Probe: what its build took)
     passed: dict[int, int] = field(default_factory=dict)  # by id of the Filter or Probe: rows that came out of it
     stopped: Callable[[], bool] | None = None
+    account: memory.Account = field(default_factory=memory.Account)  # memory held and bytes moved, by kind
     scalar_seconds: float = 0.0  # spent on scalar subqueries, which run inside of what first needs them
 
     def constant(self, expr: Expr) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_cuda import H100, ORIN, Library, Machine, install
 
@@ -74,6 +77,72 @@ def test_why_there_is_no_device() -> None:
         "print(driver.load())"
     )
     assert run(code) == "(None, 'there is no NVIDIA driver (libcuda.so.1)')\n"
+
+
+STUB = r"""
+#include <stdlib.h>
+#include <string.h>
+typedef unsigned long long ptr;
+typedef void *h;
+static int value(void *where, unsigned long long x) { *(ptr *)where = x; return 0; }
+int cuInit(unsigned f) { return f; }
+int cuDriverGetVersion(int *v) { *v = 11040; return 0; }
+int cuGetErrorString(int e, const char **s) { *s = e == 2 ? "out of memory" : "failure"; return 0; }
+int cuDeviceGetCount(int *n) { *n = 1; return 0; }
+int cuDeviceGet(int *d, int i) { *d = 40 + i; return 0; }
+int cuDeviceGetName(char *s, int n, int d) { strncpy(s, d == 40 ? "Xavier" : "wrong", n); return 0; }
+int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? 7 : a == 76 ? 2 : a == 18; return d != 40; }
+int cuDeviceTotalMem_v2(size_t *n, int d) { *n = 32ULL << 30; return d != 40; }
+int cuDevicePrimaryCtxRetain(h *c, int d) { return value(c, 0x700000000001ULL); }
+int cuCtxSetCurrent(h c) { return c != (h)0x700000000001ULL; }
+int cuMemGetInfo_v2(size_t *f, size_t *t) { *f = 5ULL << 32; *t = 8ULL << 32; return 0; }
+static int get(void *p, size_t n) { return n > 1ULL << 32 ? 2 : value(p, (ptr)aligned_alloc(256, n)); }
+int cuMemAlloc_v2(ptr *p, size_t n) { return get(p, n); }
+int cuMemAllocManaged(ptr *p, size_t n, unsigned f) { return f == 1 ? get(p, n) : 1; }
+int cuMemHostAlloc(h *p, size_t n, unsigned f) { return f == 2 ? get(p, n) : 1; }
+int cuMemHostGetDevicePointer_v2(ptr *p, h a, unsigned f) { return value(p, (ptr)a); }
+int cuMemFree_v2(ptr p) { free((h)p); return 0; }
+int cuMemFreeHost(h p) { free(p); return 0; }
+int cuMemcpyHtoDAsync_v2(ptr d, const void *s, size_t n, h q) { memcpy((h)d, s, n); return q != (h)0x500000000000ULL; }
+int cuMemcpyDtoHAsync_v2(void *d, ptr s, size_t n, h q) { memcpy(d, (h)s, n); return q != (h)0x500000000000ULL; }
+int cuMemsetD8Async(ptr d, unsigned char c, size_t n, h q) { memset((h)d, c, n); return 0; }
+int cuStreamCreate(h *q, unsigned f) { return value(q, 0x500000000000ULL + f); }
+int cuStreamSynchronize(h q) { return 0; }
+int cuStreamWaitEvent(h q, h e, unsigned f) { return e != (h)0x600000000002ULL; }
+int cuEventCreate(h *e, unsigned f) { return value(e, 0x600000000000ULL + f); }
+int cuEventRecord(h e, h q) { return e != (h)0x600000000002ULL; }
+int cuEventSynchronize(h e) { return e != (h)0x600000000002ULL; }
+"""
+
+
+def test_calls_fit_the_c_interface(tmp_path: Path) -> None:
+    """Through ctypes, into a library with the signatures of cuda.h."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    (tmp_path / "stub.c").write_text(STUB)
+    library = tmp_path / "libcuda.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "stub.c"], check=True)
+    chip = driver.Driver(ctypes.CDLL(str(library)))
+    assert (chip.name(), chip.version(), chip.total_memory()) == ("Xavier", (11, 4), 32 << 30)
+    assert device.describe_device(chip).capability == (7, 2) and chip.free_memory() == 5 << 32
+    stream, event = chip.stream(), chip.event()
+    assert chip.stream(independent=True) == stream + 1
+    source, target = np.arange(1000, dtype=np.uint8), np.zeros(1000, np.uint8)
+    for kind in ("device", "managed", "mapped"):
+        host, address = chip.allocate(kind, 4096)
+        assert address > 2**32 and host == (0 if kind == "device" else address)
+        chip.fill(address, 7, 1000, stream)
+        chip.copy_in(address + 10, source.ctypes.data, 500, stream)
+        chip.record(event, stream)
+        chip.wait(stream, event)
+        chip.finish_event(event)
+        chip.copy_out(target.ctypes.data, address, 1000, stream)
+        chip.finish(stream)
+        assert (target[:10] == 7).all() and (target[10:510] == source[:500]).all() and (target[510:] == 7).all()
+        chip.free(kind, host, address)
+    with pytest.raises(driver.DeviceMemoryError, match="out of memory"):
+        chip.allocate("device", 1 << 33)
 
 
 def test_errors_name_the_call() -> None:
