@@ -171,7 +171,7 @@ class CudaDevice(Device):
         if self.info.integrated:
             address = memory.device_address(array)
             if address is None and self.info.pageable_access:
-                address = array.ctypes.data
+                address = memory.address(array)
             if address is not None:
                 self._work.held.append(array)  # freed by the host, it might be written again before the kernel ends
                 key = (address, array.size, array.dtype.str)

@@ -19,9 +19,8 @@ The array is the host's view of a block, always an exact ``numpy.ndarray``; ``ar
 
 from __future__ import annotations
 
+import ctypes
 import threading
-from ctypes import addressof
-from ctypes import c_char as _byte
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +48,9 @@ if TYPE_CHECKING:
 ALIGNMENT = 64
 DEVICE_ALIGNMENT = 256
 PADDING = 64
+
+
+_Byte = ctypes.c_char.from_buffer
 
 
 class _Block(np.ndarray):
@@ -144,7 +146,7 @@ def allocate(nbytes: int, kind: str | None = None, *, counted: bool = True) -> n
         account = accounts.current.get()
         accounts.add(total, "pageable", account)
     try:
-        block: Any = _raw(total).view(_Block)
+        block = _raw(total).view(_Block)
     except MemoryError:
         if counted:
             accounts.add(-total, "pageable", account)
@@ -156,9 +158,17 @@ def allocate(nbytes: int, kind: str | None = None, *, counted: bool = True) -> n
         block.counted = total
         if account is not None:
             block.account = account
-    start = -addressof(_byte.from_buffer(block)) % ALIGNMENT  # a third of the time of ndarray.ctypes
+    start = -address(block) % ALIGNMENT
     # numpy shortens chains of views only among arrays of one type: the plain view's base is the _Block, never past it.
     return block[start : start + nbytes].view(np.ndarray)
+
+
+def address(array: np.ndarray) -> int:
+    """Where an array's first entry lies. ``array.ctypes.data`` says the same in four times the time."""
+    try:
+        return ctypes.addressof(_Byte(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # empty, read-only or with gaps
+        return array.ctypes.data
 
 
 def array(
@@ -327,11 +337,11 @@ def kind_of(array: np.ndarray) -> str:
 
 def device_address(array: np.ndarray) -> int | None:
     """The device's address of a host array that it reaches without a copy; None where it does not."""
-    address = array.ctypes.data
+    host = address(array)
     for of_kind in _slabs.values():  # by address, which also finds Arrow buffers over blocks
-        slab = of_kind.find(address)
+        slab = of_kind.find(host)
         if slab is not None:
-            return slab.device + address - slab.host
+            return slab.device + host - slab.host
     return None
 
 
@@ -352,6 +362,7 @@ __all__ = [
     "Account",
     "DeviceBlock",
     "accounting",
+    "address",
     "allocate",
     "array",
     "arrow",

@@ -18,7 +18,7 @@ import numpy as np
 
 from finequery.errors import OutOfMemoryError
 from finequery.jetson.accounts import readable
-from finequery.jetson.memory import DeviceBlock, block_of
+from finequery.jetson.memory import DeviceBlock, address, block_of
 
 #: Makes a kernel argument: address, count, dtype, what it keeps alive.
 MakeArgument = Callable[[int, int, Any, object], Any]
@@ -73,7 +73,7 @@ class Residency:
             target = self._room(array.nbytes)
             self._upload(array, target)
             return self._argument(target.address, array.size, array.dtype, target), None
-        start = array.ctypes.data - block.ctypes.data
+        start = address(array) - address(block)
         end = start + array.nbytes
         with self._lock:
             entry = self._entry(block)
@@ -96,14 +96,14 @@ class Residency:
                 copy.arguments[key] = argument
             return argument, entry
 
-    def adopt(self, array: np.ndarray, argument: Any, address: int) -> None:
-        """Take memory of the device, which ``argument`` keeps, as the copy of a block's array."""
+    def adopt(self, array: np.ndarray, argument: Any, where: int) -> None:
+        """Take memory of the device at an address, which ``argument`` keeps, as the copy of a block's array."""
         block = block_of(array)
         if block is None:
             return
-        start = array.ctypes.data - block.ctypes.data
+        start = address(array) - address(block)
         with self._lock:
-            copy = _Copy(start, start + array.nbytes, address, argument)
+            copy = _Copy(start, start + array.nbytes, where, argument)
             copy.arguments[start, array.size, array.dtype.str] = argument
             entry = self._entry(block)
             entry.pins += 1
