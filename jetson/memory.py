@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finequery.errors import NotSupportedError, OutOfMemoryError
+from finequery.errors import NotSupportedError, OperationalError, OutOfMemoryError
 from finequery.jetson import accounts
 from finequery.jetson.accounts import (
     KINDS,
@@ -252,15 +252,16 @@ def slabs(kind: str) -> Slabs:
 
 def _allocate_mapped(nbytes: int, kind: str, counted: bool) -> np.ndarray:
     """A block that host and device both reach."""
-    from finequery.jetson import cuda
+    if kind == "device" or kind not in _slabs:
+        from finequery.jetson import cuda
 
-    if kind not in KINDS:
-        raise ValueError(f"there is no memory kind {kind!r}")
-    if cuda.simulated():
-        return allocate(nbytes, "pageable", counted=counted)
-    if kind == "device":
+        if kind not in KINDS:
+            raise ValueError(f"there is no memory kind {kind!r}")
+        if cuda.simulated():
+            return allocate(nbytes, "pageable", counted=counted)
         slabs(kind)  # says so where there is no device at all
-        raise NotSupportedError("device memory has no view for the host: use DeviceBlock")
+        if kind == "device":
+            raise NotSupportedError("device memory has no view for the host: use DeviceBlock")
     account = accounts.current.get() if counted else None
     total = nbytes + PADDING if counted else 0
     accounts.add(total, kind, account)
@@ -276,14 +277,15 @@ def _allocate_mapped(nbytes: int, kind: str, counted: bool) -> np.ndarray:
 
 
 def _take(kind: str, nbytes: int) -> Piece:
-    from finequery.jetson.driver import DeviceMemoryError
-
     try:
-        return slabs(kind).take(nbytes)
-    except DeviceMemoryError:
+        return (_slabs.get(kind) or slabs(kind)).take(nbytes)
+    except OperationalError as error:
+        from finequery.jetson.driver import DeviceMemoryError
+
+        if not isinstance(error, DeviceMemoryError):
+            raise
         raise OutOfMemoryError(
-            f"{'device' if kind == 'device' else kind} memory: the driver refused {readable(nbytes)} "
-            f"({readable(live(kind))} in use)",
+            f"{kind} memory: the driver refused {readable(nbytes)} ({readable(live(kind))} in use)",
             hint="Free memory of other programs, or SET device = 'cpu'.",
         ) from None
 

@@ -2,8 +2,9 @@
 
 Pinned, managed and device memory is slow to get and to give back (the driver waits for the device), so it is taken in
 slabs of 64 MiB, and blocks are cut from them: the smallest free range that fits, what is left of it stays free, and a
-range that comes back is joined with its free neighbours. Sizes are not rounded to classes, since this memory is never
-paged out. Pageable memory needs none of this: the C library does it, and ``memory`` keeps large blocks.
+range that comes back is joined with its free neighbours. Small blocks wait for the next of their size before that,
+since queries ask for the same sizes again and again. Sizes are not rounded to classes: this memory is never paged out.
+Pageable memory needs none of this: the C library does it, and ``memory`` keeps large blocks.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import collections
 import ctypes
 import threading
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
 SLAB = 64 << 20
+#: Blocks up to this size wait for others of their size, up to so many bytes in all.
+SMALL, MOST_WAITING = 1 << 16, 1 << 22
 
 
 class Slab:
@@ -73,13 +76,25 @@ class Slabs:
         self._free: list[tuple[int, int, int]] = []  # sorted: bytes, the slab's address, start
         self._by_address: dict[int, Slab] = {}
         self._returned: collections.deque[Piece] = collections.deque()
+        self._waiting: dict[int, list[Piece]] = {}  # small ones that came back, by size
+        self._waiting_bytes = 0
 
     def take(self, nbytes: int) -> Piece:
         """A block. Raises what ``obtain`` raises if there is no more, after giving empty slabs back."""
         size = max(-(-nbytes // self._alignment), 1) * self._alignment
         with self._lock:
-            self._collect()
+            if self._returned:
+                self._collect()
+            waiting = self._waiting.get(size)
+            if waiting:
+                piece = waiting.pop()
+                self._waiting_bytes -= size
+                piece.fresh = False
+                return piece
             place = bisect_left(self._free, (size, 0, 0))
+            if place == len(self._free):
+                self._join_waiting()
+                place = bisect_left(self._free, (size, 0, 0))
             if place == len(self._free):
                 self._grow(size)
                 place = bisect_left(self._free, (size, 0, 0))
@@ -95,7 +110,9 @@ class Slabs:
     def trim(self, keep: int = 0) -> None:
         """End slabs in which nothing is in use, as long as they hold more than ``keep`` bytes."""
         with self._lock:
-            self._collect(keep)
+            self._collect()
+            self._join_waiting()
+            self._release_empty(keep)
 
     def find(self, host: int) -> Slab | None:
         """The slab around an address of the host."""
@@ -113,43 +130,65 @@ class Slabs:
     def free(self) -> int:
         """Bytes in slabs that are not in use."""
         with self._lock:
-            self._collect(self.reserved)
-            return sum(size for size, _, _ in self._free)
+            self._collect()
+            return sum(size for size, _, _ in self._free) + self._waiting_bytes
 
     def _grow(self, size: int) -> None:
         nbytes = size if size > self._slab // 2 else self._slab
         try:
             slab = self._obtain(nbytes)
         except Exception:
-            self._collect(0)
+            self._release_empty(0)
             slab = self._obtain(size if size > self._slab // 2 else max(size, self._slab // 16))
-        self._slabs.append(slab)
+        self._slabs = [*self._slabs, slab]  # never changed in place: ``find`` reads it without the lock
         self._by_address[slab.device] = slab
         self._put_range(slab, 0, slab.nbytes)
 
-    def _collect(self, keep: int | None = None) -> None:
+    def _collect(self) -> None:
+        """Take in what was given back."""
+        joined = False
         while self._returned:
             piece = self._returned.popleft()
-            slab, start, end = piece.slab, piece.start, piece.start + piece.nbytes
-            if end in slab.starts:
-                end = self._take_range(slab, end)
-            if start in slab.ends:
-                start = slab.ends[start]
-                self._take_range(slab, start)
-            self._put_range(slab, start, end)
-        empty = list(self._empty())
+            if piece.nbytes <= SMALL:
+                self._waiting.setdefault(piece.nbytes, []).append(piece)
+                self._waiting_bytes += piece.nbytes
+            else:
+                self._join(piece)
+                joined = True
+        if self._waiting_bytes > MOST_WAITING:
+            self._join_waiting()
+            joined = True
+        if joined:
+            self._release_empty(self._keep)
+
+    def _join(self, piece: Piece) -> None:
+        """Make a block a free range, one with the free ranges on both sides of it."""
+        slab, start, end = piece.slab, piece.start, piece.start + piece.nbytes
+        if end in slab.starts:
+            end = self._take_range(slab, end)
+        if start in slab.ends:
+            start = slab.ends[start]
+            self._take_range(slab, start)
+        self._put_range(slab, start, end)
+
+    def _join_waiting(self) -> None:
+        for pieces in self._waiting.values():
+            for piece in pieces:
+                self._join(piece)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
+    def _release_empty(self, keep: int) -> None:
+        empty = [slab for slab in self._slabs if slab.starts.get(0) == slab.nbytes]
         spare = sum(slab.nbytes for slab in empty)
         for slab in empty:
-            if spare <= (self._keep if keep is None else keep):
+            if spare <= keep:
                 break
             spare -= slab.nbytes
             self._take_range(slab, 0)
-            self._slabs.remove(slab)
+            self._slabs = [other for other in self._slabs if other is not slab]
             del self._by_address[slab.device]
             self._release(slab)
-
-    def _empty(self) -> Iterator[Slab]:
-        return (slab for slab in self._slabs if slab.starts.get(0) == slab.nbytes)
 
     def _put_range(self, slab: Slab, start: int, end: int) -> None:
         slab.starts[start], slab.ends[end] = end, start
