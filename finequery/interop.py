@@ -122,8 +122,9 @@ class Array:
 
 
 def _placed(values: np.ndarray, copy: bool = False) -> np.ndarray:
-    """The values in a block of the engine, which a device can reach or keep a copy of."""
-    if memory.block_of(values) is not None and not copy:
+    """The values in a block that an integrated device reaches, or of which a discrete one keeps a copy."""
+    reached = memory.block_of(values) is not None and memory.kind_of(values) in ("mapped", memory.kind_for("result"))
+    if reached and not copy:
         return values
     placed = memory.array(len(values), values.dtype)
     placed[:] = values

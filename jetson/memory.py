@@ -183,6 +183,17 @@ def array(
     return result
 
 
+def settled(array: np.ndarray) -> np.ndarray:
+    """The array where columns lie that stay: itself, or on an integrated device a copy in memory that the GPU reaches,
+    of what was written to pageable room."""
+    kind = _default or default_kind()
+    if kind == "pageable" or kind_of(array) == kind:
+        return array
+    copy = allocate(array.nbytes, kind).view(array.dtype)
+    copy[:] = array
+    return copy
+
+
 # Kinds
 
 _default: str | None = None  # of counted blocks; found out when the first is allocated
@@ -381,6 +392,7 @@ __all__ = [
     "reset_peak",
     "set_default_kind",
     "set_limit",
+    "settled",
     "slabs",
     "trim",
 ]
