@@ -316,3 +316,41 @@ def test_simulator() -> None:
     environment = {**os.environ, "FINEQUERY_CUDA": "simulator", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", SIMULATED], env=environment, capture_output=True, text=True)
     assert done.stdout == "done\n", done.stderr
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_views(discrete: Machine, seed: int) -> None:
+    """Whatever is viewed, sliced, let go and computed: arguments hold the right values, within the limit."""
+    random_ = np.random.default_rng(seed)
+    device = discrete.open()
+    before = memory.live("device")
+    columns: list[np.ndarray] = []
+    for step in range(150):
+        with device.query() as account:
+            action = random_.integers(5)
+            if action == 0 or not columns:
+                columns.append(column(random_.integers(0, 1000, random_.integers(1, 30_000))))
+            elif action == 1:
+                columns.pop(random_.integers(len(columns)))
+            elif action == 2:
+                values = columns[random_.integers(len(columns))]
+                result = device.upload(values)
+                result += step  # a kernel
+                device.synchronise()
+                columns.append(device.to_host(result, keep=True))
+                assert (columns[-1] == values + step).all() or account.moved.to_device
+            else:
+                seen = []
+                for _ in range(3):
+                    values = columns[random_.integers(len(columns))]
+                    start = random_.integers(values.size)
+                    seen.append((values[start:], device.view(values[start:])))
+                device.synchronise()
+                for values, argument in seen:
+                    assert (argument == values).all()
+                del seen, argument
+        assert device.resident.nbytes <= device.resident.limit
+    columns.clear()
+    del values, result
+    gc.collect()
+    assert device.resident.nbytes == 0 and memory.live("device") == before
