@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-SOURCES = (HERE / "native.py", HERE / "intrinsics.py", *sorted((HERE / "primitives").glob("*.py")))
+SOURCES = (HERE / "native.py", HERE / "intrinsics.py", HERE / "scalar.py", *sorted((HERE / "primitives").glob("*.py")))
 
 _lock = threading.Lock()
 _addresses: dict[str, int] | None = None

@@ -63,7 +63,7 @@ def _count_if(env: Expressions, e: Expr, distinct: bool, keep: Expr | None) -> E
 
 def _call_name(env: Expressions, node: Any) -> str:
     kind = type(node).__name__
-    name = kind.lower() if kind in ("Max", "Min") else str(node.name).lower() if kind == "Anonymous" else ""
+    name = str(node.name).lower() if kind == "Anonymous" else ""
     if name not in AGGREGATES:
         if kind in ("IgnoreNulls", "RespectNulls"):
             raise refuse("IGNORE NULLS" if kind == "IgnoreNulls" else "RESPECT NULLS", node)

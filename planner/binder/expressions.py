@@ -279,6 +279,26 @@ class Expressions:
             return Literal(HUGEINT, -(2**127))  # its positive counterpart is none
         return negate(self.bind(operand))
 
+    def operator_call(self, node: Any) -> Expr:
+        """An operator that is a function."""
+        name = _OPERATOR_CALLS[type(node).__name__]
+        args = checked(node, "this", "expression", "negate")
+        operands = [self.bind(args["this"]), *([self.bind(args["expression"])] if args.get("expression") else [])]
+        return resolve(FUNCTIONS[name], name, operands)
+
+    def glob(self, node: Any) -> Expr:
+        """x GLOB pattern: a regular expression with the pattern's wildcards."""
+        args = checked(node, "this", "expression")
+        pattern = require_constant(self.bind(args["expression"]), "The pattern of GLOB")
+        if not isinstance(pattern, str):
+            raise at(BindError("The pattern of GLOB is a text."), args["expression"])
+        regex = Literal(VARCHAR, glob_pattern(pattern))
+        return resolve(FUNCTIONS["regexp_full_match"], "GLOB", [self.bind(args["this"]), regex])
+
+    def escaped(self, node: Any) -> Expr:
+        """E'text': sqlglot has replaced the escapes."""
+        return Untyped(VARCHAR, str(checked(node, "this")["this"]))
+
     def concat(self, node: Any) -> Expr:
         return concat_operator(*self.binary(node, "safe"))
 
@@ -414,16 +434,31 @@ class Expressions:
             raise refuse(f"The function {name}", node)
         raise CatalogError(f'There is no function "{node.name}".', hint=nearest(name, known) or None)
 
-    def extreme(self, node: Any) -> Expr:
-        checked(node, "this")
-        return bind_aggregate(self, node, type(node).__name__.lower())
-
     def filtered(self, node: Any) -> Expr:
         args = checked(node, "this", "expression")
         return bind_aggregate(self, args["this"], None, checked(args["expression"], "this")["this"])
 
     def window(self, node: Any) -> Expr:
         return bind_window(self, node)
+
+
+def glob_pattern(pattern: str) -> str:
+    """A regular expression for ``*``, ``?``, ``[…]`` and ``\\`` of GLOB."""
+    out, i = [], 0
+    while i < len(pattern):
+        c = pattern[i]
+        close = pattern.find("]", i + 2) if c == "[" else -1
+        if close > 0:
+            inside = re.sub(r"([\\\[^])", r"\\\1", pattern[i + 1 : close])
+            out.append("[" + ("^" + inside[1:] if inside[0] == "!" else inside) + "]")
+            i = close
+        elif c == "\\" and i + 1 < len(pattern):
+            i += 1
+            out.append(re.escape(pattern[i]))
+        else:
+            out.append({"*": ".*", "?": "."}.get(c) or re.escape(c))
+        i += 1
+    return "(?s)" + "".join(out)
 
 
 def castable(e: Expr, target: Any) -> bool:
@@ -462,12 +497,19 @@ _KEYWORD_CALLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Substring": ("substring", ("this", "start", "length")),
     "Trim": ("trim", ("this", "expression")),
     "StrPosition": ("position", ("this", "substr")),
-    "Floor": ("floor", ("this",)),
-    "Ceil": ("ceil", ("this",)),
-    "Chr": ("chr", ("expressions",)),
     "Abs": ("abs", ("this",)),
     "RegexpLike": ("regexp_matches", ("this", "expression")),
     "StartsWith": ("starts_with", ("this", "expression")),
+}
+
+#: Operators that are functions.
+_OPERATOR_CALLS = {
+    "BitwiseAnd": "bit_and_of",
+    "BitwiseOr": "bit_or_of",
+    "BitwiseNot": "bit_not",
+    "BitwiseLeftShift": "shift_left",
+    "BitwiseRightShift": "shift_right",
+    "SimilarTo": "regexp_full_match",
 }
 
 _E = Expressions
@@ -503,11 +545,12 @@ HANDLERS: dict[str, Callable[[Expressions, Any], Expr]] = {
     "CurrentTimestamp": _E.timestamp_now,
     "Localtimestamp": _E.timestamp_now,
     "Anonymous": _E.function,
-    "Max": _E.extreme,
-    "Min": _E.extreme,
+    "Glob": _E.glob,
+    "ByteString": _E.escaped,
     "Filter": _E.filtered,
     "Window": _E.window,
     **dict.fromkeys(_COMPARISONS, _E.comparison),
     **dict.fromkeys(_ARITHMETIC, _E.arithmetic),
     **dict.fromkeys(_KEYWORD_CALLS, _E.keyword_call),
+    **dict.fromkeys(_OPERATOR_CALLS, _E.operator_call),
 }

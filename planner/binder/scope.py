@@ -63,14 +63,7 @@ def unsupported(node: Any, value: Any, key: str) -> NoReturn:
 
 _TITLES = {
     "AtTimeZone": "AT TIME ZONE",
-    "BitwiseAnd": "&",
-    "BitwiseOr": "|",
     "BitwiseXor": "xor",
-    "BitwiseNot": "~",
-    "BitwiseLeftShift": "<<",
-    "BitwiseRightShift": ">>",
-    "SimilarTo": "SIMILAR TO",
-    "ByteString": "E'…'",
     "Star": "*",
     "Bracket": "[…]",
     "Array": "A list",
