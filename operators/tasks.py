@@ -18,7 +18,7 @@ from finequery.operators.aggregate import AggregateSink, Call, NeedsNumbers
 from finequery.operators.build import padded, radix_partition
 from finequery.operators.column import ColumnData, Frame, Stats
 from finequery.operators.evaluate import evaluate
-from finequery.operators.expr import Column, Expr
+from finequery.operators.expr import Column, Expr, WindowCall
 from finequery.operators.filter import lower_filter
 from finequery.operators.lower import Lower
 from finequery.operators.pipeline import Context, Filter, Measured, Pipeline, Project, Step, materialize
@@ -570,7 +570,8 @@ class Window(Task):
     """Window functions: columns beside the input's rows. All expressions are columns."""
 
     source: Task
-    calls: tuple[tuple[Column, str, tuple[Column, ...], tuple[Column, ...], tuple[Any, ...], bool], ...]
+    #: Output, call, and its arguments, partition and order (column, descending, nulls first) as columns.
+    calls: tuple[tuple[Column, WindowCall, tuple[Column, ...], tuple[Column, ...], tuple[Any, ...]], ...]
 
     @property
     def inputs(self) -> tuple[Task, ...]:
@@ -583,17 +584,19 @@ class Window(Task):
         begin = time.perf_counter()
         orders: dict[Any, Any] = {}
         columns = dict(frame.columns)
-        for output, name, args, partition, order, running in self.calls:
+        for output, call, args, partition, order in self.calls:
             columns[output.id] = evaluate_window(
-                name,
+                call.name,
                 [frame.columns[c.id] for c in args],
                 [frame.columns[c.id] for c in partition],
                 [(frame.columns[c.id], descending, first) for c, descending, first in order],
-                running,
+                call.running,
                 output.type,
                 frame.length,
                 context.pool,
                 orders,
+                call.frame,
+                call.ignore_nulls,
             )
         record = self.measure(context)
         record.rows_in = record.rows_out = frame.length

@@ -134,12 +134,7 @@ _add(
     "Least common multiple.",
 )
 _INTEGERS = "(integer, integer) -> common type"
-_add("numeric", "bit_and_of", _INTEGERS, "The & operator: bits that both have.", rules.bitwise, "bit_and")
-_add("numeric", "bit_or_of", _INTEGERS, "The | operator: bits that one has.", rules.bitwise, "bit_or")
 _add("numeric", "xor", _INTEGERS, "Bits in which the two differ.", rules.bitwise, "bit_xor")
-_add("numeric", "shift_left", _INTEGERS, "The << operator.", rules.bitwise)
-_add("numeric", "shift_right", _INTEGERS, "The >> operator.", rules.bitwise)
-_add("numeric", "bit_not", "(integer) -> same type", "The ~ operator.", rules.bit_not)
 _add("numeric", "bit_count", "(integer) -> TINYINT", "Number of ones in binary.", rules.bit_count)
 _add("numeric", "pi", "() -> DOUBLE", "The number pi.", rules.pi)
 _add("numeric", "abs", _NUMERIC1, "Absolute value; also @x.", rules.same_type)
@@ -393,6 +388,17 @@ for _unit_name in UNITS:
     _add("date", f"to_{_plural}", "(BIGINT) -> INTERVAL", f"An interval of n {_plural}.", rules.interval_of(_unit_name))
 
 
+#: Operators that are functions, by their node in the syntax tree.
+OPERATORS = {
+    "BitwiseAnd": Function(("&",), "bit_and", (_INTEGERS,), "Bits that both have.", rules.bitwise),
+    "BitwiseOr": Function(("|",), "bit_or", (_INTEGERS,), "Bits that one of them has.", rules.bitwise),
+    "BitwiseLeftShift": Function(("<<",), "shift_left", (_INTEGERS,), "Bits moved up.", rules.bitwise),
+    "BitwiseRightShift": Function((">>",), "shift_right", (_INTEGERS,), "Bits moved down.", rules.bitwise),
+    "BitwiseNot": Function(("~",), "bit_not", ("(integer) -> same type",), "Bits it has not.", rules.bit_not),
+    "SimilarTo": FUNCTIONS["regexp_full_match"],
+}
+
+
 # --- aggregates ----------------------------------------------------------------------------------------------------
 
 
@@ -423,6 +429,40 @@ _add_aggregate("bool_or", "(BOOLEAN) -> BOOLEAN", "Whether one is true.")
 _add_aggregate("any_value", "(any) -> same type", "The first value that is not NULL.")
 _add_aggregate("first arbitrary", "(any) -> same type", "The first value, NULL or not.")
 _add_aggregate("count_if countif", "(BOOLEAN) -> HUGEINT", "Number of rows for which it is true.")
+_add_aggregate("last", "(any [ORDER BY …]) -> same type", "The last value, NULL or not.")
+_add_aggregate(
+    "arg_max argmax max_by", "(any, any) -> type of the first", "The first argument where the second is greatest."
+)
+_add_aggregate(
+    "arg_min argmin min_by", "(any, any) -> type of the first", "The first argument where the second is least."
+)
+_add_aggregate("mode", "(any) -> same type", "The most frequent value.")
+_add_aggregate("median", "(any) -> DOUBLE, DECIMAL, TIMESTAMP or same type", "The value in the middle.")
+_add_aggregate(
+    "quantile_cont percentile_cont",
+    "(numeric, DATE or TIMESTAMP, constant share) -> DOUBLE, DECIMAL or TIMESTAMP",
+    "The value at a share of the sorted values, between two of them if need be.",
+)
+_add_aggregate(
+    "quantile_disc percentile_disc quantile",
+    "(any, constant share) -> same type",
+    "The value at a share of the sorted values.",
+)
+_add_aggregate(
+    "string_agg group_concat listagg",
+    "(VARCHAR [, constant VARCHAR] [ORDER BY …]) -> VARCHAR",
+    "The texts that are not NULL, one after another with a separator (a comma) between them.",
+)
+_PAIR = "(numeric, numeric) -> DOUBLE"
+_add_aggregate("corr", _PAIR, "Correlation.")
+_add_aggregate("covar_pop", _PAIR, "Covariance of a population.")
+_add_aggregate("covar_samp", _PAIR, "Covariance of a sample.")
+_add_aggregate("regr_slope", _PAIR, "Slope of the line through the points (y, x).")
+_add_aggregate("regr_count", "(numeric, numeric) -> UINTEGER", "Number of pairs without NULL.")
+_add_aggregate("percent_rank", "() -> DOUBLE", "(rank - 1) / (rows - 1).", window=True)
+_add_aggregate("cume_dist", "() -> DOUBLE", "Share of the rows up to the row's peers.", window=True)
+_add_aggregate("ntile", "(BIGINT) -> BIGINT", "Number of the row's bucket of n.", window=True)
+_add_aggregate("nth_value", "(any, BIGINT) -> same type", "The n-th value of the frame.", window=True)
 _add_aggregate("row_number", "() -> BIGINT", "Number of the row in its partition.", window=True)
 _add_aggregate("rank", "() -> BIGINT", "Rank with gaps.", window=True)
 _add_aggregate("dense_rank rank_dense", "() -> BIGINT", "Rank without gaps.", window=True)
@@ -439,7 +479,7 @@ def aggregate_type(entry: AggregateFunction, name: str, args: list[Expr]) -> tup
     e, kind = args[0], entry.canonical
     if kind == "count":
         return [settle(e)], BIGINT
-    if kind in ("min", "max", "any_value", "first", "lag", "lead", "first_value", "last_value"):
+    if kind in ("min", "max", "any_value", "first", "last", "lag", "lead", "first_value", "last_value", "nth_value"):
         e = cast(e, INTEGER) if is_null(e) else settle(e)
         return [e], e.type
     if kind in ("bool_and", "bool_or", "count_if"):
@@ -463,12 +503,12 @@ def aggregate_type(entry: AggregateFunction, name: str, args: list[Expr]) -> tup
 
 #: Functions that users of DuckDB know and that FineQuery does not have: named as such, not as unknown.
 UNSUPPORTED = frozenset(
-    """median mode quantile quantile_cont quantile_disc approx_quantile approx_count_distinct string_agg group_concat
-    listagg list array_agg arg_max arg_min max_by min_by product corr covar_pop covar_samp regr_slope kurtosis
-    skewness entropy histogram last ntile percent_rank cume_dist nth_value random uuid unnest range generate_series
-    list_value struct_pack columns format printf hash initcap jaccard make_time julian week_of_year
-    regexp_extract_all string_split grouping grouping_id row struct_extract json_extract nextval to_base hex unhex
-    bin from_hex encode decode try_cast bar nextafter round_even overlay""".split()
+    """approx_quantile approx_count_distinct list array_agg product kurtosis skewness entropy histogram random uuid
+    unnest range generate_series list_value struct_pack columns format printf hash initcap jaccard make_time julian
+    week_of_year regexp_extract_all string_split grouping grouping_id row struct_extract json_extract nextval
+    to_base hex unhex bin from_hex encode decode try_cast bar nextafter round_even overlay bit_and bit_or bit_xor
+    regr_intercept regr_r2 regr_avgx regr_avgy regr_sxx regr_syy regr_sxy geomean geometric_mean fsum kahan_sum favg
+    mad sem array_slice octet_length""".split()
 )
 
 

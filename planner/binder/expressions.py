@@ -9,7 +9,8 @@ from typing import Any
 
 from finequery.errors import BindError, CatalogError, Error, nearest
 from finequery.operators.expr import Aggregate, Column, Expr, Literal, WindowCall
-from finequery.planner.binder.aggregates import bind_aggregate, bind_window
+from finequery.planner.binder.aggregates import bind_aggregate
+from finequery.planner.binder.ordered import OrderedCall
 from finequery.planner.binder.scope import (
     Binder,
     Cte,
@@ -36,7 +37,7 @@ from finequery.planner.coercion import (
     is_string_literal,
 )
 from finequery.planner.function_rules import date_part, to_interval
-from finequery.planner.functions import AGGREGATES, FUNCTIONS, UNSUPPORTED, names, resolve
+from finequery.planner.functions import AGGREGATES, FUNCTIONS, OPERATORS, UNSUPPORTED, names, resolve
 from finequery.planner.literals import parse_interval, unit_name
 from finequery.planner.operations import (
     arithmetic,
@@ -64,7 +65,7 @@ class QueryState:
         self.enclosing = enclosing
         self.ctes = ctes
         self.outer: set[int] = set()
-        self.aggregates: dict[Aggregate, Column] = {}
+        self.aggregates: dict[Aggregate | OrderedCall, Column] = {}
         self.windows: dict[WindowCall, Column] = {}
         self.named_windows: dict[str, Any] = {}
         self.seen: dict[int, Any] = {}  # column id -> a node that reads it, for messages
@@ -281,10 +282,10 @@ class Expressions:
 
     def operator_call(self, node: Any) -> Expr:
         """An operator that is a function."""
-        name = _OPERATOR_CALLS[type(node).__name__]
-        args = checked(node, "this", "expression", "negate")
+        function = OPERATORS[type(node).__name__]
+        args = checked(node, "this", "expression")
         operands = [self.bind(args["this"]), *([self.bind(args["expression"])] if args.get("expression") else [])]
-        return resolve(FUNCTIONS[name], name, operands)
+        return resolve(function, function.names[0], operands)
 
     def glob(self, node: Any) -> Expr:
         """x GLOB pattern: a regular expression with the pattern's wildcards."""
@@ -436,9 +437,19 @@ class Expressions:
 
     def filtered(self, node: Any) -> Expr:
         args = checked(node, "this", "expression")
-        return bind_aggregate(self, args["this"], None, checked(args["expression"], "this")["this"])
+        condition = checked(args["expression"], "this")["this"]
+        if type(args["this"]).__name__ == "WithinGroup":
+            return self.within_group(args["this"], condition)
+        return bind_aggregate(self, args["this"], None, condition)
+
+    def within_group(self, node: Any, condition: Any = None) -> Expr:
+        args = checked(node, "this", "expression")
+        terms = checked(args["expression"], "expressions")["expressions"]
+        return bind_aggregate(self, args["this"], None, condition, terms)
 
     def window(self, node: Any) -> Expr:
+        from finequery.planner.binder.windows import bind_window
+
         return bind_window(self, node)
 
 
@@ -502,16 +513,6 @@ _KEYWORD_CALLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "StartsWith": ("starts_with", ("this", "expression")),
 }
 
-#: Operators that are functions.
-_OPERATOR_CALLS = {
-    "BitwiseAnd": "bit_and_of",
-    "BitwiseOr": "bit_or_of",
-    "BitwiseNot": "bit_not",
-    "BitwiseLeftShift": "shift_left",
-    "BitwiseRightShift": "shift_right",
-    "SimilarTo": "regexp_full_match",
-}
-
 _E = Expressions
 HANDLERS: dict[str, Callable[[Expressions, Any], Expr]] = {
     "Column": _E.column,
@@ -548,9 +549,10 @@ HANDLERS: dict[str, Callable[[Expressions, Any], Expr]] = {
     "Glob": _E.glob,
     "ByteString": _E.escaped,
     "Filter": _E.filtered,
+    "WithinGroup": _E.within_group,
     "Window": _E.window,
     **dict.fromkeys(_COMPARISONS, _E.comparison),
     **dict.fromkeys(_ARITHMETIC, _E.arithmetic),
     **dict.fromkeys(_KEYWORD_CALLS, _E.keyword_call),
-    **dict.fromkeys(_OPERATOR_CALLS, _E.operator_call),
+    **dict.fromkeys(OPERATORS, _E.operator_call),
 }

@@ -10,6 +10,7 @@ from finequery.planner.binder.aggregates import Regroup, sort_key
 from finequery.planner.binder.expressions import Expressions, QueryState
 from finequery.planner.binder.from_clause import bind_from
 from finequery.planner.binder.names import output_name
+from finequery.planner.binder.ordered import aggregated
 from finequery.planner.binder.query import limited, literal_ordinal, order_terms
 from finequery.planner.binder.scope import (
     Binder,
@@ -87,7 +88,7 @@ class _Select:
         if groups is not None or query.aggregates or args.get("having"):
             env = self.expressions("SELECT")
             regroup = Regroup(env, groups or [], {c.id for c in self.plan.schema})
-            self.plan = Aggregate(self.plan, tuple(groups or ()), tuple((c, a) for a, c in query.aggregates.items()))
+            self.plan = aggregated(self.binder, self.plan, groups or (), query.aggregates)
             self.items = [regroup(e) for e in self.items]
             having = regroup(having) if having is not None else None
             qualify = regroup(qualify) if qualify is not None else None

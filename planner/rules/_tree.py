@@ -183,6 +183,8 @@ def map_window(call: WindowCall, change: ExprMap) -> WindowCall:
         tuple(change(p) for p in call.partition),
         tuple(SortKey(change(k.expr), k.descending, k.nulls_first) for k in call.order),
         call.running,
+        call.frame,
+        call.ignore_nulls,
     )
 
 
