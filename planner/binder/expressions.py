@@ -35,6 +35,7 @@ from finequery.planner.coercion import (
     integer_literal,
     is_null,
     is_string_literal,
+    settle,
 )
 from finequery.planner.function_rules import date_part, to_interval
 from finequery.planner.functions import AGGREGATES, FUNCTIONS, OPERATORS, UNSUPPORTED, names, resolve
@@ -44,6 +45,7 @@ from finequery.planner.operations import (
     boolean,
     case,
     compare,
+    compare_rows,
     concat_operator,
     in_list,
     meet,
@@ -59,13 +61,14 @@ _DECIMAL_LITERAL = re.compile(r"(\d*)\.(\d*)$")
 class QueryState:
     """One query level: what encloses it, which outer columns it reads, the aggregates and windows found in it."""
 
-    __slots__ = ("aggregates", "ctes", "enclosing", "named_windows", "outer", "seen", "windows")
+    __slots__ = ("aggregates", "ctes", "enclosing", "groupings", "named_windows", "outer", "seen", "windows")
 
     def __init__(self, enclosing: Expressions | None, ctes: dict[str, Cte]):
         self.enclosing = enclosing
         self.ctes = ctes
         self.outer: set[int] = set()
         self.aggregates: dict[Aggregate | OrderedCall, Column] = {}
+        self.groupings: dict[tuple[Expr, ...], Column] = {}  # calls of grouping(…)
         self.windows: dict[WindowCall, Column] = {}
         self.named_windows: dict[str, Any] = {}
         self.seen: dict[int, Any] = {}  # column id -> a node that reads it, for messages
@@ -222,8 +225,16 @@ class Expressions:
 
             return quantified(self, node, op, quantifier)
         if type(args["this"]).__name__ == "Tuple" or quantifier == "Tuple":
-            raise refuse("A comparison of rows", node, "Compare the columns one by one, joined by AND.")
+            left = self.row(args["this"])
+            return compare_rows(op, left, self.row(right, len(left)))
         return compare(op, self.bind(args["this"]), self.bind(right))
+
+    def row(self, node: Any, count: int | None = None) -> list[Expr]:
+        """The values of (a, b, …)."""
+        values = [self.bind(e) for e in items_of(node)]
+        if count is not None and len(values) != count:
+            raise at(BindError(f"The row must have {count} values, not {len(values)}."), node)
+        return values
 
     def is_(self, node: Any) -> Expr:
         args = checked(node, "this", "expression")
@@ -246,24 +257,16 @@ class Expressions:
         args = checked(node, "this", "expressions", "query")
         left = args["this"]
         if args.get("query"):
-            if type(left).__name__ == "Tuple":
-                raise refuse("IN with several columns and a subquery", node, "Write it as EXISTS.")
-            from finequery.planner.binder.subqueries import membership
+            from finequery.planner.binder.subqueries import membership, row_membership
 
+            if type(left).__name__ == "Tuple":
+                return row_membership(self, self.row(left), args["query"])
             return membership(self, node, self.bind(left), args["query"])
         if type(left).__name__ == "Tuple":
-            return self.row_in(left, args["expressions"])
+            columns = self.row(left)
+            terms = [compare_rows("eq", columns, self.row(r, len(columns))) for r in args["expressions"]]
+            return terms[0] if len(terms) == 1 else call(BOOLEAN, "or", *terms)
         return in_list(self.bind(left), [self.bind(e) for e in args["expressions"]])
-
-    def row_in(self, left: Any, rows: list[Any]) -> Expr:
-        columns = [self.bind(e) for e in items_of(left)]
-        terms = []
-        for row in rows:
-            values = items_of(row)
-            if len(values) != len(columns):
-                raise at(BindError(f"The row must have {len(columns)} values."), row)
-            terms.append(call(BOOLEAN, "and", *[compare("eq", c, self.bind(v)) for c, v in zip(columns, values)]))
-        return terms[0] if len(terms) == 1 else call(BOOLEAN, "or", *terms)
 
     def subquery(self, node: Any) -> Expr:
         from finequery.planner.binder import subqueries
@@ -430,10 +433,21 @@ class Expressions:
             return bind_aggregate(self, node, name)
         if name in NOW and not arguments:
             return self.now(name)
+        if name in ("grouping", "grouping_id"):
+            return self.grouping(name, arguments)
         known = [*names(), *NOW]
         if name in UNSUPPORTED:
             raise refuse(f"The function {name}", node)
         raise CatalogError(f'There is no function "{node.name}".', hint=nearest(name, known) or None)
+
+    def grouping(self, name: str, arguments: list[Any]) -> Expr:
+        from finequery.planner.binder.grouping_sets import grouping_column
+
+        if not self.aggregates or not arguments:
+            hint = "It tells in the select list, HAVING, QUALIFY and ORDER BY which columns a row is grouped by."
+            raise BindError(f"{name} can't stand here." if arguments else f"{name} takes columns.", hint=hint)
+        args = tuple(settle(self.inside(name).bind(a)) for a in arguments)
+        return grouping_column(self.query, self.binder, args)
 
     def filtered(self, node: Any) -> Expr:
         args = checked(node, "this", "expression")
