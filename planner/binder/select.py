@@ -208,7 +208,9 @@ class _Select:
                     terms.append(e)
         nodes = args.get("expressions") or []
         several = has_sets(nodes)
-        bound = [[e for node in nodes_ for e in self.group_term(node)] for nodes_ in (expand(nodes) if several else [nodes])]
+        bound = [
+            [e for node in nodes_ for e in self.group_term(node)] for nodes_ in (expand(nodes) if several else [nodes])
+        ]
         groups: list[tuple[Column, Expr]] = []
         places: dict[Expr, int] = {}
         for e in (*terms, *(e for chosen in bound for e in chosen)):

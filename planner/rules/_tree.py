@@ -214,6 +214,8 @@ def free(node: Node) -> frozenset[int]:
             used -= ids(child)
         for child in node.inputs:
             used |= free(child)
+        if isinstance(node, Join):  # a lateral join's right side reads the left one
+            used -= ids(node.left) - free(node.left)
         known = node.__dict__["_free"] = frozenset(used)
     return known
 
