@@ -57,7 +57,9 @@ def unsupported(node: Any, value: Any, key: str) -> NoReturn:
     if type(inner).__name__ == "Properties":
         inner = inner.expressions[0]
         raise refuse(f"{title(inner).removesuffix('PROPERTY')} in {title(node)}", node)
-    word = {"locks": "FOR UPDATE", "pivots": "PIVOT", "limit_options": "A percentage"}.get(key)
+    word = {"locks": "FOR UPDATE", "pivots": "PIVOT", "limit_options": "A percentage", "conflict": "ON CONFLICT"}.get(
+        key
+    )
     raise refuse(f"{word or key.strip('_').replace('_', ' ').upper()} in {title(node)}", place)
 
 
@@ -69,7 +71,6 @@ _TITLES = {
     "Array": "A list",
     "Struct": "A struct",
     "JSONExtract": "->",
-    "Transaction": "BEGIN",
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from finequery.errors import BindError, CatalogError, ConversionError, ParseError, nearest
 from finequery.operators.expr import Literal
+from finequery.planner.binder import changes
 from finequery.planner.binder.expressions import Expressions, QueryState
 from finequery.planner.binder.query import bind_query, convert
 from finequery.planner.binder.scope import Binder, BoundQuery, Scope, at, checked, refuse, text_of, title
@@ -133,10 +134,6 @@ def _create(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
         names = [text_of(c) for c in schema] or list(made.names)
         if len(names) != len(made.names):
             raise at(BindError(f"The query has {len(made.names)} columns, {len(names)} are named."), target)
-        folded = [n.lower() for n in names]
-        for i, n in enumerate(folded):
-            if n in folded[:i]:
-                raise at(BindError(f'Two columns are called "{names[i]}".', hint="Give them aliases."), tree)
         return CreateTableAs(
             name, Query(made.plan, tuple(names), made.types, made.parameters, made.cacheable), exists, replace
         )
@@ -340,6 +337,10 @@ _HANDLERS = {
     "Create": _create,
     "Drop": _drop,
     "Insert": _insert,
+    "Update": changes.update,
+    "Delete": changes.delete,
+    "TruncateTable": changes.truncate,
+    **dict.fromkeys(("Transaction", "Commit", "Rollback"), changes.transaction),
     "Copy": _copy,
     "Describe": _describe,
     "Show": _show_tree,
