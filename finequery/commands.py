@@ -139,8 +139,10 @@ def _replace(session: Session, statement: sql.Replace, plan: Plan | None, values
     from finequery.operators.table import MemoryTable
 
     assert plan is not None
-    catalog, old = session.catalog, statement.table
-    if catalog.get(old.name) is not old:
+    catalog = session.catalog
+    old: Any = statement.table
+    current: Any = catalog.get(old.name)
+    if current is not old:
         raise CatalogError(f'Can\'t change "{old.name}": it is not a table of the database')
     frame = session.execute(plan, values)
     columns = stored_columns(frame, [column.id for column in plan.logical.schema])

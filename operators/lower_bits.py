@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from finequery.operators.expr import Call, Literal
-from finequery.operators.lower import Lower, NeedsHost, Value
-from finequery.operators.lower_expr import I64_HIGH, I64_LOW, as_i64, binary, value
+from finequery.operators.lower import I64_HIGH, I64_LOW, Lower, NeedsHost, Value
+from finequery.operators.lower_expr import as_i64, binary, value
 
 
 def _bits(lower: Lower, expr: Call) -> Value:

@@ -47,11 +47,11 @@ class Ordered:
         self, kind: str, values: np.ndarray, valid: np.ndarray | None = None, stats: Stats | None = None
     ) -> ColumnData:
         """A result given by position, in the order of the rows; NULL where ``valid`` is false."""
-        shape = (2 * self.length,) if kind == "int128" else (self.length,)
-        data = memory.array(shape[0], np.uint64 if kind == "int128" else values.dtype)
+        width = 2 if kind == "int128" else 1
+        data = memory.array(width * self.length, values.dtype)
         if valid is not None:
             values[~valid] = 0
-        data.reshape(self.length, -1)[self.rows] = values.reshape(self.length, -1)
+        data.reshape(self.length, width)[self.rows] = values.reshape(self.length, width)
         column = ColumnData(self.type, kind, self.length, data, stats=stats or Stats())
         if valid is not None and not valid.all():
             by_row = np.empty(self.length, np.bool_)
@@ -101,7 +101,7 @@ def evaluate(
 def _edges(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The beginning and the end of each position's run; ``mask`` is true where runs begin."""
     starts = np.flatnonzero(mask)
-    ends = np.append(starts[1:], len(mask))
+    ends = np.append(starts[1:], len(mask))[: len(starts)]
     return np.repeat(starts, ends - starts), np.repeat(ends, ends - starts)
 
 

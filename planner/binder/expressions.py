@@ -435,6 +435,8 @@ class Expressions:
             return self.now(name)
         if name in ("grouping", "grouping_id"):
             return self.grouping(name, arguments)
+        if name in ("any", "all", "some"):
+            raise refuse(f"{name.upper()} of anything but a SELECT", node, "Write ANY (SELECT …), or IN (…).")
         known = [*names(), *NOW]
         if name in UNSUPPORTED:
             raise refuse(f"The function {name}", node)

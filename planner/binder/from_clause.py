@@ -198,10 +198,8 @@ def series(env: Expressions, name: str, nodes: list[Any]) -> Any:
     from finequery.operators.series import moments, numbers
 
     args = [env.bind(node) for node in nodes]
-    if len(args) == 3 and args[2].type == INTERVAL:
-        kind, make = TIMESTAMP, moments
-    else:
-        kind, make = BIGINT, numbers
+    make: Any = moments if len(args) == 3 and args[2].type == INTERVAL else numbers
+    kind = TIMESTAMP if make is moments else BIGINT
     numeric = all(a.type.is_integer or is_string_literal(a) or is_null(a) for a in args)
     if not 1 <= len(args) <= 3 or not (numeric if kind == BIGINT else all(a.type != BIGINT for a in args)):
         given = ", ".join(str(a.type) for a in args)
@@ -213,7 +211,7 @@ def series(env: Expressions, name: str, nodes: list[Any]) -> Any:
         return numbers(name, 0, 0, 1, False)
     start, stop = (0, values[0]) if len(values) == 1 else values[:2]
     step = values[2] if len(values) == 3 else 1
-    return make(name, start, stop, step, name == "generate_series")  # type: ignore[arg-type]
+    return make(name, start, stop, step, name == "generate_series")
 
 
 def python_constant(env: Expressions, node: Any) -> Any:

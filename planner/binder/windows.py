@@ -56,10 +56,10 @@ def bind_window(env: Expressions, node: Any) -> Expr:
     values, distinct, star, own_order = arguments(function, name)
     if own_order:
         raise refuse(f"ORDER BY inside {name}(…) OVER", function)
-    if values and type(values[0]).__name__ == "IgnoreNulls":
-        values[0], ignore_nulls = checked(values[0], "this")["this"], True
-    elif values and type(values[0]).__name__ == "RespectNulls":
-        values[0] = checked(values[0], "this")["this"]
+    for i, value in enumerate(values):
+        if type(value).__name__ in ("IgnoreNulls", "RespectNulls"):
+            values[i] = checked(value, "this")["this"]
+            ignore_nulls = type(value).__name__ == "IgnoreNulls"
     if distinct:
         raise refuse(f"{name}(DISTINCT …) OVER", node)
     order, running, frame = _frame(inside, spec, order, node)
@@ -184,6 +184,9 @@ def _frame(env: Expressions, spec: Any, order: list[SortKey], node: Any) -> tupl
             ends.append(None if value.upper() == "UNBOUNDED" else 0)
         else:
             ends.append((value, given == "PRECEDING"))
+    places = [0 if e == 0 else None if e is None else -1 if e[1] else 1 for e in ends]
+    if None not in places and places[0] > places[1]:
+        raise at(BindError("A frame can't end before it starts.", hint="Exchange the two ends."), node)
     if ends == [None, None]:
         return order, False, None
     if ends == [None, 0] and unit != "rows":
