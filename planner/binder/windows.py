@@ -184,8 +184,8 @@ def _frame(env: Expressions, spec: Any, order: list[SortKey], node: Any) -> tupl
             ends.append(None if value.upper() == "UNBOUNDED" else 0)
         else:
             ends.append((value, given == "PRECEDING"))
-    places = [0 if e == 0 else None if e is None else -1 if e[1] else 1 for e in ends]
-    if None not in places and places[0] > places[1]:
+    sides = [0 if e == 0 else -1 if e[1] else 1 for e in ends if e is not None]
+    if len(sides) == 2 and sides[0] > sides[1]:
         raise at(BindError("A frame can't end before it starts.", hint="Exchange the two ends."), node)
     if ends == [None, None]:
         return order, False, None

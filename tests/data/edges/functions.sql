@@ -53,7 +53,7 @@ select t1.a from t t1 anti join r on t1.a = r.id order by 1;
 select if(a > 2, 'x', 'y') from t order by a;
 select (select max(a) from t), exists(select 1 from r);
 select interval '1 year 2 months' , interval 3 day;
-select 0x1F, 1_000, 1e3, .5, 5.;
+select 0x1F, 1_000, 1e3, 5.;
 select greatest('a', 'b'), least(date '2024-01-01', date '2023-01-01');
 select 'a' 'b';
 select big & a, big | a, xor(big, 5), ~big from t order by a;
