@@ -43,7 +43,9 @@ def value(lower: Lower, expr: Expr) -> Value:
                 )
                 break
     if result is None:
+        outer, lower.program.subject = lower.program.subject, expr
         result = _compute(lower, expr)
+        lower.program.subject = outer
     lower.memo[key] = (lower.space, result)
     return result
 

@@ -32,7 +32,7 @@ from finequery.operators.lower import Lower, NeedsHost, Stored
 from finequery.operators.materialize import Materialize
 from finequery.operators.pool import Pool
 from finequery.operators.probe import Probe, column_signature, lower_probe, residual
-from finequery.operators.program import MORSEL, ONE_THREAD, Instance, Symbol
+from finequery.operators.program import MORSEL, ONE_THREAD, Instance, Symbol, too_many_rows
 from finequery.operators.star import ordered, passing, range_tests
 
 #: Columns of a pipeline's input with what the host adds: beyond, an expression was not found again in its place.
@@ -116,7 +116,7 @@ class Context:
             frame, column = plan.scalar(self)
             self.scalar_seconds = spent + time.perf_counter() - begin
             if frame.length > 1:
-                raise DataError("More than one row returned by a subquery used as an expression")
+                raise too_many_rows()
             from finequery.operators.values import physical_value
 
             self.results[key] = None if frame.length == 0 else physical_value(frame.columns[column], 0)

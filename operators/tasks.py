@@ -23,6 +23,7 @@ from finequery.operators.filter import lower_filter
 from finequery.operators.lower import Lower
 from finequery.operators.pipeline import Context, Filter, Measured, Pipeline, Project, Step, materialize
 from finequery.operators.probe import Probe, intern, lower_probe, number_keys, valid_flags
+from finequery.operators.program import too_many_rows
 from finequery.types import BIGINT
 
 #: More groups than this (by estimate) are partitioned before they are told apart (reference: cpu-execution 4.11).
@@ -656,7 +657,7 @@ class PairJoin(Task):
                 {**left.columns, self.mark.id: exact_column(self.mark.type, hit.astype(np.int64))}, left.length
             )
         if kind == "single" and len(lefts) != len(np.unique(lefts)):
-            raise DataError("More than one row returned by a subquery used as an expression")
+            raise too_many_rows()
         right = self.probe.current().frame
         none = np.uint32(0xFFFFFFFF)
         missing = np.flatnonzero(~hit)

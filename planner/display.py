@@ -48,6 +48,7 @@ INFIX = {
     "sub": "-",
     "mul": "*",
     "div": "/",
+    "intdiv": "//",
     "mod": "%",
     "concat": "||",
 }

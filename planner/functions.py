@@ -76,7 +76,7 @@ def resolve(function: Function, name: str, args: list[Expr]) -> Expr:
 
 _NUMERIC1 = "(numeric) -> same type"
 for _name, _what in (
-    ("sqrt", "Square root; NULL is NULL, a negative number is an error."),
+    ("sqrt", "Square root; of a negative number NaN."),
     ("exp", "e to the power of x."),
     ("ln", "Natural logarithm."),
     ("log10", "Logarithm to base 10."),
@@ -510,6 +510,22 @@ UNSUPPORTED = frozenset(
     regr_intercept regr_r2 regr_avgx regr_avgy regr_sxx regr_syy regr_sxy geomean geometric_mean fsum kahan_sum favg
     mad sem array_slice octet_length""".split()
 )
+
+
+_NO_LISTS = "There are no lists; string_agg makes one text of a group's values."
+#: What to use instead of some of them.
+INSTEAD = {
+    **dict.fromkeys(("list", "array_agg", "histogram", "list_value", "unnest"), _NO_LISTS),
+    **dict.fromkeys(("string_split", "regexp_split_to_array"), "split_part(x, separator, n) gives one piece."),
+    "regexp_extract_all": "regexp_extract gives the first match.",
+    "approx_count_distinct": "count(DISTINCT x) is exact.",
+    "approx_quantile": "quantile_cont is exact.",
+    "product": "exp(sum(ln(x))) is near it for positive numbers.",
+    **dict.fromkeys(("format", "printf"), "Join the parts with ||, and CAST them to VARCHAR."),
+    "make_time": "There is no type TIME; make_timestamp has a date too.",
+    "columns": "Name the columns, or use * EXCLUDE (…).",
+    "hash": "md5 and sha256 give digests.",
+}
 
 
 def names() -> list[str]:

@@ -11,7 +11,7 @@ from finequery.planner.binder.ordered import BY_ORDER, ORDERED, OrderedCall, ord
 from finequery.planner.binder.scope import at, checked, refuse
 from finequery.planner.coercion import call, cast, is_null, settle
 from finequery.planner.function_rules import no_overload
-from finequery.planner.functions import AGGREGATES, FUNCTIONS, UNSUPPORTED, aggregate_type
+from finequery.planner.functions import AGGREGATES, FUNCTIONS, INSTEAD, UNSUPPORTED, aggregate_type
 from finequery.planner.logical import Subquery
 from finequery.planner.operations import boolean
 from finequery.types import BIGINT, BOOLEAN, DOUBLE, HUGEINT, INTEGER, UINTEGER
@@ -119,7 +119,7 @@ def call_name(env: Expressions, node: Any) -> str:
         if name in FUNCTIONS or not name:
             raise at(BindError(f"{name or kind} is not an aggregate.", hint="FILTER and OVER follow aggregates."), node)
         if name in UNSUPPORTED:
-            raise refuse(f"The function {name}", node)
+            raise refuse(f"The function {name}", node, INSTEAD.get(name))
         raise at(CatalogError(f'There is no aggregate "{node.name}".', hint=nearest(name, AGGREGATES) or None), node)
     return name
 

@@ -38,7 +38,7 @@ from finequery.planner.coercion import (
     settle,
 )
 from finequery.planner.function_rules import date_part, to_interval
-from finequery.planner.functions import AGGREGATES, FUNCTIONS, OPERATORS, UNSUPPORTED, names, resolve
+from finequery.planner.functions import AGGREGATES, FUNCTIONS, INSTEAD, OPERATORS, UNSUPPORTED, names, resolve
 from finequery.planner.literals import parse_interval, unit_name
 from finequery.planner.operations import (
     arithmetic,
@@ -103,7 +103,8 @@ class Expressions:
         """The bound expression. Open literals are still open: ``settle`` or ``cast`` closes them."""
         handler = HANDLERS.get(type(node).__name__)
         if handler is None:
-            raise refuse(f"{title(node)} in an expression", node)
+            hint = "substring(x, first, length) takes a part of a text." if type(node).__name__ == "Bracket" else None
+            raise refuse(f"{title(node)} in an expression", node, hint)
         try:
             return handler(self, node)
         except Error as error:
@@ -439,7 +440,7 @@ class Expressions:
             raise refuse(f"{name.upper()} of anything but a SELECT", node, "Write ANY (SELECT …), or IN (…).")
         known = [*names(), *NOW]
         if name in UNSUPPORTED:
-            raise refuse(f"The function {name}", node)
+            raise refuse(f"The function {name}", node, INSTEAD.get(name))
         raise CatalogError(f'There is no function "{node.name}".', hint=nearest(name, known) or None)
 
     def grouping(self, name: str, arguments: list[Any]) -> Expr:

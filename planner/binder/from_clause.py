@@ -154,7 +154,10 @@ def named_table(binder: Binder, node: Any, query: QueryState, alias: str) -> tup
         cte = query.ctes.get(parts[0].lower())
         if cte is not None:
             return reference(binder, cte, query, alias or parts[0])
-    found = binder.resolver.table(parts)
+    try:
+        found = binder.resolver.table(parts)
+    except Error as error:  # a file that can't be read
+        raise at(error, target) from None
     if found is None:
         hint = nearest(parts[-1], [*binder.resolver.names(), *(c.name for c in query.ctes.values())])
         raise at(CatalogError(f'There is no table "{".".join(parts)}".', hint=hint or None), node)
@@ -185,7 +188,10 @@ def table_function(binder: Binder, node: Any, alias: str) -> tuple[Node, Relatio
             named[text_of(parts["this"]).lower()] = python_constant(env, parts["expression"])
         else:
             args.append(python_constant(env, arg))
-    table = binder.resolver.function(name, args, named)
+    try:
+        table = binder.resolver.function(name, args, named)
+    except Error as error:
+        raise at(error, node) from None
     if table is None:
         hint = nearest(name, ("read_parquet", "read_csv", "range", "generate_series"))
         raise at(CatalogError(f'There is no table function "{name}".', hint=hint or None), node)

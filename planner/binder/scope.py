@@ -67,6 +67,7 @@ _TITLES = {
     "AtTimeZone": "AT TIME ZONE",
     "BitwiseXor": "xor",
     "Star": "*",
+    "WindowSpec": "a frame",
     "Bracket": "[…]",
     "Array": "A list",
     "Struct": "A struct",

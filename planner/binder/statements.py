@@ -52,7 +52,7 @@ def _tree(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
         return query(binder, node)
     handler = _HANDLERS.get(kind)
     if handler is None:
-        raise refuse(f"The statement {title(node)}", node)
+        raise refuse(f"The statement {title(node)}", node, _INSTEAD.get(kind))
     return handler(binder, node, parsed)
 
 
@@ -112,7 +112,8 @@ def _create(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
     args = checked(node, "this", "kind", "expression", "exists", "replace")
     kind, target, tree = str(args["kind"]).upper(), args["this"], args.get("expression")
     if kind not in ("TABLE", "VIEW"):
-        raise refuse(f"CREATE {kind}", node)
+        hint = "None is needed: scans skip blocks by minimum and maximum." if kind == "INDEX" else None
+        raise refuse(f"CREATE {kind}", node, hint)
     schema: list[Any] = []
     if type(target).__name__ == "Schema":
         schema = checked(target, "this", "expressions")["expressions"]
@@ -332,6 +333,13 @@ def _set(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
         name, cast(e, VARCHAR) if e.type == VARCHAR else Literal(e.type, e.value) if isinstance(e, Literal) else e
     )
 
+
+#: What to write instead of statements that are refused.
+_INSTEAD = {
+    "Alter": "Use CREATE OR REPLACE TABLE t AS SELECT … FROM t.",
+    "Merge": "Use UPDATE and INSERT.",
+    "Pivot": "Write sum(x) FILTER (WHERE …) for each column.",
+}
 
 _HANDLERS = {
     "Create": _create,
