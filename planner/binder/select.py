@@ -274,9 +274,10 @@ class _Select:
         pairs: list[tuple[Column, Expr]] = []
         made: dict[Expr, Column] = {}
         used: set[int] = set()
+        own = {c.id for c in self.plan.schema}  # a column of an enclosing query gets an id of its own here
 
         def output(name: str, e: Expr) -> Column:
-            if type(e) is Column and e.id not in used:
+            if type(e) is Column and e.id in own and e.id not in used:
                 column = Column(e.type, e.id, name)
             else:
                 column = self.binder.column(INTEGER if e.type == NULL else e.type, name)

@@ -41,3 +41,7 @@ select t.a, l.m from t cross join lateral (select median(i.a) m from t i where i
 select t.a, l.g from t, lateral (select distinct i.g from t i where i.a >= t.a) l order by 1,2;
 select count(*) from t, lateral (select 1 where t.a > 3) l;
 select t.a, x.y from t left join lateral (select t.b y where t.b > 15) x on true order by 1;
+select t.a, l.c from t left join lateral (select t.a c) l on l.c > 3 order by 1;
+select t.a, l.c, l.d from t left join lateral (select t.a c, t.b d where t.b > 15) l on true order by 1;
+select t.a, l.* from t, (select t.a, t.b) l order by 1;
+select t.a, l.x from t left join (select t.a x union all select i.a from t i where i.b = t.b) l on l.x <> t.a order by all;
