@@ -9,7 +9,7 @@ bits    a bit per possible key (membership only)
 rows    row + 1 per possible key: unique keys in a small range
 rank    a bit per possible key and counts of bits before: unique keys in a wide range, numbered in key order
 groups  first positions per possible key and rows in key order: repeated keys in a small range
-hash    open addressing over keys, region by region in parallel, with a Bloom filter when larger than the cache
+hash    a hash table of cache lines (primitives/joins.py), region by region in parallel, behind a Bloom filter
 chains  the same to group numbers, and rows in group order: repeated keys
 ======  =====================================================================================================
 
@@ -32,6 +32,10 @@ MAP_BYTES = 1 << 18
 #: Builds beyond this get a Bloom filter in front: it spares the branches that misses cost (reference: cpu-execution
 #: 4.6).
 SMALL_BUILD = 1000
+#: Of the hash table: regions, keys of a line, bytes of a line (primitives/joins.py).
+REGIONS, KEYS, LINE = 256, 5, 64
+#: What its kernels return: a repeated key where that matters, a region without room.
+REPEATED, FULL = -1, -3
 
 
 @dataclass(slots=True)
@@ -71,8 +75,7 @@ class Lookup:
     starts: np.ndarray | None = None
     listed: np.ndarray | None = None
     table: np.ndarray | None = None
-    shift: int = 0
-    region: int = 0
+    lines: int = 0
     bloom: np.ndarray | None = None
     bloom_shift: int = 0
     reason: str = ""
@@ -93,7 +96,7 @@ class Lookup:
                 self.rows == 0,
                 parts,
             ),
-            *(self.shift, self.region, self.bloom_shift, self.bloom is None, self.marks is None, self.bits is None),
+            *(self.lines, self.bloom_shift, self.bloom is None, self.marks is None, self.bits is None),
             *(
                 self.listed is None,
                 self.prefix is None,
@@ -108,15 +111,61 @@ class Lookup:
 
 
 def padded(count: int, dtype: Any, zero: bool = True) -> np.ndarray:
-    """An array with 64 readable bytes behind it."""
+    """An array on a 64-byte boundary with 64 readable bytes behind it."""
     size = np.dtype(dtype).itemsize
     if count * size >= memory.LARGE:
         memory.require(count * size, "a table")
-        data = memory.array(count + 64 // size + 1, dtype, counted=False)
-        if zero:
-            data.fill(0)
-        return data[:count]
-    return (np.zeros if zero else np.empty)(count + 64 // size + 1, dtype=dtype)[:count]
+    data = memory.array(count + 64 // size + 1, dtype, counted=False)
+    if zero:
+        data.fill(0)
+    return data[:count]
+
+
+def structure(rows: float, span: float | None, unique: bool, need_rows: bool, probes: float) -> str:
+    """The structure for ``rows`` keys in a range of ``span`` (None: unknown, or not to be indexed by), looked up at
+    most ``probes`` times. ``need_rows``: columns or the number of partners matter, not membership alone. A table by key
+    pays while it is not much larger than the rows or the look-ups."""
+    if span is not None and span < 2**31:
+        if not need_rows:
+            if span <= MAP_BYTES:
+                return "map"
+            if span <= max(64 * rows, 1 << 22, 8 * probes):
+                return "bits"
+        elif unique and 1 << 18 < span <= max(64 * rows, 8 * probes):
+            return "rank"
+        elif span <= max(8 * rows, 1 << 16, min(probes, 1 << 20)):
+            return "rows" if unique else "groups"
+    return "hash" if unique or not need_rows else "chains"
+
+
+def reason(kind: str, rows: float, span: float | None) -> str:
+    """Why a structure was chosen, or is expected."""
+    keys = "" if span is None else f" in a range of {span:,.0f}"
+    spread = f"{rows:,.0f} keys" + ("" if span is None else f" spread over a range of {span:,.0f}")
+    return {
+        "map": f"{span:,.0f} possible keys: a byte each" if span is not None else "",
+        "bits": f"{span:,.0f} possible keys: a bit each" if span is not None else "",
+        "rank": f"unique keys{keys}: bits and counts",
+        "rows": f"unique keys{keys}: row by key",
+        "groups": f"repeated keys{keys}: rows by key",
+        "hash": spread + (", Bloom filter" if rows > SMALL_BUILD else ""),
+        "chains": f"{spread}, repeated",
+    }[kind]
+
+
+def expected_bytes(kind: str, rows: float, span: float | None) -> float:
+    """What a structure takes."""
+    keys, line = span or 0.0, 2 * rows / KEYS * LINE
+    marks = 0.0 if rows >= keys else keys if keys <= MAP_BYTES else keys / 8
+    return {
+        "map": keys,
+        "bits": keys / 8,
+        "rank": keys / 8 + keys / 16,
+        "rows": 4 * keys + marks,
+        "groups": 4 * (keys + rows),
+        "hash": line + (4 * rows if rows > SMALL_BUILD else 0.0),
+        "chains": line + 8 * rows,
+    }[kind]
 
 
 def build_lookup(
@@ -132,10 +181,8 @@ def build_lookup(
     """Build from one column of keys: physical values ``base + scale * stored``, or packed keys (int64), with NULL keys
     skipped.
 
-    ``rows`` maps key positions to rows of ``frame`` (None: the same). ``need_rows``: payload or multiplicity matters.
-    ``probes``: how many rows will look up at the most; a table by key pays while it is not larger than that.
-    """
-    count = keys.length
+    ``rows`` maps key positions to rows of ``frame`` (None: the same). ``need_rows`` and ``probes`` as in
+    ``structure``."""
     lookup = Lookup("map", frame, frame.length, parts, has_null=has_null)
     low, high = key_bounds(keys, pool)
     if low > high:
@@ -145,75 +192,112 @@ def build_lookup(
         return lookup
     lookup.low, lookup.span = low, high - low + 1
     dense = keys.kind in ("uint", "int64", "dict") and keys.scale == 1
-    item = {1: "u8", 2: "u16", 4: "u32", 8: "i64"}[keys.data.itemsize]
-    shift = low - keys.base
-    valid = 0 if keys.validity is None else keys.validity.ctypes.data
+    span = lookup.span if dense else None
+    lookup.kind = structure(keys.length, span, True, need_rows, probes)
+    if lookup.kind in ("map", "bits"):
+        _members(lookup, keys)
+    elif lookup.kind == "hash" or not (_ranks if lookup.kind == "rank" else _rows)(lookup, keys, rows):
+        lookup.kind = structure(keys.length, span, False, need_rows, probes)
+        if lookup.kind == "groups":
+            _groups(lookup, keys, rows)
+        else:
+            _hash(lookup, keys, rows, need_rows, pool)
+    lookup.reason = reason(lookup.kind, keys.length, lookup.span)
+    return lookup
+
+
+def _fill(
+    lookup: Lookup,
+    keys: ColumnData,
+    marks: np.ndarray | None = None,
+    row_map: np.ndarray | None = None,
+    bits: np.ndarray | None = None,
+) -> int:
+    """Enter the keys into one table by key; how many fell on a place that was taken."""
+    tables = [0 if a is None else a.ctypes.data for a in (marks, row_map, bits)]
+    shift, valid = lookup.low - keys.base, 0 if keys.validity is None else keys.validity.ctypes.data
+    words = (keys.data.ctypes.data, shift, lookup.span, *tables, valid)
+    return native.run(f"fill_map_{_item(keys)}", *words, n=keys.length)
+
+
+def _item(keys: ColumnData) -> str:
+    return {1: "u8", 2: "u16", 4: "u32", 8: "i64"}[keys.data.itemsize]
+
+
+def _digits(lookup: Lookup, keys: ColumnData) -> np.ndarray:
+    """Keys less the lowest one, at most the range."""
+    digits, shift = padded(keys.length, np.uint32, zero=False), lookup.low - keys.base
+    words = (keys.data.ctypes.data, 0, 0, shift, lookup.span, digits.ctypes.data)
+    native.run(f"clamp_{_item(keys)}", *words, k=keys.length)
+    return digits
+
+
+def _members(lookup: Lookup, keys: ColumnData) -> None:
+    if lookup.kind == "map":
+        lookup.marks = padded(lookup.span + 1, np.uint8)
+    else:
+        lookup.bits = padded((lookup.span >> 3) + 8, np.uint8)
+    double = _fill(lookup, keys, marks=lookup.marks, bits=lookup.bits)
+    lookup.complete = keys.length - double - keys.stats.nulls == lookup.span
+
+
+def _ranks(lookup: Lookup, keys: ColumnData, rows: np.ndarray | None) -> bool:
+    """Bits, counts of the bits before each word, rows in key order; False at a repeated key."""
+    words = -(-lookup.span // 64)
+    lookup.bits = padded(words * 8 + 8, np.uint8)
+    if _fill(lookup, keys, bits=lookup.bits):
+        lookup.bits = None
+        return False
+    lookup.prefix = padded(words + 1, np.uint32)
+    native.run("rank_prefix", lookup.bits.ctypes.data, lookup.prefix.ctypes.data, n=words + 1)
+    if not (keys.stats.sorted and rows is None and keys.validity is None):
+        order = padded(keys.length, np.uint32)
+        valid = 0 if keys.validity is None else keys.validity.ctypes.data
+        tables = (lookup.bits.ctypes.data, lookup.prefix.ctypes.data, valid)
+        digits = _digits(lookup, keys)
+        in_order = native.run("rank_order", digits.ctypes.data, *tables, order.ctypes.data, n=keys.length)
+        if rows is not None:
+            order[:] = rows[order]
+        lookup.listed = None if in_order and rows is None else order
+    lookup.complete = keys.length - keys.stats.nulls == lookup.span
+    return True
+
+
+def _rows(lookup: Lookup, keys: ColumnData, rows: np.ndarray | None) -> bool:
+    """Row + 1 by key, and marks or bits to select by where keys are missing; False at a repeated key."""
     span = lookup.span
-
-    def fill(marks: np.ndarray | None, row_map: np.ndarray | None, bits: np.ndarray | None) -> int:
-        address = [0 if a is None else a.ctypes.data for a in (marks, row_map, bits)]
-        return native.run(f"fill_map_{item}", keys.data.ctypes.data, shift, span, *address, valid, n=count)
-
-    if dense and not need_rows:
+    lookup.row_map = padded(span + 1, np.uint32)
+    if _fill(lookup, keys, row_map=lookup.row_map):
+        lookup.row_map = None
+        return False
+    lookup.complete = keys.length - keys.stats.nulls == span
+    if not lookup.complete:
         if span <= MAP_BYTES:
             lookup.marks = padded(span + 1, np.uint8)
-            double = fill(lookup.marks, None, None)
-            lookup.kind, lookup.reason = "map", f"{span:,} possible keys: a byte each"
-        elif span <= max(64 * count, 1 << 22, 8 * probes) and span < 2**31:
-            lookup.bits = padded((span >> 3) + 8, np.uint8)
-            double = fill(None, None, lookup.bits)
-            lookup.kind, lookup.reason = "bits", f"{span:,} possible keys: a bit each"
+            np.minimum(lookup.row_map, 1, out=lookup.marks, casting="unsafe")
         else:
-            return _hash(lookup, keys, rows, pool)
-        lookup.complete = count - double - keys.stats.nulls == span
-        return lookup
-    if dense and 1 << 18 < span <= max(64 * count, 8 * probes) and span < 2**31:
-        words = -(-span // 64)
-        lookup.bits = padded(words * 8 + 8, np.uint8)
-        if fill(None, None, lookup.bits) == 0:
-            lookup.prefix = padded(words + 1, np.uint32)
-            native.run("rank_prefix", lookup.bits.ctypes.data, lookup.prefix.ctypes.data, n=words + 1)
-            if not (keys.stats.sorted and rows is None and keys.validity is None):
-                digits, order = padded(count, np.uint32, zero=False), padded(count, np.uint32)
-                native.run(f"clamp_{item}", keys.data.ctypes.data, 0, 0, shift, span, digits.ctypes.data, k=count)
-                tables = (lookup.bits.ctypes.data, lookup.prefix.ctypes.data)
-                in_order = native.run("rank_order", digits.ctypes.data, *tables, valid, order.ctypes.data, n=count)
-                if rows is not None:
-                    order[:] = rows[order]
-                lookup.listed = None if in_order and rows is None else order
-            lookup.kind, lookup.reason = "rank", f"unique keys in a range of {span:,}: bits and counts"
-            lookup.complete = count - keys.stats.nulls == span
-            return lookup
-        lookup.bits = None
-    if dense and span <= max(8 * count, 1 << 16, min(probes, 1 << 20)) and span < 2**31:
-        lookup.row_map = padded(span + 1, np.uint32)
-        double = fill(None, lookup.row_map, None)
-        if double == 0:
-            lookup.complete = count - keys.stats.nulls == span
-            lookup.kind, lookup.reason = "rows", f"unique keys in a range of {span:,}: row by key"
-            if not lookup.complete:
-                if span <= MAP_BYTES:
-                    lookup.marks = padded(span + 1, np.uint8)
-                    np.minimum(lookup.row_map, 1, out=lookup.marks, casting="unsafe")
-                else:
-                    lookup.bits = padded((span >> 3) + 8, np.uint8)
-                    fill(None, None, lookup.bits)
-            if rows is not None:
-                present = lookup.row_map[: span + 1]
-                hit = present > 0
-                present[hit] = rows[present[hit] - 1] + 1
-            return lookup
-        lookup.row_map = None
-        lookup.unique = False
-        digits = padded(count, np.uint32, zero=False)
-        native.run(f"clamp_{item}", keys.data.ctypes.data, 0, 0, shift, span, digits.ctypes.data, k=count)
-        if valid:
-            ok = np.unpackbits(keys.validity.view(np.uint8), bitorder="little")[:count]  # type: ignore[union-attr]
-            digits[ok == 0] = span
-        _group(lookup, digits, span + 1, rows)
-        lookup.kind, lookup.reason = "groups", f"repeated keys in a range of {span:,}: rows by key"
-        return lookup
-    return _hash(lookup, keys, rows, pool)
+            lookup.bits = padded((span >> 3) + 8, np.uint8)
+            _fill(lookup, keys, bits=lookup.bits)
+    if rows is not None:
+        hit = lookup.row_map > 0
+        lookup.row_map[hit] = rows[lookup.row_map[hit] - 1] + 1
+    return True
+
+
+def _groups(lookup: Lookup, keys: ColumnData, rows: np.ndarray | None) -> None:
+    """Rows in key order, and where each key's begin."""
+    digits, groups = _digits(lookup, keys), lookup.span + 1
+    if keys.validity is not None:
+        ok = np.unpackbits(keys.validity.view(np.uint8), bitorder="little")[: keys.length]
+        digits[ok == 0] = lookup.span
+    lookup.unique = False
+    lookup.starts = padded(groups + 2, np.uint32)
+    lookup.listed = padded(keys.length, np.uint32, zero=False)
+    addresses = (digits.ctypes.data, lookup.starts.ctypes.data, lookup.listed.ctypes.data)
+    native.run("count_starts", *addresses, n=keys.length, k=groups)
+    lookup.most = int(np.diff(lookup.starts[: groups + 1]).max(initial=1))
+    if rows is not None:
+        lookup.listed[:] = rows[lookup.listed]
 
 
 def key_bounds(keys: ColumnData, pool: Pool) -> tuple[int, int]:
@@ -229,19 +313,6 @@ def key_bounds(keys: ColumnData, pool: Pool) -> tuple[int, int]:
     if len(data) == 0:
         return 1, 0
     return keys.base + keys.scale * int(data.min()), keys.base + keys.scale * int(data.max())
-
-
-def _group(lookup: Lookup, digits: np.ndarray, groups: int, rows: np.ndarray | None) -> None:
-    """Rows in order of their group number."""
-    count = len(digits)
-    lookup.starts = padded(groups + 2, np.uint32)
-    lookup.listed = padded(count, np.uint32, zero=False)
-    lookup.most = max(count, 1)
-    addresses = (digits.ctypes.data, lookup.starts.ctypes.data, lookup.listed.ctypes.data)
-    native.run("count_starts", *addresses, n=count, k=groups)
-    lookup.most = int(np.diff(lookup.starts[: groups + 1]).max(initial=1))
-    if rows is not None:
-        lookup.listed[:] = rows[lookup.listed]
 
 
 def widen_keys(keys: ColumnData) -> tuple[np.ndarray, np.ndarray | None]:
@@ -265,47 +336,54 @@ def widen_keys(keys: ColumnData) -> tuple[np.ndarray, np.ndarray | None]:
     return kept, where
 
 
-def _hash(lookup: Lookup, keys: ColumnData, rows: np.ndarray | None, pool: Pool) -> Lookup:
+def _hash(lookup: Lookup, keys: ColumnData, rows: np.ndarray | None, need_rows: bool, pool: Pool) -> None:
     values, where = widen_keys(keys)
     if where is not None:
         rows = where if rows is None else rows[where]
     count = len(values)
     numbers = padded(count, np.uint32, zero=False)
     numbers[:] = np.arange(count, dtype=np.uint32) if rows is None else rows
-    parted, payload, bounds = radix_partition(values, [numbers], pool)
-    sizes = np.diff(bounds)
-    slots = 1 << max(12, int(2 * count - 1).bit_length())
-    while int(sizes.max(initial=0)) * 4 > 3 * (slots >> 8):
-        slots *= 2
-    lookup.table = padded(slots * 2, np.uint64)
-    lookup.shift = 64 - (slots.bit_length() - 1)
-    lookup.region = (slots >> 8) - 1
-    duplicate = np.zeros(1, dtype=np.int64)
-    words = [parted.ctypes.data, payload[0].ctypes.data, lookup.table.ctypes.data, lookup.shift, lookup.region, 0, 0]
-    pool.range("build_region", [*words, duplicate.ctypes.data], count, bounds=bounds)
-    lookup.kind, lookup.reason = "hash", f"{count:,} keys spread over a range of {lookup.span:,}"
-    if duplicate[0]:
-        return _chains(lookup, values, rows)
-    if count > SMALL_BUILD:
+    parted, (numbers,), bounds = radix_partition(values, [numbers], pool)
+    words = [parted.ctypes.data, numbers.ctypes.data]
+    repeated = _fill_lines(lookup, "build_lines", words, [int(need_rows)], bounds, pool)
+    lookup.kind = "chains" if repeated else "hash"
+    if repeated:
+        lookup.unique = False
+        lookup.starts, lookup.listed = padded(count + 2, np.uint32, zero=False), padded(count, np.uint32, zero=False)
+        lookup.starts[count:] = count
+        most, scratch = np.zeros(pool.threads, dtype=np.int64), padded(count, np.uint32, zero=False)
+        outputs = [a.ctypes.data for a in (most, scratch, lookup.starts, lookup.listed)]
+        _fill_lines(lookup, "group_lines", words, outputs, bounds, pool)
+        lookup.most = int(most.max())
+    elif count > SMALL_BUILD:
         size = 1 << max(8, int(count).bit_length() - 1)
         lookup.bloom = padded(size, np.uint32)
         lookup.bloom_shift = 64 - (size.bit_length() - 1)
-        pool.range(
-            "build_bloom", [parted.ctypes.data, lookup.bloom.ctypes.data, lookup.bloom_shift], count, bounds=bounds
-        )
-        lookup.reason += ", Bloom filter"
-    return lookup
+        pool.range("build_bloom", [words[0], lookup.bloom.ctypes.data, lookup.bloom_shift], count, bounds=bounds)
 
 
-def _chains(lookup: Lookup, values: np.ndarray, rows: np.ndarray | None) -> Lookup:
-    """Repeated keys: number the distinct ones, then rows by number."""
-    groups, numbers, table, shift, _ = number_keys(values)
-    lookup.table, lookup.shift = table, shift
-    lookup.region = (1 << (64 - shift)) - 1
-    lookup.unique = False
-    _group(lookup, numbers, groups, rows)
-    lookup.kind, lookup.reason = "chains", lookup.reason + ", repeated"
-    return lookup
+def _fill_lines(
+    lookup: Lookup,
+    kernel: str,
+    words: list[int],
+    more: list[int],
+    bounds: np.ndarray,
+    pool: Pool,
+) -> bool:
+    """Make the table of lines by a kernel over the partitions; whether it met a repeated key that matters.
+
+    Half of a line's places are used on average. Regions have one size, so a region of many equal keys would make all
+    large: a region is sized for twice the rows of the average one, and all are made anew where a region is full."""
+    sizes, count = np.diff(bounds), int(bounds[-1])
+    most = min(int(sizes.max()), 2 * (count // REGIONS) + 32)
+    lookup.lines = -(-2 * most // KEYS)
+    while True:
+        lookup.table = padded(REGIONS * lookup.lines * (LINE // 8), np.uint64, zero=False)
+        lookup.table.reshape(REGIONS, -1)[sizes == 0] = 0  # the kernels empty those that they fill
+        status = pool.range(kernel, [*words, lookup.table.ctypes.data, lookup.lines, *more], count, bounds=bounds)
+        if status != FULL:
+            return status == REPEATED
+        lookup.lines *= 2
 
 
 def number_keys(values: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, int, np.ndarray]:

@@ -262,6 +262,22 @@ add128, sub128, mul128 = _wide("add"), _wide("sub"), _wide("mul")
 
 
 @intrinsic
+def equal8(typingctx, address, key):
+    """Which of the eight words of a cache line are equal to a key: bit i for word i."""
+
+    def codegen(context, builder, signature, values):
+        vector, lanes = ir.VectorType(I64, 8), ir.VectorType(I32, 8)
+        line = builder.load(builder.inttoptr(values[0], vector.as_pointer()))
+        line.align = 64
+        undefined = ir.Constant(vector, ir.Undefined)
+        one = builder.insert_element(undefined, values[1], ir.Constant(I32, 0))
+        same = builder.icmp_unsigned("==", line, builder.shuffle_vector(one, undefined, ir.Constant(lanes, [0] * 8)))
+        return builder.zext(builder.bitcast(same, ir.IntType(8)), I64)
+
+    return types.uint64(types.int64, types.uint64), codegen
+
+
+@intrinsic
 def compress16(typingctx, target, mask, first):
     """Store first + j as uint32 for each set byte j of the 16 mask bytes; gives how many.
 

@@ -19,6 +19,8 @@ from finequery.operators import native
 
 #: Morsels that a thread takes before it comes back to Python, where Ctrl-C is seen.
 BUDGET = 64
+#: Rows of a range kernel above which more than one thread is woken.
+MORE_THREADS = 1 << 14
 DONE, AGAIN = 0, 1
 
 
@@ -104,7 +106,7 @@ class Pool:
         the ranges between ``bounds``. Returns 0, or the first negative status (the rest is given up then)."""
         job, count = new_job(rows, morsel, bounds)
         arguments = np.array(words, dtype=np.int64)
-        threads = self.threads if count > 1 else 1
+        threads = self.threads if count > 1 and rows > MORE_THREADS else 1
         states = np.zeros((threads, 8), dtype=np.int64)
         states[:, 0] = job.ctypes.data
         states[:, 1] = native.address(kernel)

@@ -502,28 +502,16 @@ def _select(lower: Lower, probe: Probe, lookup: Lookup, key: Key) -> bool:
             _bind_direct(lower, probe, lookup, key, home)
         return True
     if lookup.kind == "hash":
-        if lookup.bloom is not None:
-            mask = Reg(1)
-            keys = _register(lower, key, lookup)
-            lower.emit("probe_bloom", *keys, _symbol(probe, "bloom"), lookup.bloom_shift, Out(mask))
-            lower.select(mask)
-            if isinstance(keys[0], Reg):
-                key = Key("i64", keys[0], 0, None, lookup.low, None, key.low, key.high, register=keys[0])
-            key = _again(lower, probe, key)
-        found = _probe_hash(lower, probe, lookup, _register(lower, key, lookup))
-        ok, safe = Reg(1), Reg(4)
-        lower.emit("matched", found, Out(ok), Out(safe))
-        origin = lower.space
-        lower.select(ok)
+        positions, found = Reg(4), Reg(4)
+        bloom: Any = _symbol(probe, "bloom") if lookup.bloom is not None else 0
+        keys = (*_register(lower, key, lookup), _symbol(probe, "table"), lookup.lines, bloom, lookup.bloom_shift, 0)
+        scratch = (Out(Reg(8)), Out(Reg(4)), Out(Reg(4)), Out(Reg(4)))
+        lower.emit("probe_lines", *keys, *scratch, Out(positions), Optional(found), pure=False)
+        lower.enter(positions)
         if probe.kind == "inner":
-            _bind(lower, probe, Rows(reg=safe, space=origin))
+            _bind(lower, probe, Rows(reg=found, space=lower.space))
         return True
     groups = _groups(lower, probe, lookup, key, None)
-    if probe.kind == "semi":
-        ok, safe = Reg(1), Reg(4)
-        lower.emit("matched", groups, Out(ok), Out(safe))
-        lower.select(ok)
-        return True
     _bind(lower, probe, _expand(lower, probe, lookup, groups, keep=False))
     return True
 
@@ -569,10 +557,9 @@ def _register(lower: Lower, key: Key, lookup: Lookup) -> tuple[Any, int]:
     return out, 0
 
 
-def _probe_hash(lower: Lower, probe: Probe, lookup: Lookup, keys: tuple[Any, int]) -> Reg:
-    scratch, found = Reg(8), Reg(4)
-    words = (*keys, _symbol(probe, "table"), lookup.shift, lookup.region, Out(scratch), Out(found))
-    lower.emit("probe_hash", *words)
+def _find(lower: Lower, probe: Probe, lookup: Lookup, keys: tuple[Any, int]) -> Reg:
+    found = Reg(4)
+    lower.emit("find_lines", *keys, _symbol(probe, "table"), lookup.lines, Out(Reg(8)), Out(found))
     return found
 
 
@@ -610,7 +597,7 @@ def _clamped(lower: Lower, lookup: Lookup, key: Key) -> Reg:
 def _groups(lower: Lower, probe: Probe, lookup: Lookup, key: Key, valid: Reg | None) -> Reg:
     """Group numbers of repeated keys (NONE: no partner)."""
     if lookup.kind == "chains":
-        found = _probe_hash(lower, probe, lookup, _register(lower, key, lookup))
+        found = _find(lower, probe, lookup, _register(lower, key, lookup))
         if valid is not None:
             none = lower.program.constant("u32", NONE)
             out = Reg(4)
@@ -633,7 +620,7 @@ def _row_numbers(lower: Lower, probe: Probe, lookup: Lookup, key: Key, groups: b
         lower.emit("single_match", numbers, _symbol(probe, "starts"), listed, Out(out), pure=False)
         return out
     if lookup.kind == "hash":
-        found = _probe_hash(lower, probe, lookup, _register(lower, key, lookup))
+        found = _find(lower, probe, lookup, _register(lower, key, lookup))
         if key.valid is None:
             return found
         out = Reg(4)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from finequery.operators import build
 from finequery.operators.aggregate import ALWAYS_DENSE, MOST_DENSE
-from finequery.operators.build import MAP_BYTES, SMALL_BUILD
 from finequery.operators.tasks import RADIX_GROUPS
 
 #: Fewer rows than this are sorted whole.
@@ -26,28 +26,9 @@ class Choice:
 
 
 def lookup(rows: float, span: float | None, unique: bool, need_rows: bool, probes: float) -> Choice:
-    """The look-up of a build: ``rows`` with keys in a range of ``span`` (None: unknown or not dense), looked up at most
-    ``probes`` times. ``need_rows``: columns or the number of partners matter, not membership alone."""
-    if span is not None and span < 2**31:
-        keys = f"{span:,.0f} possible keys"
-        if not need_rows:
-            if span <= MAP_BYTES:
-                return Choice("map", f"{keys}: a byte each", span)
-            if span <= max(64 * rows, 1 << 22, 8 * probes):
-                return Choice("bits", f"{keys}: a bit each", span / 8)
-        elif unique:
-            if 1 << 18 < span <= max(64 * rows, 8 * probes):
-                return Choice("rank", f"unique keys in a range of {span:,.0f}: bits and counts", span / 8 + span / 16)
-            if span <= max(8 * rows, 1 << 16, min(probes, 1 << 20)):
-                marks = 0.0 if rows >= span else span if span <= MAP_BYTES else span / 8
-                return Choice("rows", f"unique keys in a range of {span:,.0f}: row by key", 4 * span + marks)
-        elif span <= max(8 * rows, 1 << 16, min(probes, 1 << 20)):
-            return Choice("groups", f"repeated keys in a range of {span:,.0f}: rows by key", 4 * (span + rows))
-    nbytes = 16.0 * 2 ** max(12, int(2 * rows - 1).bit_length())
-    where = "keys" if span is None else f"keys spread over a range of {span:,.0f}"
-    if need_rows and not unique:
-        return Choice("chains", f"{where}, repeated", nbytes + 8 * rows)
-    return Choice("hash", where + (", Bloom filter" if rows > SMALL_BUILD else ""), nbytes)
+    """The look-up of a build (operators/build.py)."""
+    kind = build.structure(rows, span, unique, need_rows, probes)
+    return Choice(kind, build.reason(kind, rows, span), build.expected_bytes(kind, rows, span))
 
 
 def sorting(rows: float, limit: float | None) -> Choice:

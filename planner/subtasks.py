@@ -460,6 +460,6 @@ def _sorted(task: tasks.Aggregate, open_: _Open) -> bool:
 
 def _entry(choice: Choice) -> float:
     """Bytes of one entry of a look-up structure."""
-    return {"map": 1.0, "bits": 0.125, "rows": 4.0, "rank": 4.0, "groups": 8.0, "hash": 16.0, "chains": 24.0}.get(
+    return {"map": 1.0, "bits": 0.125, "rows": 4.0, "rank": 4.0, "groups": 8.0, "hash": 64.0, "chains": 72.0}.get(
         choice.name, ROW_NUMBER
     )
