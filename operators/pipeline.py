@@ -110,7 +110,6 @@ class Context:
         """The one value of a scalar subquery, computed once a run."""
         key = id(plan)
         if key not in self.results:
-
             begin, spent = time.perf_counter(), self.scalar_seconds
             frame, column = plan.scalar(self)
             self.scalar_seconds = spent + time.perf_counter() - begin
