@@ -1,20 +1,25 @@
-"""Plans of texts that came before. Plans are kept, never results."""
+"""Plans of texts that came before, and of texts that differ from one that came before in literals alone. Plans are
+kept, never results."""
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from finequery.types import SqlType
 
 if TYPE_CHECKING:
     from finequery.planner.logical import Node
+    from finequery.planner.shape import Shape, Template
     from finequery.planner.statements import Query, Statement
     from finequery.resolver import Found, Resolver
 
-#: Text and types of the parameters.
+#: Text (or shape) and types of the parameters.
 Key = tuple[str, tuple[tuple[int | str, SqlType], ...]]
+#: Plans of one shape: they differ where planning looked at a literal's value.
+VARIANTS = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +40,8 @@ class Plan:
     target: Found | None = None  # of an INSERT: here it is enough that the columns are the same
     lasting: bool = True
     planning: float = 0.0  # seconds from the text to the plan
+    template: Template | None = None  # which other literals it is right for
+    lifted: dict[int | str, Any] = field(default_factory=dict)  # values of the parameters that stand for literals
 
     def holds(self, resolver: Resolver) -> bool:
         """Whether every name still stands for what it stood for."""
@@ -46,30 +53,57 @@ class Plan:
 
 
 class PlanCache:
-    """The plans used last, by text and types of the parameters."""
+    """The plans used last, by text and by shape, and by the types of the parameters."""
 
     def __init__(self) -> None:
         self._plans: OrderedDict[Key, Plan] = OrderedDict()
+        self._shapes: OrderedDict[Key, list[Plan]] = OrderedDict()
         self.hits = 0
+        self.shape_hits = 0
         self.misses = 0
 
     def get(self, key: Key, resolver: Resolver) -> Plan | None:
-        """A plan that still holds; one that doesn't is forgotten."""
+        """The plan of a text, if it still holds; one that doesn't is forgotten."""
         plan = self._plans.get(key)
         if plan is not None and plan.holds(resolver):
             self.hits += 1
             self._plans.move_to_end(key)
             return plan
         self._plans.pop(key, None)
-        self.misses += 1
         return None
 
-    def put(self, key: Key, plan: Plan, size: int) -> None:
-        """Keep a plan, and forget those that were not used for longest."""
+    def like(self, key: Key, shape: Shape, resolver: Resolver) -> Plan | None:
+        """A plan made for other literals that is right for these, too. ``key``: the text's."""
+        begin = time.perf_counter()
+        place = (shape.key, key[1])
+        for plan in self._shapes.get(place, ()):
+            assert plan.template is not None
+            values = plan.template.parameters(shape)
+            if values is None:
+                continue
+            if not plan.holds(resolver):
+                del self._shapes[place]
+                return None
+            self.shape_hits += 1
+            self._shapes.move_to_end(place)
+            return replace(plan, text=key[0], lifted=values, planning=time.perf_counter() - begin)
+        return None
+
+    def put(self, key: Key, plan: Plan, size: int, shape: Shape | None = None) -> None:
+        """Keep a plan, for its text and, if it is new and made to be, for its shape; forget those that were not used
+        for longest."""
         self._plans[key] = plan
         while len(self._plans) > size:
             self._plans.popitem(last=False)
+        if shape is None or plan.template is None:
+            return
+        variants = self._shapes.setdefault((shape.key, key[1]), [])
+        variants.insert(0, plan)
+        del variants[VARIANTS:]
+        while len(self._shapes) > size:
+            self._shapes.popitem(last=False)
 
     def clear(self) -> None:
         """Forget all plans."""
         self._plans.clear()
+        self._shapes.clear()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from finequery.catalog import Catalog
     from finequery.operators.column import Frame
     from finequery.operators.executor import Context
+    from finequery.planner.shape import Lifting, Shape
     from finequery.planner.statements import Query, Statement
     from finequery.relation import Relation
     from finequery.settings import Settings
@@ -58,6 +59,16 @@ class Session:
             plan = self.plans.get(key, resolver)
             if plan is not None:
                 return self._start(plan.statement, plan, physical, resolver)
+            from finequery.planner.shape import Lifting, shape_of
+
+            size = self.settings["plan_cache_size"]
+            shape = shape_of(text) if size else None
+            if shape is not None:
+                plan = self.plans.like(key, shape, resolver)
+                if plan is not None:
+                    self.plans.put(key, plan, size)
+                    return self._start(plan.statement, plan, physical, resolver)
+            self.plans.misses += 1
             from finequery.planner.parse import parse
 
             begin = time.perf_counter()
@@ -69,11 +80,12 @@ class Session:
                 raise ProgrammingError("Parameters need a single statement", hint="Run the statements one by one.")
             for one in parsed:
                 resolver = self.resolver(scope)
-                statement, plan = self.prepare(one, types, resolver)
+                lifting = Lifting(shape) if shape is not None and len(parsed) == 1 else None
+                statement, plan = self.prepare(one, types, resolver, lifting)
                 if plan is not None:
                     plan.planning += parsing / len(parsed)
                 if plan is not None and len(parsed) == 1:
-                    self._keep(key, plan)
+                    self._keep(key, plan, shape)
                 relation = self._start(statement, plan, physical, resolver)
                 if one is not parsed[-1]:
                     relation.execute()
@@ -90,31 +102,38 @@ class Session:
 
         return commands.run(self, statement, plan, physical)
 
-    def _keep(self, key: Key, plan: Plan) -> None:
+    def _keep(self, key: Key, plan: Plan, shape: Shape | None) -> None:
         from finequery.planner.statements import Insert, Query
 
         size = self.settings["plan_cache_size"]
         if size and plan.lasting and isinstance(plan.statement, (Query, Insert)):
-            self.plans.put(key, plan, size)
+            self.plans.put(key, plan, size, shape)
 
     def prepare(
-        self, parsed: Any, types: dict[int | str, SqlType], resolver: Resolver
+        self, parsed: Any, types: dict[int | str, SqlType], resolver: Resolver, lifting: Lifting | None = None
     ) -> tuple[Statement, Plan | None]:
-        """Bind one parsed statement, and plan the query in it if it has one."""
+        """Bind one parsed statement, and plan the query in it if it has one. ``lifting``: to be right for other
+        literals, too."""
         from finequery import commands
         from finequery.planner.binder import bind
 
         begin = time.perf_counter()
-        statement = bind(parsed, resolver, types)
+        statement = bind(parsed, resolver, types, lifting)
         query = commands.query_of(statement)
         if query is None:
             return statement, None
-        plan = self.plan(parsed.text, statement, query, resolver, types)
+        plan = self.plan(parsed.text, statement, query, resolver, types, lifting)
         plan.planning = time.perf_counter() - begin
         return statement, plan
 
     def plan(
-        self, text: str, statement: Statement, query: Query, resolver: Resolver, types: dict[int | str, SqlType]
+        self,
+        text: str,
+        statement: Statement,
+        query: Query,
+        resolver: Resolver,
+        types: dict[int | str, SqlType],
+        lifting: Lifting | None = None,
     ) -> Plan:
         """Optimize a bound query and choose its operators."""
         from finequery.planner.optimizer import optimize
@@ -127,16 +146,20 @@ class Session:
         if isinstance(statement, Insert):
             target = next(f for f in found if f[1] is statement.table)
             found.remove(target)
+        root, lifted = physical_plan(logical)
+        template, values = (None, {}) if lifting is None else lifting.finish(lifted)
         return Plan(
             text=text,
             statement=statement,
             query=query,
             logical=logical,
-            root=physical_plan(logical),
+            root=root,
             types=types,
             found=found,
             target=target,
             lasting=resolver.lasting,
+            template=template,
+            lifted=values,
         )
 
     def refreshed(self, plan: Plan, variables: Mapping[str, Any]) -> Plan:
@@ -157,7 +180,7 @@ class Session:
             if self.closed:
                 raise InterfaceError("The connection is closed")
             try:
-                return execute(plan.root, self.context(physical))
+                return execute(plan.root, self.context(physical | plan.lifted))
             except Error as error:
                 if error.subject is not None:
                     from finequery.planner.display import format_expr
@@ -182,7 +205,7 @@ class Session:
         from finequery.planner.explain import explain
 
         with self.lock:
-            return explain(plan, self.context(physical), analyze)
+            return explain(plan, self.context(physical | plan.lifted), analyze)
 
     def interrupt(self) -> None:
         """Stop the query that is running now, from another thread."""

@@ -7,6 +7,7 @@ limit is refused. Memory kinds other than pageable host memory (mapped, managed,
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from typing import Any
 
@@ -21,6 +22,9 @@ _lock = threading.RLock()  # re-entrant: a block may be freed by the garbage col
 _live = 0
 _peak = 0
 _limit: int | None = None
+
+
+_Byte = ctypes.c_char.from_buffer
 
 
 class _Block(np.ndarray):
@@ -123,9 +127,17 @@ def allocate(nbytes: int, kind: str = "pageable", *, counted: bool = True) -> np
             hint="Lower memory_limit so that FineQuery stops before the system does, or free memory.",
         ) from None
     block.counted = total if counted else 0
-    start = -block.ctypes.data % ALIGNMENT
+    start = -address(block) % ALIGNMENT
     # numpy shortens chains of views only among arrays of one type: the plain view's base is the _Block, never past it.
     return block[start : start + nbytes].view(np.ndarray)
+
+
+def address(array: np.ndarray) -> int:
+    """Where an array's first entry lies. ``array.ctypes.data`` says the same in four times the time."""
+    try:
+        return ctypes.addressof(_Byte(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # empty, read-only or with gaps
+        return array.ctypes.data
 
 
 def require(nbytes: int, what: str) -> None:

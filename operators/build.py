@@ -26,6 +26,7 @@ import numpy as np
 from finequery.jetson import memory
 from finequery.operators import native
 from finequery.operators.column import ColumnData, Dictionary, Frame
+from finequery.operators.partition import partition
 from finequery.operators.pool import Pool
 
 MAP_BYTES = 1 << 18
@@ -343,7 +344,7 @@ def _hash(lookup: Lookup, keys: ColumnData, rows: np.ndarray | None, need_rows: 
     count = len(values)
     numbers = padded(count, np.uint32, zero=False)
     numbers[:] = np.arange(count, dtype=np.uint32) if rows is None else rows
-    parted, (numbers,), bounds = radix_partition(values, [numbers], pool)
+    parted, (numbers,), bounds = partition(values, [numbers], pool)
     words = [parted.ctypes.data, numbers.ctypes.data]
     repeated = _fill_lines(lookup, "build_lines", words, [int(need_rows)], bounds, pool)
     lookup.kind = "chains" if repeated else "hash"
@@ -407,27 +408,3 @@ def number_keys(values: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, int, n
             k=step,
         )
     return int(state[0]), numbers, table, shift, listed
-
-
-def radix_partition(
-    keys: np.ndarray, payloads: list[np.ndarray], pool: Pool
-) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-    """Keys (int64) and payloads reordered into 256 partitions by hash; bounds of the partitions (257 words)."""
-    count = len(keys)
-    morsel = max(65536, -(-count // max(pool.threads * 4, 1)))
-    ranges = max(1, -(-count // morsel))
-    histogram = np.zeros((ranges, 256), dtype=np.int64)
-    pool.range("radix_count", [keys.ctypes.data, histogram.ctypes.data, morsel], count, morsel)
-    totals = histogram.sum(axis=0)
-    bounds = np.zeros(257, dtype=np.int64)
-    np.cumsum(totals, out=bounds[1:])
-    cursors = bounds[:256] + np.cumsum(histogram, axis=0) - histogram
-    cursors = np.ascontiguousarray(cursors)
-    out = padded(count, np.int64, zero=False)
-    targets = [padded(len(p), p.dtype, zero=False) for p in payloads]
-    words = [keys.ctypes.data, cursors.ctypes.data, morsel, out.ctypes.data, 0, 0, len(payloads)]
-    for source, target in zip(payloads, targets):
-        width = source.itemsize * (len(source) // count if count else 1)
-        words += [source.ctypes.data, target.ctypes.data, width]
-    pool.range("radix_scatter", words, count, morsel)
-    return out, targets, bounds

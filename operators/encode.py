@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from math import gcd
 from typing import TYPE_CHECKING, Any
@@ -350,7 +351,8 @@ def finish(column: ColumnData) -> ColumnData:
     span = None
     if column.kind == "uint" and stats.low is not None and stats.high is not None:
         span = (int(stats.high) - column.base) // column.scale + 1
-    if not stats.unique and not stats.sorted and stats.nulls == 0 and span and rows <= span <= 8 * rows:
+    # the estimate is below the number of rows as soon as the sample holds a value twice
+    if not stats.unique and stats.distinct == rows and stats.nulls == 0 and span and rows <= span <= 8 * rows:
         stats.unique = kernels.all_distinct([column.data], span, rows)
         if stats.unique:
             stats.distinct = rows
@@ -382,6 +384,7 @@ def _distinct(column: ColumnData) -> int:
     return kernels.distinct_estimate(sample, rows - stats.nulls, most)
 
 
+@functools.lru_cache(maxsize=8)
 def sample_rows(rows: int, count: int = _SAMPLE) -> np.ndarray:
     """Row numbers of a random sample (all rows where they are few), the same at every run."""
     if rows <= 4 * count:

@@ -71,16 +71,15 @@ def narrow(values: np.ndarray, base: int, scale: int, out: np.ndarray) -> None:
 
 
 def rebase(stored: np.ndarray, factor: int, shift: int, out: np.ndarray) -> None:
-    """out = stored * factor + shift, from one narrow form to another (wraps in between, fits in the end)."""
+    """out = stored * factor + shift, from one narrow form to another: modulo the target's width, as the end fits."""
     if factor == 1 and shift == 0:
         np.copyto(out, stored, casting="unsafe")
         return
-    wide = stored.astype(np.uint64)
-    if factor != 1:
-        wide *= np.uint64(factor % _WORD)
+    target = out.view(f"u{out.itemsize}")
+    modulus = 1 << 8 * out.itemsize
+    np.multiply(stored, target.dtype.type(factor % modulus), out=target, dtype=target.dtype, casting="unsafe")
     if shift:
-        wide += np.uint64(shift % _WORD)
-    np.copyto(out, wide.view(np.int64) if out.dtype == np.int64 else wide, casting="unsafe")
+        target += target.dtype.type(shift % modulus)
 
 
 def remap(codes: np.ndarray, table: np.ndarray | None, out: np.ndarray) -> None:
@@ -148,6 +147,6 @@ def distinct_estimate(sample: np.ndarray, rows: int, most: int | None) -> int:
     found, once = len(counts), int(np.count_nonzero(counts == 1))
     if size >= rows:
         return found
-    estimate = size * found / (size - once + once * size / rows)
-    estimate = max(found, min(estimate, rows))
-    return int(estimate) if most is None else min(int(estimate), most)
+    estimate = rows if once == size else int(min(size * found / (size - once + once * size / rows), rows))
+    estimate = max(found, estimate)
+    return estimate if most is None else min(estimate, most)

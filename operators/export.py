@@ -12,10 +12,12 @@ import numpy as np
 
 from finequery.errors import NotSupportedError, OutOfRangeError
 from finequery.operators import dictionary as dictionaries
+from finequery.operators import native
 from finequery.operators.arrow_types import to_arrow
+from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Frame
 from finequery.operators.concat import mask_of
-from finequery.operators.encode_kernels import rebase
+from finequery.operators.encode_kernels import rebase, source_of
 from finequery.types import SqlType
 
 if TYPE_CHECKING:
@@ -99,9 +101,9 @@ def _words(column: ColumnData) -> np.ndarray:
     """128-bit values as Arrow's decimals hold them, which is how int128 columns do."""
     if column.kind == "int128":
         return column.data
-    words = np.empty(2 * column.length, np.int64)
-    rebase(column.data[: column.length], column.scale, column.base, words[::2])
-    np.right_shift(words[::2], 63, out=words[1::2])
+    words = padded(2 * column.length, np.int64, zero=False)
+    values, form = source_of(column.data[: column.length])
+    native.run(f"words_{form}", values.ctypes.data, column.scale, column.base, words.ctypes.data, n=column.length)
     return words
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from finequery.operators.trace import Trace, same
 from finequery.types import BOOLEAN, SqlType
 
 
@@ -45,21 +46,84 @@ class Column(Expr):
 
 @dataclass(frozen=True, slots=True)
 class Literal(Expr):
-    """A constant in physical form (see finequery.types); ``None`` is NULL."""
+    """A constant in physical form (see finequery.types); ``None`` is NULL.
 
-    value: Any
+    A literal of a text that may come again with others has a place in that text's trace (``operators.trace``). Reading
+    its ``value`` ties the plan to it; ``test`` and ``derived`` keep the plan open. ``held`` is the value for
+    those whose choice changes no result: estimates and display.
+    """
+
+    held: Any
+    origin: tuple[Trace, int] | None = None
+
+    @property
+    def value(self) -> Any:
+        if self.origin is not None:
+            self.origin[0].fix(self.origin[1], self.held)
+        return self.held
+
+    @property
+    def is_null(self) -> bool:
+        """Whether it is NULL: what is lifted never is."""
+        return self.held is None
+
+    def test(self, question: Callable[[Any], Any]) -> Any:
+        """What ``question`` says of the value."""
+        answer = question(self.held)
+        if self.origin is not None:
+            self.origin[0].test(question, (self.origin[1],), answer)
+        return answer
+
+    def retyped(self, type: SqlType) -> Literal:
+        """The same value, no longer open, as a type with the same physical form."""
+        return Literal(type, self.held, self.origin)
 
     def __hash__(self) -> int:
-        return hash((Literal, self.type, self.value, type(self.value)))
+        return hash((Literal, self.type, self.held, type(self.held)))
 
     def __eq__(self, other: object) -> bool:
         # 0.0 and -0.0 and NaN must not be merged with each other, nor 1 with True.
-        return (
+        if not (
             isinstance(other, Literal)
             and self.type == other.type
-            and type(self.value) is type(other.value)
-            and repr(self.value) == repr(other.value)
-        )
+            and type(self.held) is type(other.held)
+            and repr(self.held) == repr(other.held)
+        ):
+            return False  # to keep apart what is equal for other literals is no mistake
+        a, b = self.origin, other.origin
+        if a is None and b is None:
+            return True
+        if a is None or b is None:
+            self.value, other.value  # noqa: B018
+        elif a[1] != b[1]:
+            a[0].test(same, (a[1], b[1]), True)
+        return True
+
+
+def derived(type: SqlType, compute: Callable[..., Any], *literals: Literal) -> Literal | None:
+    """The literal that ``compute`` makes of the values of others; None where it makes None of them."""
+    value = compute(*[e.held for e in literals])
+    origins = [e.origin for e in literals if e.origin is not None]
+    if not origins:
+        return None if value is None else Literal(type, value)
+    trace = origins[0][0]
+    if len(origins) < len(literals):  # mixed with constants
+        fixed = [None if e.origin is not None else e.held for e in literals]
+        lifted = [e.origin is not None for e in literals]
+        inner = compute
+
+        def compute(*values: Any) -> Any:
+            rest = iter(values)
+            return inner(*[next(rest) if open_ else held for open_, held in zip(lifted, fixed)])
+
+    places = [place for _, place in origins]
+    place = trace.step(compute, places)
+    trace.test(_is_none, (place,), value is None)
+    return None if value is None else Literal(type, value, (trace, place))
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,6 +200,18 @@ def load_u32(typingctx, address):
 
 
 @intrinsic
+def store_u64(typingctx, address, value):
+    """Eight bytes to any address."""
+
+    def codegen(context, builder, signature, values):
+        store = builder.store(values[1], builder.inttoptr(values[0], I64.as_pointer()))
+        store.align = 1
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.uint64), codegen
+
+
+@intrinsic
 def copy_bytes(typingctx, target, source, count):
     """memmove."""
 

@@ -127,7 +127,7 @@ class Materialize:
         self.state = np.zeros((threads, 8), dtype=np.int64)
         self.char_states = np.zeros((threads, max(strings, 1), 8), dtype=np.int64)
         self.addresses = np.zeros((threads, max(len(self.targets), 1), 4), dtype=np.int64)
-        self.bases = tuple(a.ctypes.data for a in (self.state, self.char_states, self.addresses))
+        self.bases = tuple(memory.address(a) for a in (self.state, self.char_states, self.addresses))
         self.rows = rows
         room = rows  # of virtual memory: pages that nobody writes cost nothing
         for target in self.targets:
@@ -146,12 +146,12 @@ class Materialize:
     def _publish(self, thread: int) -> None:
         strings = 0
         for number, target in enumerate(self.targets):
-            self.addresses[thread, number, 0] = target.arrays[thread].ctypes.data
+            self.addresses[thread, number, 0] = memory.address(target.arrays[thread])
             if target.nullable:
-                self.addresses[thread, number, 1] = target.flags[thread].ctypes.data
+                self.addresses[thread, number, 1] = memory.address(target.flags[thread])
             if target.kind == "string":
                 self.char_states[thread, strings, 1] = len(target.chars[thread])
-                self.addresses[thread, number, 2] = target.chars[thread].ctypes.data
+                self.addresses[thread, number, 2] = memory.address(target.chars[thread])
                 strings += 1
 
     def grow(self, thread: int) -> None:

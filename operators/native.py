@@ -21,8 +21,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,10 @@ def load() -> None:
         folder = cache_directory() / _key(binding)
         index = folder / "index.json"
         if not index.exists():
-            build(folder)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(folder.with_suffix(".lock")):
+                if not index.exists():  # another process may have built them while this one waited
+                    build(folder)
         names: list[str] = json.loads(index.read_text())
         machine = binding.Target.from_default_triple().create_target_machine(
             cpu=binding.get_host_cpu_name(),
@@ -129,10 +132,20 @@ def load() -> None:
             raise RuntimeError(f"kernels missing from the cache {folder}: {missing[:5]}; delete that folder")
 
 
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock between processes. Where the system has none, two may do the same work; the result is the same."""
+    with path.open("w") as file:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def build(folder: Path) -> None:
     """Compile all kernels into ``folder``, in as many processes as there are cores, with progress on a terminal."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch, ExitStack() as left:
         workers = max(1, min(os.cpu_count() or 1, 8))
         environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]))
         processes = [
@@ -145,6 +158,8 @@ def build(folder: Path) -> None:
             )
             for part in range(workers)
         ]
+        for process in processes:
+            left.callback(process.kill)  # does nothing to one that has ended
         names: list[str] = []
         total = [0] * workers
 

@@ -12,6 +12,7 @@ from finequery.errors import FileError
 from finequery.operators import files
 from finequery.operators.arrow_types import from_arrow, supported
 from finequery.operators.column import ColumnData, Stats
+from finequery.operators.parquet_decode import decode, leaf
 from finequery.operators.table import KeptTable
 from finequery.operators.threads import parallel
 from finequery.types import SqlType
@@ -69,6 +70,17 @@ class ParquetTable(KeptTable):
         return sum(m.num_rows for m in self._metadata)
 
     def _encode(self, names: list[str]) -> list[ColumnData]:
+        coded = {n for n in names if self.type_of(n).is_string and self._all_coded(n)}
+        wanted = [(n, self.type_of(n), self.stats(n)) for n in names if n in coded or self.type_of(n).is_exact]
+        done = decode(self._paths, self._metadata, wanted)
+        rest = [n for n in names if n not in done]
+        done.update(zip(rest, self._through_arrow(rest)))
+        if files.fingerprint(self._paths) != self._seen:
+            raise FileError(f'the files of "{self.name}" changed while they were read', hint="Run the query again.")
+        return [done[n] for n in names]
+
+    def _through_arrow(self, names: list[str]) -> list[ColumnData]:
+        """The columns by way of Arrow arrays: whatever types, encodings and codecs Arrow knows."""
         from finequery.operators.concat import concat_columns, empty_column
 
         pieces: dict[str, list[tuple[int, ColumnData]]] = {name: [] for name in names}
@@ -102,8 +114,6 @@ class ParquetTable(KeptTable):
             parts = [piece for _, piece in sorted(pieces.pop(name), key=lambda p: p[0])]
             return concat_columns(parts) if parts else empty_column(self.type_of(name))
 
-        if files.fingerprint(self._paths) != self._seen:
-            raise FileError(f'the files of "{self.name}" changed while they were read', hint="Run the query again.")
         return parallel(join, names)
 
     def _reader(self, file: int, names: list[str]) -> pq.ParquetFile:
@@ -118,11 +128,14 @@ class ParquetTable(KeptTable):
             coerce_int96_timestamp_unit="us",
         )
 
+    def _all_coded(self, name: str) -> bool:
+        return all(self._looks_coded(file, name) for file, m in enumerate(self._metadata) if m.num_rows)
+
     def _looks_coded(self, file: int, name: str) -> bool:
         """Whether the file stores a string column as dictionary codes: under four bytes a value, the size that alone
         the length of a plain string takes."""
         metadata = self._metadata[file]
-        place = _leaf(metadata, name)
+        place = leaf(metadata, name)
         if place is None or metadata.num_rows == 0:
             return False
         total = sum(metadata.row_group(g).column(place).total_uncompressed_size for g in range(metadata.num_row_groups))
@@ -163,12 +176,14 @@ class ParquetTable(KeptTable):
         lows: list[int] = []
         highs: list[int] = []
         for metadata in self._metadata:
-            place = _leaf(metadata, name)
+            place = leaf(metadata, name)
             if place is None:
                 return None
             kind = metadata.schema.column(place)
             for g in range(metadata.num_row_groups):
                 group = metadata.row_group(g)
+                if group.num_rows == 0:
+                    continue
                 found = group.column(place).statistics
                 if found is None or not found.has_null_count:
                     return None
@@ -227,15 +242,6 @@ def _columns(path: str, metadata: Any) -> dict[str, SqlType]:
             raise FileError(f'"{path}" has two columns "{field.name}"')
         columns[field.name] = from_arrow(field.type)
     return columns
-
-
-def _leaf(metadata: Any, name: str) -> int | None:
-    """Position of a flat column among the file's leaves."""
-    schema = metadata.schema
-    for place in range(len(schema)):
-        if schema.column(place).path == name:
-            return place
-    return None
 
 
 def _first_line(error: BaseException) -> str:

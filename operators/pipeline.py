@@ -22,6 +22,7 @@ from finequery.operators.expr import (
     Column,
     Expr,
     Literal,
+    Parameter,
     columns_of,
     conjuncts,
     substitute,
@@ -32,9 +33,12 @@ from finequery.operators.lower import Lower, NeedsHost, Stored
 from finequery.operators.materialize import Materialize
 from finequery.operators.pool import Pool
 from finequery.operators.probe import Probe, column_signature, lower_probe, residual
-from finequery.operators.program import MORSEL, ONE_THREAD, Instance, Symbol, too_many_rows
+from finequery.operators.program import MORSEL, ONE_THREAD, TILE, Instance, Symbol, too_many_rows
 from finequery.operators.star import ordered, passing, range_tests
+from finequery.operators.trace import same
 
+#: Programs that a pipeline keeps: a plan may serve several texts that differ in literals.
+KEPT_PROGRAMS = 8
 #: Columns of a pipeline's input with what the host adds: beyond, an expression was not found again in its place.
 MOST_COLUMNS = 5000
 
@@ -143,7 +147,7 @@ class Compiled:
         """Bytes of the columns of ``frame`` that the program reads."""
         if self.instance is None:
             return 0
-        used = {id(symbol) for _, symbol in self.instance.symbols}
+        used = {id(symbol) for symbol in self.instance.symbols}
         total = 0
         for number, stored in self.stored.items():
             for part, symbol in stored.symbols.items():
@@ -160,7 +164,8 @@ class Pipeline:
         self.make_sink = make_sink
         self.sink_reads = sink_reads  # sinks read columns by id alone; what has to be computed is a Project before them
         self.needed = sink_reads.union(*[step_reads(s) for s in steps])
-        self.compiled: Compiled | None = None
+        self.compiled: Compiled | None = None  # of the last run
+        self.programs: list[Compiled] = []  # kept from earlier runs, the last one first
         self.bounds: np.ndarray | None = None  # morsels other than equal ones
 
     def run(self, context: Context, frame: Frame, measured: Measured | None = None) -> Frame:
@@ -174,10 +179,8 @@ class Pipeline:
             constants.append((expr, value))
             return value
 
-        compiled = self.compiled
-        if compiled is not None and self._valid(compiled, context, frame):
-            pass
-        else:
+        compiled = self._kept(context, frame)
+        if compiled is None:
             while True:
                 start, inside = time.perf_counter(), context.scalar_seconds
                 try:
@@ -191,7 +194,9 @@ class Pipeline:
             if measured is not None:
                 measured.compiled = True
                 measured.compile_seconds += time.perf_counter() - start - (context.scalar_seconds - inside)
-            self.compiled = compiled if steps is self.steps else None
+            if steps is self.steps:
+                self.programs = [compiled, *self.programs[: KEPT_PROGRAMS - 1]]
+        self.compiled = compiled if steps is self.steps else None
         result = execute(compiled, context, frame, steps, measured, self.bounds)
         if measured is not None:
             measured.rows_in += frame.length
@@ -204,11 +209,18 @@ class Pipeline:
         probes = tuple(s.signature for s in self.steps if isinstance(s, Probe))
         return columns, probes, context.pool.threads, frame.length.bit_length()
 
-    def _valid(self, compiled: Compiled, context: Context, frame: Frame) -> bool:
-        signature, constants = compiled.signature
-        if signature != self._signature(context, frame):
-            return False
-        return all(_same(context.constant(expr), value) for expr, value in constants)
+    def _kept(self, context: Context, frame: Frame) -> Compiled | None:
+        """The program of an earlier run over the same encodings with the same constants."""
+        if not self.programs:
+            return None
+        signature = self._signature(context, frame)
+        for place, compiled in enumerate(self.programs):
+            before, constants = compiled.signature
+            if before == signature and all(same(context.constant(expr), value) for expr, value in constants):
+                if place:
+                    self.programs.insert(0, self.programs.pop(place))
+                return compiled
+        return None
 
     def _compile(
         self, constant: Callable[[Expr], Any], frame: Frame, steps: list[Step], context: Context, constants: list[Any]
@@ -370,10 +382,6 @@ def _fresh_id() -> int:
     return _fresh[0]
 
 
-def _same(a: Any, b: Any) -> bool:
-    return type(a) is type(b) and (a == b or repr(a) == repr(b))
-
-
 def step_reads(step: Step) -> set[int]:
     """Columns that a step reads."""
     if isinstance(step, Filter):
@@ -420,8 +428,10 @@ def execute(
         return sink.empty()
     sink.prepare(threads, rows)
     sink.instance = instance
-    if rows == 0:
-        return sink.finish(np.zeros((0, 3), dtype=np.int64) if sink.wants_segments else None, 0, 1)
+    if rows == 0 or not instance.names:  # without instructions columns are only handed on
+        result = sink.finish(np.zeros((0, 3), dtype=np.int64) if sink.wants_segments else None, rows, 1)
+        compiled.kept[1].frame = EMPTY
+        return result
     instance.bind()
     count = -(-rows // MORSEL)
     skip = skipped_blocks(frame, steps, context, count) if rows > BLOCK else None
@@ -436,6 +446,7 @@ def execute(
     instance.run(
         context.pool,
         rows,
+        tile=getattr(sink, "tile", None) or TILE,
         bounds=bounds,
         skip=skip,
         segments=segments,
@@ -465,15 +476,16 @@ def skipped_blocks(frame: Frame, steps: list[Step], context: Context, count: int
         if not isinstance(term, Call) or term.name not in ("eq", "lt", "le", "gt", "ge"):
             continue
         left, right = term.args
-        if not isinstance(left, Column) or left.id not in frame.columns or not isinstance(right, Literal):
+        if not isinstance(left, Column) or left.id not in frame.columns or not isinstance(right, (Literal, Parameter)):
             continue
         data = frame.columns[left.id]
         low, high = data.stats.block_low, data.stats.block_high
         if low is None or high is None or data.kind not in ("uint", "int64") or len(low) != count:
             continue
-        if not isinstance(right.value, int):
+        value = context.constant(right)
+        if not isinstance(value, int):
             continue
-        least, most = stored_range(data, term.name, right.value)
+        least, most = stored_range(data, term.name, value)
         out = (high < least) | (low > most)
         skip = out if skip is None else skip | out
     if skip is None or not skip.any():

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from finequery.jetson import memory
 from finequery.operators import native
 
 #: Morsels that a thread takes before it comes back to Python, where Ctrl-C is seen.
@@ -31,7 +32,7 @@ class Pool:
         self.threads = threads
         self._ticket = 0
         self._mailboxes = np.zeros((max(threads - 1, 1), 32), dtype=np.int64)
-        self._addresses = [self._mailboxes[i].ctypes.data for i in range(threads - 1)]
+        self._addresses = [memory.address(self._mailboxes[i]) for i in range(threads - 1)]
         self._locks: list[_thread.LockType] = []
         self._asleep = [False] * (threads - 1)
         self._post = np.zeros(1 + 4 * threads, dtype=np.int64)
@@ -89,14 +90,14 @@ class Pool:
             for i in range(others):
                 post[1 + 4 * i : 5 + 4 * i] = (self._addresses[i], self._ticket, target, arguments[i + 1])
                 wait[1 + 2 * i : 3 + 2 * i] = (self._addresses[i], self._ticket)
-            native.function("post")(0, 0, 0, post.ctypes.data)
+            native.function("post")(0, 0, 0, memory.address(post))
             for i in range(others):
                 if self._asleep[i]:
                     self._wake(i)
             try:
                 first = function(0, 0, 0, arguments[0])
             finally:
-                native.function("wait")(0, 0, 0, wait.ctypes.data)
+                native.function("wait")(0, 0, 0, memory.address(wait))
             return [first] + [int(self._mailboxes[i, 11]) for i in range(others)]
 
     def range(
@@ -104,16 +105,18 @@ class Pool:
     ) -> int:
         """Drive ``kernel`` as f(first row, end row, thread number, arguments) over ``rows`` rows in morsels, or over
         the ranges between ``bounds``. Returns 0, or the first negative status (the rest is given up then)."""
-        job, count = new_job(rows, morsel, bounds)
         arguments = np.array(words, dtype=np.int64)
+        if 0 < rows <= morsel and bounds is None:
+            return min(native.function(kernel)(0, rows, 0, memory.address(arguments)), 0)
+        job, count = new_job(rows, morsel, bounds)
         threads = self.threads if count > 1 and rows > MORE_THREADS else 1
         states = np.zeros((threads, 8), dtype=np.int64)
-        states[:, 0] = job.ctypes.data
+        states[:, 0] = memory.address(job)
         states[:, 1] = native.address(kernel)
-        states[:, 2] = arguments.ctypes.data
+        states[:, 2] = memory.address(arguments)
         states[:, 3] = np.arange(threads)
         states[:, 4] = BUDGET
-        addresses = [states[i].ctypes.data for i in range(threads)]
+        addresses = [memory.address(states[i]) for i in range(threads)]
         while True:
             statuses = self.run("run_range", addresses)
             bad = min(statuses)
@@ -130,7 +133,7 @@ def new_job(rows: int, morsel: int, bounds: np.ndarray | None = None, tile: int 
     job[8], job[9], job[10], job[15] = rows, morsel, tile, count
     if bounds is not None:
         assert bounds.dtype == np.int64
-        job[14] = bounds.ctypes.data
+        job[14] = memory.address(bounds)
     return job, count
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from finequery.errors import DataError, InterruptError, OutOfRangeError
+from finequery.jetson import memory
 from finequery.operators import native
 from finequery.operators.expr import Expr
 from finequery.operators.pool import AGAIN, Pool, new_job
@@ -49,25 +50,26 @@ class Symbol:
     ``value`` is a numpy array, or a function of the thread number that gives one (or an address).
     """
 
-    __slots__ = ("_address", "_last", "offset", "value")
+    __slots__ = ("_address", "_last", "computed", "offset", "value")
 
     def __init__(self, value: Any, offset: int = 0):
         self.value = value
+        self.computed = callable(value)
         self.offset = offset
         self._last: Any = None
         self._address = 0
 
     def forget(self) -> None:
         """Hold on to no array of a finished run."""
-        if callable(self.value):
+        if self.computed:
             self._last = None
 
     def address(self, thread: int) -> int:
-        value = self.value(thread) if callable(self.value) else self.value
+        value = self.value(thread) if self.computed else self.value
         if value is self._last:  # ndarray.ctypes costs a microsecond
             return self._address
         if isinstance(value, np.ndarray):
-            self._last, self._address = value, value.ctypes.data + self.offset
+            self._last, self._address = value, memory.address(value) + self.offset
             return self._address
         return int(value) + self.offset
 
@@ -155,27 +157,29 @@ class Instance:
         self.code = [np.zeros((max(len(kept), 1), 3), dtype=np.int64) for _ in range(threads)]
         self.expanders = np.array([n for n, i in enumerate(kept) if i.expands] or [0], dtype=np.int64)
         self.states = np.zeros((threads, 24), dtype=np.int64)
-        self.symbols: list[tuple[int, Symbol]] = []
+        self.symbols: list[Symbol] = []
+        places: list[int] = []  # of the symbols in the argument blocks
         self.constant_data = list(program.constant_data.values())  # alive as long as the addresses are
-        bases = [s.ctypes.data + (-s.ctypes.data % 64) for s in self.scratch]
+        bases = [memory.address(s) + (-memory.address(s) % 64) for s in self.scratch]
         position = 0
         for number, item in enumerate(kept):
             for thread in range(threads):
                 self.code[thread][number] = (
                     native.address(item.name),
-                    self.blocks[thread].ctypes.data + position * 8,
+                    memory.address(self.blocks[thread]) + position * 8,
                     (1 if item.always else 0) | (2 if item.expands else 0),
                 )
             for word in item.words:
                 if isinstance(word, Symbol):
-                    self.symbols.append((position, word))
+                    self.symbols.append(word)
+                    places.append(position)
                 elif isinstance(word, (Reg, Out, Optional)):
                     reg = word if isinstance(word, Reg) else word.reg
                     if isinstance(word, Optional) and reg.uses == 0:
                         pass
                     elif reg in program.constant_data:
                         for block in self.blocks:
-                            block[position] = program.constant_data[reg].ctypes.data
+                            block[position] = memory.address(program.constant_data[reg])
                     else:
                         for block, base in zip(self.blocks, bases):
                             block[position] = base + starts[slots[reg]]
@@ -183,26 +187,21 @@ class Instance:
                     for block in self.blocks:
                         block[position] = word
                 position += 1
+        self.places = np.array(places, dtype=np.int64)
         for thread in range(threads):
             state = self.states[thread]
-            state[1] = self.code[thread].ctypes.data
+            state[1] = memory.address(self.code[thread])
             state[2] = len(kept)
             state[9] = thread
             state[13] = sum(1 for i in kept if i.expands)
-            state[14] = self.expanders.ctypes.data
-        self.state_addresses = [self.states[i].ctypes.data for i in range(threads)]
+            state[14] = memory.address(self.expanders)
+        self.state_addresses = [memory.address(self.states[i]) for i in range(threads)]
         self.expander_words = [(sum(len(j.words) for j in kept[:n])) for n, i in enumerate(kept) if i.expands]
 
     def bind(self) -> None:
         """Write the addresses of all symbols."""
-        for position, symbol in self.symbols:
-            if callable(symbol.value):
-                for thread in range(self.threads):
-                    self.blocks[thread][position] = symbol.address(thread)
-            else:
-                address = symbol.address(0)
-                for block in self.blocks:
-                    block[position] = address
+        for thread, block in enumerate(self.blocks):
+            block[self.places] = [symbol.address(thread) for symbol in self.symbols]
 
     def run(
         self,
@@ -210,6 +209,7 @@ class Instance:
         rows: int,
         *,
         morsel: int = MORSEL,
+        tile: int = TILE,
         bounds: np.ndarray | None = None,
         skip: np.ndarray | None = None,
         segments: np.ndarray | None = None,
@@ -220,14 +220,14 @@ class Instance:
         """Run over all rows. ``grow(thread)`` is called when a primitive of that thread asks for room (-1)."""
         if rows == 0:
             return
-        job, count = new_job(rows, morsel, bounds, TILE)
+        job, count = new_job(rows, morsel, bounds, tile)
         if skip is not None:
-            job[12] = skip.ctypes.data
+            job[12] = memory.address(skip)
         if segments is not None:
-            job[13] = segments.ctypes.data
+            job[13] = memory.address(segments)
         threads = 1 if (rows < ONE_THREAD and bounds is None) or count == 1 else self.threads
         states = self.states
-        states[:threads, 0] = job.ctypes.data
+        states[:threads, 0] = memory.address(job)
         states[:threads, 8] = 0
         states[:threads, 15] = PASSES
         for thread in range(threads):
@@ -262,7 +262,7 @@ class Instance:
 
     def unbind(self) -> None:
         """Forget the arrays of the last run."""
-        for _, symbol in self.symbols:
+        for symbol in self.symbols:
             symbol.forget()
 
 

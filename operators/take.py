@@ -24,19 +24,19 @@ def take(
     flag = int(missing)
     if count == 0 or column.length == 0:  # all rows missing: any source of zeros does
         column = _zeros(column)
-    at, source = rows.ctypes.data, column.data.ctypes.data
+    at, source = memory.address(rows), memory.address(column.data)
     chars = column.chars
     if column.kind == "string":
         data, chars = _take_strings(column, rows, pool)
     else:
         per_row = 2 if column.kind in ("int128", "interval") else 1
         data = memory.array(count * per_row, column.data.dtype)
-        pool.range(f"take_{column.width}", (source, at, data.ctypes.data, flag), count)
+        pool.range(f"take_{column.width}", (source, at, memory.address(data), flag), count)
     validity, nulls = None, 0
     if column.validity is not None or missing:
         validity = memory.array((count + 63) // 64 * 8, np.uint8)
-        bitmap = 0 if column.validity is None else column.validity.ctypes.data
-        pool.range("take_valid", (bitmap, at, validity.ctypes.data, flag), count)
+        bitmap = 0 if column.validity is None else memory.address(column.validity)
+        pool.range("take_valid", (bitmap, at, memory.address(validity), flag), count)
         nulls = count - count_valid(validity, pool)
         if nulls == 0:
             validity = None
@@ -83,7 +83,7 @@ def slice_column(column: ColumnData, start: int, length: int) -> ColumnData:
 def count_valid(validity: np.ndarray, pool: Pool) -> int:
     """Set bits of a bitmap of whole words."""
     found = np.zeros((pool.threads, 8), np.int64)
-    pool.range("count_bits", (validity.ctypes.data, found.ctypes.data), len(validity) // 8)
+    pool.range("count_bits", (memory.address(validity), memory.address(found)), len(validity) // 8)
     return int(found[:, 0].sum())
 
 
@@ -94,12 +94,12 @@ def _take_strings(column: ColumnData, rows: np.ndarray, pool: Pool) -> tuple[np.
     offsets = memory.array(count + 1, np.int64)
     offsets[0] = 0
     starts = np.zeros(-(-count // morsel) + 1, np.int64)
-    head = (column.data.ctypes.data, rows.ctypes.data, offsets.ctypes.data, morsel)
-    pool.range("take_lengths", (*head, starts.ctypes.data + 8), count, morsel)
+    head = (memory.address(column.data), memory.address(rows), memory.address(offsets), morsel)
+    pool.range("take_lengths", (*head, memory.address(starts) + 8), count, morsel)
     np.cumsum(starts, out=starts)
     size = int(starts[-1])
     chars = memory.array(size, np.uint8)
-    tail = (starts.ctypes.data, column.chars.ctypes.data, chars.ctypes.data)
+    tail = (memory.address(starts), memory.address(column.chars), memory.address(chars))
     pool.range("take_bytes", (*head, *tail), count, morsel)
     return offsets, chars
 

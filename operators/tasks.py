@@ -13,21 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from finequery.errors import DataError, InternalError
-from finequery.operators.aggregate import AggregateSink, Call, NeedsNumbers
-from finequery.operators.build import padded, radix_partition
+from finequery.errors import DataError
+from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Frame, Stats
 from finequery.operators.evaluate import evaluate
 from finequery.operators.expr import Column, Expr, WindowCall
 from finequery.operators.filter import lower_filter
 from finequery.operators.lower import Lower
 from finequery.operators.pipeline import Context, Filter, Measured, Pipeline, Project, Step, materialize
-from finequery.operators.probe import Probe, intern, lower_probe, number_keys, valid_flags
+from finequery.operators.probe import Probe, lower_probe
 from finequery.operators.program import too_many_rows
 from finequery.types import BIGINT
-
-#: More groups than this (by estimate) are partitioned before they are told apart (reference: cpu-execution 4.11).
-RADIX_GROUPS = 200_000
 
 
 @dataclass(eq=False)
@@ -85,8 +81,8 @@ class Values(Task):
 
 def column_of_values(type_: Any, values: list[Any]) -> ColumnData:
     """A column of physical Python values."""
-    from finequery.operators.aggregate import exact_column, float_column
     from finequery.operators.concat import concat_columns, constant_column
+    from finequery.operators.result_columns import exact_column, float_column
 
     if len(values) == 1 or all(v is None for v in values):
         return constant_column(type_, values[0] if values else None, len(values))
@@ -151,306 +147,6 @@ def prepare_probes(steps: list[Step], context: Context, rows: int) -> None:
             record.rows_in = frame.length
             record.seconds += time.perf_counter() - begin
             record.bytes = step.current().nbytes
-
-
-@dataclass(eq=False)
-class Aggregate(Task):
-    """A pipeline that ends in groups. Groups and arguments are plain columns (the planner projects expressions)."""
-
-    source: Task
-    steps: list[Step]
-    groups: tuple[Column, ...]
-    calls: tuple[Call, ...]
-    expected_groups: float | None = None
-    pipeline: Pipeline | None = None
-    strategy: str = ""
-    reason: str = ""
-    numbers: bool = False
-
-    @property
-    def inputs(self) -> tuple[Task, ...]:
-        return (self.source, *(s.build for s in self.steps if isinstance(s, Probe)))
-
-    @property
-    def reads(self) -> list[Column]:
-        found = {c.id: c for c in self.groups}
-        for call in self.calls:
-            for column in (call.argument, call.filter):
-                if column is not None:
-                    found[column.id] = column
-        return list(found.values())
-
-    def execute(self, context: Context) -> Frame:
-        frame = self.source.execute(context)
-        prepare_probes(self.steps, context, frame.length)
-        record = self.measure(context)
-        try:
-            if not self.numbers:
-                try:
-                    return self._stream(context, frame, record)
-                except NeedsNumbers:
-                    self.numbers = True
-            return self._numbered(context, frame, record)
-        finally:
-            release_probes(self.steps)
-
-    def _stream(self, context: Context, frame: Frame, record: Measured) -> Frame:
-        many = (self.expected_groups or 0) > RADIX_GROUPS and bool(self.groups)
-        if self.pipeline is None:
-
-            def sink() -> AggregateSink:
-                made = AggregateSink(list(self.groups), list(self.calls))
-                if many:
-                    made.refuse_hash = True
-                return made
-
-            self.pipeline = Pipeline(self.steps, sink, {c.id for c in self.reads})
-        result = self.pipeline.run(context, frame, record)
-        if self.pipeline.compiled is not None:
-            made: Any = self.pipeline.compiled.sink
-            self.strategy, self.reason = made.mode, made.reason
-        return result
-
-    def _numbered(self, context: Context, frame: Frame, record: Measured) -> Frame:
-        """Write the rows out, number their groups, then add up by number."""
-        from finequery.operators.concat import expand
-
-        if self.pipeline is None or not isinstance(self.pipeline, _Rows):
-            self.pipeline = _Rows(materialize(self.reads, self.steps))
-        rows = self.pipeline.inner.run(context, frame, record)
-        begin = time.perf_counter()
-        before = rows.columns
-        rows = Frame({i: _orderable(c, self.calls, i) for i, c in before.items()}, rows.length)
-        groups = [rows.columns[c.id] for c in self.groups]
-        number = Column(BIGINT, -50)
-        single = len(groups) == 1 and _plain_key(groups[0])
-        if not groups:
-            result = self._add_up(context, rows, None, 1)
-        elif (single or _packable(groups)) and rows.length > RADIX_GROUPS and self._simple():
-            result = self._radix(context, rows, groups)
-        else:
-            numbers, count, firsts = number_groups(groups, rows.length)
-            data = ColumnData(BIGINT, "uint", rows.length, numbers, stats=Stats(low=0, high=max(count - 1, 0)))
-            result = self._add_up(context, Frame({**rows.columns, number.id: data}, rows.length), number, max(count, 1))
-            from finequery.operators.take import take
-
-            for column, data in zip(self.groups, groups):
-                result.columns[column.id] = take(data, firsts, context.pool)
-            self.strategy, self.reason = "numbered", "keys of text or of wide types: rows numbered first"
-        for call in self.calls:  # what was made codes for the comparison alone
-            if call.argument is not None and before[call.argument.id].kind == "string":
-                found = result.columns[call.output.id]
-                result.columns[call.output.id] = expand(found) if found.kind == "dict" else found
-        record.seconds += time.perf_counter() - begin
-        record.rows_out = result.length
-        return result
-
-    def _simple(self) -> bool:
-        """Whether all arguments can travel through the radix partitions: of fixed width, without NULLs is not
-        needed."""
-        return all(c.name not in ("first", "any_value") for c in self.calls)
-
-    def _add_up(
-        self,
-        context: Context,
-        frame: Frame,
-        number: Column | None,
-        count: int,
-        bounds: np.ndarray | None = None,
-        firsts: np.ndarray | None = None,
-    ) -> Frame:
-        def sink() -> AggregateSink:
-            return AggregateSink([], list(self.calls), None if number is None else (number, count), firsts)
-
-        reads = {c.id for c in (*self.reads, *((number,) if number else ()))}
-        pipeline = Pipeline([], sink, reads)
-        pipeline.bounds = bounds
-        result = pipeline.run(context, frame)
-        compiled = pipeline.compiled
-        assert compiled is not None
-        self.picked = compiled.sink.picked  # type: ignore[attr-defined]
-        return result
-
-    def _radix(self, context: Context, rows: Frame, groups: list[ColumnData]) -> Frame:
-        """Partition rows by their key's hash, number groups inside each partition, add up partition by partition."""
-        from finequery.operators.take import take
-
-        pool = context.pool
-        keys, decode = pack_groups(groups)
-        arguments = [c for c in self.reads if c.id not in {g.id for g in self.groups} or self._is_argument(c)]
-        payloads = [rows.columns[c.id] for c in arguments]
-        direct = all(p.validity is None and p.kind != "string" for p in payloads)
-        if direct:
-            parted, moved, bounds = radix_partition(keys, [p.data for p in payloads], pool)
-            frame = Frame(
-                {
-                    c.id: ColumnData(
-                        *(p.type, p.kind, p.length, m, p.base, p.scale), dictionary=p.dictionary, stats=p.stats
-                    )
-                    for c, p, m in zip(arguments, payloads, moved)
-                },
-                rows.length,
-            )
-        else:
-            order = padded(len(keys), np.uint32)
-            order[:] = np.arange(len(keys))
-            parted, moved, bounds = radix_partition(keys, [order], pool)
-            frame = Frame({c.id: take(p, moved[0], pool) for c, p in zip(arguments, payloads)}, rows.length)
-        total = rows.length
-        largest = int(np.diff(bounds).max())
-        table_bytes = 16 << max(11, int(max(3 * largest, 1)).bit_length() + 1)
-        list_bytes = 8 * largest + 64
-        scratch = padded(pool.threads * (table_bytes + list_bytes) + 128, np.uint8, zero=False)
-        lists = scratch.ctypes.data + pool.threads * table_bytes
-        numbers, listed = padded(total, np.uint32, zero=False), padded(total, np.uint64, zero=False)
-        count, firsts = np.zeros(1, dtype=np.int64), np.zeros(257, dtype=np.int64)
-        words = [parted.ctypes.data, scratch.ctypes.data, table_bytes, numbers.ctypes.data, listed.ctypes.data]
-        words += [count.ctypes.data, lists, list_bytes, bounds.ctypes.data, firsts.ctypes.data]
-        if pool.range("partition_groups", words, total, bounds=bounds) < 0:
-            raise InternalError("a partition's table is too small")
-        found_groups = int(count[0])
-        number = Column(BIGINT, -50)
-        data = ColumnData(BIGINT, "uint", total, numbers, stats=Stats(low=0, high=max(found_groups - 1, 0)))
-        source = Frame({**frame.columns, number.id: data}, total)
-        result = self._add_up(context, source, number, found_groups, bounds, firsts)
-        found = listed[self.picked].view(np.int64)
-        for column, values in zip(self.groups, decode(found)):
-            result.columns[column.id] = values
-        self.strategy, self.reason = "radix", "many groups: 256 partitions, a small table each"
-        return result
-
-    def _is_argument(self, column: Column) -> bool:
-        return any(column.id in (c.argument and c.argument.id, c.filter and c.filter.id) for c in self.calls)
-
-
-class _Rows(Pipeline):
-    """The pipeline that writes out the rows of a numbered aggregation."""
-
-    def __init__(self, inner: Pipeline):
-        self.inner = inner
-        self.compiled = None
-
-
-def _plain_key(column: ColumnData) -> bool:
-    return column.validity is None and column.kind in ("uint", "int64", "dict", "float64")
-
-
-def _packable(columns: list[ColumnData]) -> bool:
-    total = 1
-    for c in columns:
-        if c.validity is not None or c.kind not in ("uint", "dict"):
-            return False
-        total *= 2 ** (8 * c.data.itemsize) if c.kind == "uint" else max(len(c.dictionary or ()), 1)
-    return 0 < total < 2**62
-
-
-def pack_groups(columns: list[ColumnData]) -> tuple[np.ndarray, Any]:
-    """Group keys without NULLs as one int64, and the way back."""
-    from finequery.operators.aggregate import float_column
-
-    count = columns[0].length
-    keys = padded(count, np.int64)
-    if len(columns) == 1:
-        column = columns[0]
-        if column.kind == "float64":
-            doubles = column.data[:count] + 0.0
-            doubles[np.isnan(doubles)] = np.nan
-            keys[:] = doubles.view(np.int64)
-            return keys, lambda found: [
-                float_column(column.type, found.view(np.float64), np.ones(len(found), dtype=bool))
-            ]
-        keys[:] = column.data[:count]
-        return keys, lambda found: [_stored_column(column, found)]
-    spans = [len(c.dictionary or ()) if c.kind == "dict" else int(c.data[:count].max(initial=0)) + 1 for c in columns]
-    for column, span in zip(columns, spans):
-        keys *= span
-        keys += column.data[:count]
-
-    def decode(found: np.ndarray) -> list[ColumnData]:
-        result = []
-        for column, span in zip(reversed(columns), reversed(spans)):
-            result.append(_stored_column(column, found % span))
-            found = found // span
-        return result[::-1]
-
-    return keys, decode
-
-
-def _stored_column(column: ColumnData, stored: np.ndarray) -> ColumnData:
-    data = padded(len(stored), column.data.dtype)
-    data[:] = stored
-    stats = Stats(low=column.stats.low, high=column.stats.high, ascii=column.stats.ascii)
-    return ColumnData(
-        *(column.type, column.kind, len(stored), data, column.base, column.scale),
-        dictionary=column.dictionary,
-        stats=stats,
-    )
-
-
-def _orderable(column: ColumnData, calls: tuple[Call, ...], number: int) -> ColumnData:
-    """Text that MIN or MAX runs over becomes codes, which are in order."""
-    if column.kind != "string" or not any(
-        c.argument is not None and c.argument.id == number and c.name in ("min", "max") for c in calls
-    ):
-        return column
-    return as_codes(column)
-
-
-def as_codes(column: ColumnData) -> ColumnData:
-    """A text column as codes of a sorted dictionary of its own."""
-    from finequery.operators import dictionary as dictionaries
-    from finequery.operators.aggregate import code_column
-    from finequery.operators.export import column_to_arrow
-
-    coded = column_to_arrow(column).dictionary_encode()
-    dictionary, ranks = dictionaries.build(coded.dictionary)
-    codes = ranks[coded.indices.fill_null(0).to_numpy()] if len(ranks) else np.zeros(column.length, dtype=np.int64)
-    return code_column(column.type, codes, dictionary, valid_flags(column))
-
-
-def number_groups(columns: list[ColumnData], count: int) -> tuple[np.ndarray, int, np.ndarray]:
-    """Number the rows' groups in order of appearance: numbers (u32), how many, first row of each (u32). NULL is a
-    value."""
-    numbers: np.ndarray | None = None
-    size = 1
-    for column in columns:
-        digits, span = _group_digits(column, count)
-        if numbers is None:
-            packed = digits
-        else:
-            packed = padded(count, np.int64)
-            packed[:] = numbers.astype(np.int64) * span + digits
-        size, numbers, *_ = number_keys(packed)
-    if numbers is None:
-        return padded(count, np.uint32), 1, padded(1, np.uint32)
-    firsts = padded(size, np.uint32)
-    firsts[numbers[:count][::-1]] = np.arange(count - 1, -1, -1, dtype=np.uint32)
-    return numbers, size, firsts
-
-
-def _group_digits(column: ColumnData, count: int) -> tuple[np.ndarray, int]:
-    """A column as int64 digits below a span of 2**32, NULL as one of them."""
-    flags = valid_flags(column)
-    digits = padded(count, np.int64)
-    if column.kind in ("uint", "dict"):
-        digits[:] = column.data[:count]
-    else:
-        if column.kind in ("string", "int128", "interval"):
-            numbers = intern(column)[1]
-        else:
-            keys = padded(count, np.int64)
-            if column.kind in ("float32", "float64"):
-                doubles = column.data[:count].astype(np.float64) + 0.0
-                doubles[np.isnan(doubles)] = np.nan
-                keys[:] = doubles.view(np.int64)
-            else:
-                keys[:] = column.data[:count]
-            _, numbers, *_ = number_keys(keys)
-        digits[:] = numbers[:count]
-    if flags is not None:
-        digits += 1
-        digits[~flags] = 0
-    return digits, int(digits.max(initial=0)) + 1
 
 
 @dataclass(eq=False)
@@ -651,7 +347,7 @@ class PairJoin(Task):
             return Frame({c.id: take(left.columns[c.id], rows, pool) for c in self.left_columns}, len(rows))
         if kind == "mark":
             assert self.mark is not None
-            from finequery.operators.aggregate import exact_column
+            from finequery.operators.result_columns import exact_column
 
             return Frame(
                 {**left.columns, self.mark.id: exact_column(self.mark.type, hit.astype(np.int64))}, left.length

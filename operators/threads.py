@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -33,18 +33,32 @@ def set_size(threads: int) -> None:
 
 
 def parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """``function`` of every item, in order. Runs here where there is one item, one thread, or a pool thread calls."""
+    """``function`` of every item, in order. The calling thread works too, and waits for no helper that has not begun.
+    All runs here where there is one item, one thread, or a pool thread calls."""
     work = list(items)
     if len(work) < 2 or _size == 1 or getattr(_here, "worker", False):
         return [function(item) for item in work]
+    results: dict[int, Result] = {}
+    left = iter(range(len(work)))  # shared: each number goes to one thread
+
+    def drain() -> None:
+        for place in left:
+            results[place] = function(work[place])
+
     global _pool
     with _lock:
         if _pool is None:
             _pool = ThreadPoolExecutor(_size, "finequery", initializer=lambda: setattr(_here, "worker", True))
-        futures = [_pool.submit(function, item) for item in work]
+        helpers = [_pool.submit(drain) for _ in range(min(_size, len(work)) - 1)]
+    _here.worker = True
     try:
-        return [future.result() for future in futures]
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        raise
+        drain()
+    finally:
+        _here.worker = False
+        for _ in left:  # after an error: nobody begins another item
+            pass
+        begun = [helper for helper in helpers if not helper.cancel()]
+        wait(begun)
+    for helper in begun:
+        helper.result()
+    return [results[place] for place in range(len(work))]

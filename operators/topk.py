@@ -16,9 +16,14 @@ from finequery.operators.take import take
 _SAMPLE = 16384
 
 
+def by_threshold(rows: float, limit: float) -> bool:
+    """Whether the first ``limit`` of so many rows are looked for this way."""
+    return rows >= 4 * _SAMPLE and limit <= rows // 16
+
+
 def top_rows(keys: Sequence[Key], length: int, limit: int, pool: Pool) -> np.ndarray | None:
     """The first ``limit`` rows in the order of ``keys``; None where sorting all rows is the better way."""
-    if length < 4 * _SAMPLE or limit > length // 16:
+    if not by_threshold(length, limit):
         return None
     row_bits = row_bits_of(length)
     room = 64 - row_bits

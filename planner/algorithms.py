@@ -1,7 +1,7 @@
 """Which structure a build or an aggregation is expected to choose, from estimates.
 
-The choice itself is made when the rows are there (operators/build.py, operators/aggregate.py, operators/tasks.py):
-these rules follow theirs, for whoever has to know before. EXPLAIN ANALYZE shows both where they differ.
+The choice itself is made when the rows are there, by the same rules: operators/build.py, operators/group_modes.py and
+operators/topk.py have them. EXPLAIN ANALYZE shows both where they differ.
 """
 
 from __future__ import annotations
@@ -9,11 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from finequery.operators import build
-from finequery.operators.aggregate import ALWAYS_DENSE, MOST_DENSE
-from finequery.operators.tasks import RADIX_GROUPS
-
-#: Fewer rows than this are sorted whole.
-TOP_ROWS = 65536
+from finequery.operators.group_modes import group_mode
+from finequery.operators.topk import by_threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,7 @@ def lookup(rows: float, span: float | None, unique: bool, need_rows: bool, probe
 
 def sorting(rows: float, limit: float | None) -> Choice:
     """How ``rows`` are sorted, or the first ``limit`` of them found (operators/sort.py, operators/topk.py)."""
-    if limit is not None and rows >= TOP_ROWS and limit <= rows // 16:
+    if limit is not None and by_threshold(rows, limit):
         return Choice("threshold", "a sample bounds the first rows, what passes is sorted", 8 * limit)
     return Choice("radix sort", "keys as words, in buckets by their top bits", 8 * rows)
 
@@ -44,15 +41,14 @@ def aggregation(
     """How ``rows`` are grouped by ``keys`` columns. ``domain``: combinations of key values that there can be (None:
     unknown); ``text``: a key is a string without a dictionary; ``sorted_key``: the source is sorted by the one
     key."""
+    mode = group_mode(keys, rows, groups, domain, ordered=sorted_key, packed=not text)
     entry = 8.0 * (calls + 1)
-    if keys == 0:
-        return Choice("scalar", "no groups: one row of accumulators per thread", entry)
-    if sorted_key and (domain or 0) >= ALWAYS_DENSE:
-        return Choice("runs", "input sorted by the key: runs of equal keys", entry * groups)
-    if not text and domain is not None and domain <= max(ALWAYS_DENSE, min(rows, MOST_DENSE)):
-        return Choice("dense", f"{domain:,.0f} possible groups: an array", entry * domain)
-    if text:
-        return Choice("numbered", "keys of text: rows numbered first", entry * groups + 4 * rows)
-    if groups > RADIX_GROUPS:
-        return Choice("radix", "many groups: 256 partitions, a small table each", (entry + 16) * groups)
-    return Choice("hash", "groups spread over a wide range: hash tables", (entry + 32) * groups)
+    sizes = {
+        "scalar": entry,
+        "runs": entry * groups,
+        "dense": entry * (domain or 0),
+        "numbered": entry * groups + 4 * rows,
+        "radix": entry * groups,
+        "hash": 4 * entry * groups,
+    }
+    return Choice(mode.name, mode.reason, sizes[mode.name])

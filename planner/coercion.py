@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 from finequery.errors import ConversionError
-from finequery.operators.expr import Call, Cast, Expr, Literal, Parameter
-from finequery.planner.literals import DAY, parse_value, round_half_away
+from finequery.operators.expr import Call, Cast, Expr, Literal, Parameter, derived
+from finequery.planner.literals import DAY, integer_type, parse_value, round_half_away
 from finequery.types import (
     BIGINT,
     BOOLEAN,
@@ -54,17 +54,14 @@ TRUE = Literal(BOOLEAN, True)
 FALSE = Literal(BOOLEAN, False)
 
 
-def integer_literal(value: int) -> Untyped:
-    """The literal in the narrowest of INTEGER, BIGINT, HUGEINT that holds it."""
-    for candidate in (INTEGER, BIGINT, HUGEINT):
-        low, high = candidate.limits
-        if low <= value <= high:
-            return Untyped(candidate, value)
-    raise OverflowError
+def fits(e: Expr, target: SqlType) -> bool:
+    """Whether an integer literal is a value of an integer type."""
+    low, high = target.limits
+    return isinstance(e, Literal) and bool(e.test(lambda v: low <= v <= high))
 
 
 def is_null(e: Expr) -> bool:
-    return isinstance(e, Literal) and e.value is None and e.type == NULL
+    return isinstance(e, Literal) and e.is_null and e.type == NULL
 
 
 def is_integer_literal(e: Expr) -> bool:
@@ -132,7 +129,7 @@ def common_type(exprs: Iterable[Expr]) -> SqlType | None:
     for e in integers:
         if result is None:
             result = e.type
-        elif not (result.is_integer and result.limits[0] <= e.value <= result.limits[1]):
+        elif not (result.is_integer and fits(e, result)):
             result = combine(result, e.type)
             if result is None:
                 return None
@@ -156,8 +153,7 @@ def implicit_cost(e: Expr, target: SqlType) -> int | None:
     if is_string_literal(e):
         return 20
     if is_integer_literal(e) and target.is_integer:
-        low, high = target.limits
-        return 1 if isinstance(e, Literal) and low <= e.value <= high else None
+        return 1 if fits(e, target) else None
     if source.is_integer and target.is_integer:
         (low, high), (low_t, high_t) = source.limits, target.limits
         return 2 + DIGITS[target.name] if low_t <= low and high <= high_t else None
@@ -171,7 +167,7 @@ def implicit_cost(e: Expr, target: SqlType) -> int | None:
 def cast(e: Expr, target: SqlType, safe: bool = False) -> Expr:
     """``e`` as ``target``. Literals are converted here; text that is not a value of the type is a ConversionError."""
     if e.type == target:
-        return Literal(target, e.value) if isinstance(e, Untyped) else e
+        return settle(e)
     if isinstance(e, Literal):
         folded = fold(e, target, safe)
         if folded is not None:
@@ -181,7 +177,7 @@ def cast(e: Expr, target: SqlType, safe: bool = False) -> Expr:
 
 def call(result: SqlType, name: str, *args: Expr) -> Call:
     """A Call whose open literals have settled."""
-    return Call(result, name, tuple([Literal(a.type, a.value) if isinstance(a, Untyped) else a for a in args]))
+    return Call(result, name, tuple([settle(a) for a in args]))
 
 
 def cast_all(exprs: Sequence[Expr], target: SqlType) -> list[Expr]:
@@ -190,44 +186,60 @@ def cast_all(exprs: Sequence[Expr], target: SqlType) -> list[Expr]:
 
 def settle(e: Expr) -> Expr:
     """An open literal with the type it has on its own."""
-    return Literal(e.type, e.value) if isinstance(e, Untyped) else e
+    return e.retyped(e.type) if isinstance(e, Untyped) else e
 
 
 def fold(e: Literal, target: SqlType, safe: bool = False) -> Literal | None:
     """The literal as ``target``; None where that is better left to the run (it would fail, or its text is DuckDB's
     business)."""
-    value, source = e.value, e.type
-    if value is None:
+    source = e.type
+    if e.is_null:
         return Literal(target, None)
     if source == VARCHAR:
-        parsed = parse_value(value, target)
-        if parsed is None and not safe:
-            raise ConversionError(f"Could not convert '{value}' to {target}.", hint=_hint(target))
-        return Literal(target, _single(parsed) if target == FLOAT and parsed is not None else parsed)
+
+        def parse(text: str) -> Any:
+            parsed = parse_value(text, target)
+            return _single(parsed) if target == FLOAT and parsed is not None else parsed
+
+        found = derived(target, parse, e)
+        if found is None and not safe:
+            raise ConversionError(f"Could not convert '{e.held}' to {target}.", hint=_hint(target))
+        return found or Literal(target, None)
+    convert = conversion(source, target)
+    return None if convert is None else derived(target, convert, e)
+
+
+def conversion(source: SqlType, target: SqlType) -> Callable[[Any], Any] | None:
+    """Physical values of one type as another's (None: the value has no place there); None where it is left to the
+    run."""
     if source.is_integer or source.is_decimal:
         if target.is_float:
-            number = value / 10**source.scale
-            return Literal(target, _single(number) if target == FLOAT else number)
+            unit = 10**source.scale
+            return (lambda v: _single(v / unit)) if target == FLOAT else (lambda v: v / unit)
         if target == BOOLEAN:
-            return Literal(target, value != 0)
+            return lambda v: v != 0
         if target == VARCHAR and source.is_integer:
-            return Literal(target, str(value))
+            return str
         if target.is_integer or target.is_decimal:
-            shift = target.scale - source.scale
-            scaled = value * 10**shift if shift >= 0 else round_half_away(value, 10**-shift)
-            low, high = target.limits
-            return Literal(target, scaled) if low <= scaled <= high else None
+            shift, (low, high) = target.scale - source.scale, target.limits
+            grow, shrink = 10 ** max(shift, 0), 10 ** max(-shift, 0)
+
+            def rescaled(v: int) -> int | None:
+                scaled = v * grow if shift >= 0 else round_half_away(v, shrink)
+                return scaled if low <= scaled <= high else None
+
+            return rescaled
     if source == BOOLEAN:
         if target == VARCHAR:
-            return Literal(target, "true" if value else "false")
+            return lambda v: "true" if v else "false"
         if target.is_integer or target.is_float:
-            return Literal(target, float(value) if target.is_float else int(value))
-    if source == DATE and target == TIMESTAMP and abs(value) < 2**62 // DAY:
-        return Literal(target, value * DAY)
+            return float if target.is_float else int
+    if source == DATE and target == TIMESTAMP:
+        return lambda v: v * DAY if abs(v) < 2**62 // DAY else None
     if source == TIMESTAMP and target == DATE:
-        return Literal(target, value // DAY)
+        return lambda v: v // DAY
     if source == FLOAT and target == DOUBLE:
-        return Literal(target, value)
+        return lambda v: v
     return None
 
 
@@ -250,9 +262,10 @@ def _hint(target: SqlType) -> str | None:
 def negated(e: Literal) -> Literal | None:
     """The literal with its sign changed; None where it must be computed."""
     if isinstance(e, Untyped) and e.type.is_integer:
-        return integer_literal(-e.value)
-    if e.value is not None and (e.type.is_decimal or e.type == DOUBLE):
-        return Literal(e.type, -e.value)
-    if isinstance(e.value, Interval):
-        return Literal(e.type, Interval(*(-part for part in e.value)))
+        opposite = derived(e.test(lambda v: integer_type(-v)), lambda v: -v, e)
+        return None if opposite is None else Untyped(opposite.type, opposite.held, opposite.origin)
+    if not e.is_null and (e.type.is_decimal or e.type == DOUBLE):
+        return derived(e.type, lambda v: -v, e)
+    if isinstance(e.held, Interval):
+        return derived(e.type, lambda v: Interval(*(-part for part in v)), e)
     return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
+from typing import Any
 
 from finequery.operators.expr import (
     Aggregate as AggregateCall,
@@ -79,6 +81,7 @@ class Printer:
         self.taken: dict[str, int] = {}
         self.subplans: dict[int, str] = {}
         self.pending: list[tuple[str, Node]] = []
+        self.values: Mapping[int | str, Any] = {}  # of literals that are parameters of the plan
 
     def column(self, column: Column) -> str:
         name = self.names.get(column.id)
@@ -182,9 +185,10 @@ class Printer:
         if isinstance(e, Column):
             return self.column(e)
         if isinstance(e, Literal):
-            return literal(e.type, e.value)
+            return literal(e.type, e.held)
         if isinstance(e, Parameter):
-            return f"${e.key}"
+            lifted = isinstance(e.key, int) and e.key < 0 and e.key in self.values
+            return literal(e.type, self.values[e.key]) if lifted else f"${e.key}"
         if isinstance(e, ScalarSubquery):
             return f"({self.subplan('Scalar', e.plan)})"
         if isinstance(e, Subquery):

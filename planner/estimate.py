@@ -104,8 +104,8 @@ def _estimate(node: Node) -> Estimate:
     if isinstance(node, Union):
         return Estimate(node, sum(estimate(p).rows for p in node.parts))
     rows = estimate(node.inputs[0]).rows
-    if isinstance(node, (Sort, Limit)) and isinstance(node.limit, Literal) and node.limit.value is not None:
-        rows = min(rows, float(node.limit.value))
+    if isinstance(node, (Sort, Limit)) and isinstance(node.limit, Literal) and node.limit.held is not None:
+        rows = min(rows, float(node.limit.held))
     return Estimate(node, rows)
 
 
@@ -212,7 +212,7 @@ def expression(e: Expr, below: Estimate) -> ColumnEstimate:
             return ColumnEstimate(1.0)  # a column of an enclosing query
         return below.column(e.id)
     if type(e) is Literal:
-        value = e.value if isinstance(e.value, (int, float)) else None
+        value = e.held if isinstance(e.held, (int, float)) else None
         return ColumnEstimate(1.0, value, value)
     if type(e) is Cast:
         c = expression(e.child, below)
@@ -290,7 +290,7 @@ def _bound(t: Expr, below: Estimate) -> tuple[int, float, float, ColumnEstimate]
     if type(t) is not Call or t.name not in ("lt", "le", "gt", "ge"):
         return None
     column, constant = t.args
-    if type(column) is not Column or type(constant) is not Literal or not isinstance(constant.value, (int, float)):
+    if type(column) is not Column or type(constant) is not Literal or not isinstance(constant.held, (int, float)):
         return None
     if not below.has(column.id):
         return None
@@ -298,7 +298,7 @@ def _bound(t: Expr, below: Estimate) -> tuple[int, float, float, ColumnEstimate]
     if c.low is None or c.high is None:
         return None
     step = 1 if isinstance(c.low, int) else 0
-    v = constant.value
+    v = constant.held
     if t.name == "lt":
         return column.id, c.low, v - step, c
     if t.name == "le":
@@ -309,7 +309,7 @@ def _bound(t: Expr, below: Estimate) -> tuple[int, float, float, ColumnEstimate]
 def share(t: Expr, below: Estimate, known: dict[int, ColumnEstimate] | None = None) -> float:
     """Share of rows for which one predicate holds."""
     if type(t) is Literal:
-        return 1.0 if t.value else 0.0
+        return 1.0 if t.held else 0.0
     if type(t) is Column:
         return 0.5
     if type(t) is not Call:
@@ -340,8 +340,8 @@ def share(t: Expr, below: Estimate, known: dict[int, ColumnEstimate] | None = No
         return RANGE if _bound(t, below) is None else selectivity([t], below)
     if name in ("like", "starts_with", "prefix"):
         pattern = t.args[1]
-        if type(pattern) is Literal and isinstance(pattern.value, str):
-            return like_share(pattern.value)
+        if type(pattern) is Literal and isinstance(pattern.held, str):
+            return like_share(pattern.held)
         return LIKE_ANYWHERE
     if name in ("contains", "ends_with", "suffix"):
         return LIKE_ANYWHERE if name == "contains" else LIKE_SUFFIX
@@ -360,9 +360,9 @@ def _equal(a: Expr, b: Expr, below: Estimate, known: dict[int, ColumnEstimate] |
     x, y = expression(a, below), expression(b, below)
     if type(b) is Literal:
         if type(a) is Column and known is not None and below.has(a.id):
-            value = b.value if isinstance(b.value, (int, float)) else None
+            value = b.held if isinstance(b.held, (int, float)) else None
             known[a.id] = replace(x, distinct=1.0, low=value, high=value, nulls=0.0)
-        v = b.value
+        v = b.held
         if isinstance(v, (int, float)) and x.low is not None and x.high is not None and not x.low <= v <= x.high:
             return OUTSIDE
     return (1.0 - x.nulls) / max(x.distinct, y.distinct, 1.0)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import textwrap
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from finequery.operators import tasks
+from finequery.operators.aggregate import Aggregate
 from finequery.operators.executor import execute
 from finequery.operators.expr import Column, Expr
 from finequery.operators.pipeline import Context, Measured, Project
@@ -55,7 +57,7 @@ class Report:
         self.seconds = seconds
         self.rows = rows
         self.planning = planning
-        self.names = Names(pipelines)
+        self.names = Names(pipelines, context.parameters)
         self.numbers = {id(s.item): p.number for p in pipelines for s in p.subtasks if s is p.breaker}
 
     @property
@@ -183,9 +185,8 @@ class Report:
         item = subtask.item
         if isinstance(item, Probe) and item.built is not None:
             return Choice(*item.built)
-        if isinstance(item, tasks.Aggregate) and item.strategy:
-            reason = item.reason or (subtask.choice.reason if subtask.choice is not None else "")
-            return Choice(item.strategy, reason)
+        if isinstance(item, Aggregate) and item.mode is not None:
+            return Choice(item.mode.name, item.mode.reason)
         if isinstance(item, tasks.Sort) and id(item) in self.context.measured:
             record = self.context.measured[id(item)]
             return algorithms.sorting(record.rows_in, None if item.limit is None else record.rows_out)
@@ -243,8 +244,9 @@ class Names(Printer):
     """Names of columns: a table's by their names, with the alias where several scans have one; computed ones by
     their own names, else by the expression."""
 
-    def __init__(self, pipelines: list[PipelineInfo]):
+    def __init__(self, pipelines: list[PipelineInfo], values: Mapping[int | str, Any]):
         super().__init__()
+        self.values = values
         self.definitions: dict[int, Expr] = {}
         self.scalars: dict[int, int] = {}
         count: dict[str, set[int]] = {}

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from finequery.errors import BindError, NotSupportedError, nearest
-from finequery.operators.expr import Case, Expr, Literal
+from finequery.operators.expr import Case, Expr, Literal, derived
 from finequery.planner.coercion import call, cast, cast_all, implicit_cost, is_null, is_string_literal, settle
 from finequery.planner.literals import UNITS, unit_name
 from finequery.planner.operations import arithmetic, case, compare, meet, require_constant
@@ -240,7 +241,7 @@ def concat(function: Function, name: str, args: list[Expr]) -> Expr:
         if not isinstance(text, Literal):
             parts.append(call(VARCHAR, "coalesce", text, Literal(VARCHAR, "")))
         else:
-            parts.append(Literal(VARCHAR, text.value or ""))
+            parts.append(Literal(VARCHAR, "") if text.is_null else text)
     return call(VARCHAR, "concat", *parts) if len(parts) > 1 else parts[0]
 
 
@@ -472,6 +473,8 @@ def time_bucket(function: Function, name: str, args: list[Expr]) -> Expr:
         return cast(call(TIMESTAMP, "add_interval", start, args[2]), result)
     if len(args) == 3:
         origin = cast(_temporal(name, args[2]), TIMESTAMP)
+        if isinstance(origin, Literal):  # the instructions want its value
+            origin = Literal(TIMESTAMP, origin.value)
     elif width.months in (1, 3, 12):
         unit = {1: "month", 3: "quarter", 12: "year"}[width.months]
         return cast(call(TIMESTAMP, "date_trunc", Literal(VARCHAR, unit), x), result)
@@ -506,13 +509,19 @@ def to_interval(unit: str, e: Expr) -> Expr:
     if is_string_literal(e):
         e = cast(e, DOUBLE)
     one = UNITS[unit]
-    if isinstance(e, Literal) and e.value is not None and (e.type.is_numeric):
-        exact = e.value / 10**e.type.scale if e.type.is_decimal else e.value
-        if not one.micros or isinstance(exact, int) or unit not in ("second", "millisecond"):
-            exact = int(exact)
-        value = Interval(*(int(part * exact) for part in one))
-        if max(abs(value.months), abs(value.days)) < 2**31 and abs(value.micros) < 2**63:
-            return Literal(INTERVAL, value)
+    if isinstance(e, Literal) and not e.is_null and e.type.is_numeric:
+        source = e.type
+
+        def times(value: Any) -> Interval | None:
+            exact = value / 10**source.scale if source.is_decimal else value
+            if not one.micros or isinstance(exact, int) or unit not in ("second", "millisecond"):
+                exact = int(exact)
+            span = Interval(*(int(part * exact) for part in one))
+            return span if max(abs(span.months), abs(span.days)) < 2**31 and abs(span.micros) < 2**63 else None
+
+        found = derived(INTERVAL, times, e)
+        if found is not None:
+            return found
     if is_null(e):
         return Literal(INTERVAL, None)
     if not e.type.is_integer:

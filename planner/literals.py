@@ -6,7 +6,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from finequery.types import Interval, SqlType
+from finequery.types import BIGINT, DOUBLE, HUGEINT, INTEGER, Interval, SqlType, decimal
 
 MICROS = 1_000_000
 DAY = 86_400 * MICROS
@@ -16,6 +16,7 @@ _TIME = r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,9}))?)?"
 _DATE_ONLY = re.compile(rf"\s*{_DATE}\s*$")
 _TIMESTAMP = re.compile(rf"\s*{_DATE}(?:[ T]+{_TIME})?\s*Z?\s*$")
 _NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+_DECIMAL = re.compile(r"(\d*)\.(\d*)$")
 _SPAN = re.compile(r"\s*(?:([+-]?\d+)(?:\.(\d+))?\s*([a-zA-Z]+)|([+-]?)(\d+):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,6}))?)?)")
 
 #: What one of a unit is in (months, days, micros); singular names, the plural and these aliases are accepted too.
@@ -168,6 +169,30 @@ def parse_number(text: str, scale: int = 0) -> int | None:
         return None
     value = int("".join(map(str, digits)) or "0") * (-1 if sign else 1)
     return value * 10**shift if shift >= 0 else round_half_away(value, 10 ** min(-shift, 500))
+
+
+def parse_literal(digits: str) -> tuple[SqlType, Any]:
+    """Type and physical value of a number as it is written: an integer of the narrowest of INTEGER, BIGINT and
+    HUGEINT, else a DECIMAL of at most 38 digits, else a DOUBLE. An integer beyond HUGEINT is an OverflowError."""
+    plain = digits.replace("_", "")
+    if plain.isdigit():
+        value = int(plain)
+        return integer_type(value), value
+    match = _DECIMAL.match(plain)
+    if match:
+        precision = len(match[1]) + len(match[2])  # .5 has one digit, 0.5 two
+        if precision <= 38:
+            return decimal(max(precision, 1), len(match[2])), int(match[1] + match[2] or "0")
+    return DOUBLE, float(plain)
+
+
+def integer_type(value: int) -> SqlType:
+    """The narrowest of INTEGER, BIGINT, HUGEINT that holds a value."""
+    for candidate in (INTEGER, BIGINT, HUGEINT):
+        low, high = candidate.limits
+        if low <= value <= high:
+            return candidate
+    raise OverflowError(value)
 
 
 def parse_value(text: str, target: SqlType) -> Any:

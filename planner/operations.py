@@ -13,6 +13,7 @@ from finequery.planner.coercion import (
     cast_all,
     combine,
     common_type,
+    fits,
     is_integer_literal,
     is_null,
     is_string_literal,
@@ -127,9 +128,9 @@ def _integer_pair(a: Expr, b: Expr) -> SqlType:
     """The type in which two integers are computed: an open literal follows the other side where it fits."""
     s, t = a.type, b.type
     if is_integer_literal(a) and not is_integer_literal(b):
-        s = t if t.limits[0] <= a.value <= t.limits[1] else s  # type: ignore[attr-defined]
+        s = t if fits(a, t) else s
     elif is_integer_literal(b) and not is_integer_literal(a):
-        t = s if s.limits[0] <= b.value <= s.limits[1] else t  # type: ignore[attr-defined]
+        t = s if fits(b, s) else t
     both = combine(s, t)
     assert both is not None
     return both if both in (s, t) else (HUGEINT if both == HUGEINT else BIGINT)

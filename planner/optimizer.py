@@ -18,7 +18,9 @@ from finequery.planner.rules.outer_to_inner import outer_to_inner
 from finequery.planner.rules.prune_columns import prune_columns
 from finequery.planner.rules.push_filters import push_filters
 from finequery.planner.rules.reduce_aggregates import reduce_aggregates
+from finequery.planner.rules.reduce_by_left import reduce_by_left
 from finequery.planner.rules.semi_bounds import semi_bounds
+from finequery.planner.rules.share_subplans import share_subplans
 from finequery.planner.rules.simplify import simplify
 from finequery.planner.rules.unwrap_casts import unwrap_casts
 
@@ -38,7 +40,7 @@ REGION = (
     merge_projects,
 )
 #: For the whole plan again.
-LAST = (prune_columns,)
+LAST = (reduce_by_left, share_subplans, prune_columns)
 RULES = WHOLE + REGION + LAST
 
 

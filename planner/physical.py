@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from finequery.errors import NotSupportedError
-from finequery.operators.aggregate import Call
+from finequery.operators.aggregate import Aggregate
+from finequery.operators.aggregate_calls import Call
 from finequery.operators.expr import Call as Call_
-from finequery.operators.expr import Column, Expr, Literal, ScalarSubquery, SortKey, columns_of, transform
+from finequery.operators.expr import Column, Expr, Literal, Parameter, ScalarSubquery, SortKey, columns_of, transform
 from finequery.operators.pipeline import Filter, Project, Step
 from finequery.operators.probe import Probe
 from finequery.operators.tasks import (
-    Aggregate,
     Limit,
     PairJoin,
     Pipe,
@@ -32,10 +32,14 @@ from finequery.operators.tasks import (
     Window,
 )
 from finequery.planner import logical
-from finequery.planner.estimate import estimate
+from finequery.planner.estimate import estimate, expression
+from finequery.planner.rules._tree import expressions, plans_in
+from finequery.planner.shape import lifted_key
 from finequery.types import BOOLEAN
 
 _fresh = itertools.count(1)
+#: A build side has few rows (or a key few values) where the other side has so many times more.
+FEW = 8.0
 
 
 @dataclass
@@ -52,12 +56,16 @@ class Planner:
     def __init__(self) -> None:
         self.shared: dict[int, Shared] = {}
         self.scalars: dict[int, Scalar] = {}
+        self.lifted: dict[int, None] = {}  # places of the literals that are parameters of the plan
         self.needed: dict[int, set[int]] = {}  # by node: ids of its columns that are read above it
 
     def expression(self, expr: Expr) -> Expr:
-        """Subplans of scalar subqueries become tasks."""
+        """Subplans of scalar subqueries become tasks, lifted literals parameters."""
 
         def change(e: Expr) -> Expr | None:
+            if isinstance(e, Literal) and e.origin is not None:
+                self.lifted[e.origin[1]] = None
+                return Parameter(e.type, lifted_key(e.origin[1]))
             if isinstance(e, ScalarSubquery) and isinstance(e.plan, logical.Node):
                 found = self.scalars.get(id(e.plan))
                 if found is None:
@@ -74,8 +82,17 @@ class Planner:
         return self.task(node)
 
     def require(self, node: logical.Node, needed: set[int]) -> None:
-        """Note which of a node's columns are read above it, and what it reads itself of those below."""
-        self.needed.setdefault(id(node), set()).update(needed)
+        """Note which of a node's columns are read above it, and what it reads itself of those below. A shared subplan
+        stands in several places: it is done before any task is made."""
+        known = self.needed.setdefault(id(node), set())
+        if isinstance(node, logical.Materialize) and known and needed <= known:
+            return
+        known.update(needed)
+        needed = set(known)
+        for expr in expressions(node):
+            for plan in plans_in(expr):
+                if id(plan) not in self.needed:
+                    self.require(plan, {c.id for c in plan.schema})
         if isinstance(node, logical.Join):
             reads = set(needed)
             for left, right in node.keys:
@@ -88,7 +105,7 @@ class Planner:
             reads = needed | columns_of(node.predicate)
         elif isinstance(node, logical.Sort):
             reads = needed.union(*(columns_of(k.expr) for k in node.keys))
-        elif isinstance(node, logical.Limit):
+        elif isinstance(node, (logical.Limit, logical.Materialize)):
             reads = needed
         elif isinstance(node, logical.Aggregate):
             parts = [e for _, e in node.groups]
@@ -164,6 +181,11 @@ class Planner:
             match = Call_(BOOLEAN, "coalesce", (Call_(BOOLEAN, "and", (partner, condition)), Literal(BOOLEAN, False)))
             left.steps.append(Filter(Call_(BOOLEAN, "not", (match,)), _rows(node)))
             return left
+        leading = leading_key(node)
+        if leading is not None:
+            if not isinstance(right, (Scan, Shared)):
+                probe.build = Shared(right.columns, right, **_known(node.right))
+            left.steps.append(Probe("semi", probe.build, (keys[leading],), ()))
         if node.kind == "full" or (condition is not None and node.kind != "inner"):
             pairs = replace(probe, kind="inner", payload=self.columns(node.right))
             task = self.close(left, node.left)
@@ -233,8 +255,20 @@ class Planner:
     def _materialize(self, node: logical.Materialize) -> Open:
         found = self.shared.get(id(node))
         if found is None:
-            found = self.shared[id(node)] = Shared(node.schema, self.task(node.input), **_known(node))
+            found = self.shared[id(node)] = Shared(self.columns(node), self.task(node.input), **_known(node))
         return Open(found, [])
+
+
+def leading_key(node: logical.Join) -> int | None:
+    """Of several keys that few right rows have, the one by which the most left rows are sorted out. A look-up of it
+    alone is cheap; the keys are packed for what is left."""
+    left, right = estimate(node.left), estimate(node.right)
+    if node.kind not in ("inner", "semi") or node.null_safe or len(node.keys) < 2 or right.rows * FEW > left.rows:
+        return None
+    shares = [expression(b, right).distinct / max(expression(a, left).distinct, 1.0) for a, b in node.keys]
+    best = min(range(len(shares)), key=shares.__getitem__)
+    plain = all(isinstance(e, Column) and (e.type.is_integer or e.type.is_temporal) for e in node.keys[best])
+    return best if plain and shares[best] * FEW <= 1.0 else None
 
 
 def _unique(node: logical.Join) -> bool:
@@ -289,6 +323,7 @@ def _known(node: logical.Node) -> dict[str, Any]:
     return {"estimate": _rows(node), "node": node}
 
 
-def physical_plan(plan: logical.Node) -> Task:
-    """The DAG of sub-tasks for an optimised plan."""
-    return Planner().root(plan)
+def physical_plan(plan: logical.Node) -> tuple[Task, tuple[int, ...]]:
+    """The DAG of sub-tasks for an optimised plan, and the places of the lifted literals that it reads."""
+    planner = Planner()
+    return planner.root(plan), tuple(planner.lifted)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finequery.operators import tasks
+from finequery.operators.aggregate import Aggregate
 from finequery.operators.expr import Column, Expr, ScalarSubquery, columns_of, walk
 from finequery.operators.pipeline import Filter, Project, Step
 from finequery.operators.probe import Probe
@@ -306,7 +307,7 @@ class _Splitter:
         return found
 
     def _complete(self, task: Task) -> PipelineInfo:
-        if isinstance(task, tasks.Aggregate):
+        if isinstance(task, Aggregate):
             return self.aggregate(task)
         if isinstance(task, tasks.Shared):
             shared = self.complete(task.source)
@@ -329,7 +330,7 @@ class _Splitter:
         operands = self.reads(open_, inputs, open_.rows) + self.writes(task.columns, open_.rows)
         return self.end(open_, SubTask("materialize", task, open_.rows, open_.rows, inputs, tuple(operands)))
 
-    def aggregate(self, task: tasks.Aggregate) -> PipelineInfo:
+    def aggregate(self, task: Aggregate) -> PipelineInfo:
         open_ = self.open(task.source)
         self.steps(open_, task.steps)
         groups = min(max(task.expected_groups or 1.0, 1.0), max(open_.rows, 1.0)) if task.groups else 1.0
@@ -445,7 +446,7 @@ def _times(numbers: Iterator[float] | Iterable[float]) -> float:
     return result
 
 
-def _sorted(task: tasks.Aggregate, open_: _Open) -> bool:
+def _sorted(task: Aggregate, open_: _Open) -> bool:
     """Whether the one group key is a sorted column of the pipeline's own table."""
     source = open_.subtasks[0].item
     if len(task.groups) != 1 or not isinstance(source, tasks.Scan):

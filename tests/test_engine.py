@@ -229,6 +229,15 @@ QUERIES = [
     "select text_, sum(price) from facts group by text_",
     "select id, sum(price), count(*) from facts group by id",
     "select id // 3, sum(price), count(*), max(text_) from facts group by 1",
+    # subplans that are shared, aggregates reduced by the rows that look them up, two keys led by one
+    "select f.id from facts f join keys k on f.many = k.key_ where k.holes = 3 and exists (select 1 from facts g where g.id = f.id and g.small <> f.small + 1)",
+    "select f.id from facts f join keys k on f.many = k.key_ where k.holes = 3 and not exists (select 1 from facts g where g.many = f.many and g.small <> f.small and g.flag)",
+    "select f.id, (select sum(g.price) from facts g where g.many = f.many and g.holes > 1) from facts f join keys k on f.many = k.key_ where k.holes = 3 and k.group_ < 300",
+    "select a.small, b.n from (select small, count(*) as n from facts where many < 900 group by small) a join (select small, count(*) as n from facts where many < 900 group by small) b on a.n = b.small + 10",
+    "select a.id, b.text_ from (select * from facts where many = 7) a join (select * from facts where many = 7) b on a.id = b.id",
+    "select count(*) from facts where many = 7 and price > (select avg(price) from facts where many = 7)",
+    "select f.id, k.name_ from facts f join (select * from keys where holes = 5) k on f.many = k.key_ and f.small = k.group_ % 100",
+    "select f.id from facts f join (select many, min(price) as p from facts where small = 5 group by many) m on f.many = m.many and f.price = m.p",
 ]
 
 

@@ -63,6 +63,10 @@ CASES = {
     "semi_bounds": "select k from u as o where exists (select * from u where t_k = o.t_k and x <> o.x)",
     "reduce_aggregates": "select t.k from t, u where t.k = u.t_k and t.b = 7 "
     "and y < (select avg(y) from u as w where w.t_k = t.k)",
+    "reduce_by_left": "select o.k from u as o, v where o.x = v.k and v.name = 'a' "
+    "and exists (select * from u where k = o.k and y <> o.y)",
+    "share_subplans": "select p.a, q.n from (select a, count(*) as n from t where b < 5 group by a) as p, "
+    "(select a, count(*) as n from t where b < 5 group by a) as q where p.n > q.n",
     "join_order": "select v.name, t.s from v, t, u where t.k = u.t_k and v.k = u.x and t.b = 1",
     "limit_into_sort": "select a + 1 from t order by a limit 10",
     "prune_columns": "select n from (select a, count(*) as n, sum(b) as m from t group by a)",

@@ -1,7 +1,8 @@
 """Accumulation: over groups numbered by a uint32 vector, and over everything.
 
 Grouped kernels: group, source, stride, index or 0, validity or 0, accumulator. ``index`` gathers from a column at its
-stored width. Totals: the same without group; the accumulator is one entry.
+stored width. Totals: the same without group; the accumulator is one entry. ``step``: entries of the accumulator's type
+from one group number to the next; 1 where it is not given. (In row tables numbers count words: see groups.py.)
 """
 
 # mypy: ignore-errors
@@ -106,10 +107,10 @@ for _name in ("u8", "u16", "u32", "i64", "f64"):
 
 @kernel("sum_w_i64")
 def sum_w_i64(t, n, k, args):
-    """64-bit values into 128-bit sums: group or 0, source (i64), validity or 0, accumulator (low, high)"""
-    x, acc = p_i64(args[1]), p_i64(args[3])
+    """64-bit values into 128-bit sums: group or 0, source (i64), validity or 0, accumulator (low, high), step"""
+    x, acc, step = p_i64(args[1]), p_i64(args[3]), np.uint64(args[4])
     for j in range(np.uint64(k)):
-        g = np.uint64(p_u32(args[0])[j]) * np.uint64(2) if args[0] != 0 else np.uint64(0)
+        g = np.uint64(p_u32(args[0])[j]) * step if args[0] != 0 else np.uint64(0)
         if args[2] == 0 or p_u8(args[2])[j] != 0:
             low = acc[g] + x[j]
             acc[g + np.uint64(1)] += (x[j] >> np.int64(63)) + np.int64(np.uint64(low) < np.uint64(x[j]))
@@ -119,10 +120,10 @@ def sum_w_i64(t, n, k, args):
 
 @kernel("sum_w")
 def sum_w(t, n, k, args):
-    """128-bit values; -2 on overflow: group or 0, source (w), validity or 0, accumulator"""
-    x, acc = p_i64(args[1]), p_i64(args[3])
+    """128-bit values; -2 on overflow: group or 0, source (w), validity or 0, accumulator, step"""
+    x, acc, step = p_i64(args[1]), p_i64(args[3]), np.uint64(args[4])
     for j in range(np.uint64(k)):
-        g = np.uint64(p_u32(args[0])[j]) * np.uint64(2) if args[0] != 0 else np.uint64(0)
+        g = np.uint64(p_u32(args[0])[j]) * step if args[0] != 0 else np.uint64(0)
         if args[2] == 0 or p_u8(args[2])[j] != 0:
             b, bh, ah = x[j + j], x[j + j + np.uint64(1)], acc[g + np.uint64(1)]
             low = acc[g] + b
@@ -136,6 +137,7 @@ def sum_w(t, n, k, args):
 
 def _define_extreme(name: str, source: str, least: bool) -> None:
     pointer = POINTER[source]
+    narrow = source == "u32"
 
     @njit(error_model="numpy")
     def choose(v, best):
@@ -145,8 +147,9 @@ def _define_extreme(name: str, source: str, least: bool) -> None:
 
     @kernel(f"group_{name}_{source}")
     def extreme(t, n, k, args):
-        """group or 0, source, validity or 0, accumulator; for f64 NaN is the greatest"""
+        """group or 0, source, validity or 0, accumulator, step (of 32-bit accumulators); for f64 NaN is the greatest"""
         x, acc = pointer(args[1]), pointer(args[3])
+        step = np.uint64(args[4]) if narrow else np.uint64(1)
         if args[0] == 0:
             best = acc[np.uint64(0)]
             if args[2] == 0:
@@ -161,12 +164,12 @@ def _define_extreme(name: str, source: str, least: bool) -> None:
         group = p_u32(args[0])
         if args[2] == 0:
             for j in range(np.uint64(k)):
-                g = np.uint64(group[j])
+                g = np.uint64(group[j]) * step
                 acc[g] = choose(x[j], acc[g])
         else:
             ok = p_u8(args[2])
             for j in range(np.uint64(k)):
-                g = np.uint64(group[j])
+                g = np.uint64(group[j]) * step
                 acc[g] = choose(x[j], acc[g]) if ok[j] != 0 else acc[g]
         return k
 
@@ -179,9 +182,10 @@ for _source in ("i64", "f64", "u32"):
 def _define_extreme_wide(name: str, least: bool) -> None:
     @kernel(f"group_{name}_w")
     def extreme(t, n, k, args):
-        x, acc = p_i64(args[1]), p_i64(args[3])
+        """group or 0, source (w), validity or 0, accumulator, step"""
+        x, acc, step = p_i64(args[1]), p_i64(args[3]), np.uint64(args[4])
         for j in range(np.uint64(k)):
-            g = np.uint64(p_u32(args[0])[j]) * np.uint64(2) if args[0] != 0 else np.uint64(0)
+            g = np.uint64(p_u32(args[0])[j]) * step if args[0] != 0 else np.uint64(0)
             low, high = x[j + j], x[j + j + np.uint64(1)]
             bl, bh = acc[g], acc[g + np.uint64(1)]
             less = (high < bh) | ((high == bh) & (np.uint64(low) < np.uint64(bl)))
@@ -200,10 +204,10 @@ _define_extreme_wide("max", False)
 @kernel("moments")
 def moments(t, n, k, args):
     """Welford's running mean and sum of squared deviations: group or 0, source (f64), validity or 0, accumulator of
-    three doubles (count, mean, m2). Knuth, The Art of Computer Programming 2, 4.2.2."""
-    x, acc = p_f64(args[1]), p_f64(args[3])
+    three doubles (count, mean, m2), step. Knuth, The Art of Computer Programming 2, 4.2.2."""
+    x, acc, step = p_f64(args[1]), p_f64(args[3]), np.uint64(args[4])
     for j in range(np.uint64(k)):
-        g = np.uint64(p_u32(args[0])[j]) * np.uint64(3) if args[0] != 0 else np.uint64(0)
+        g = np.uint64(p_u32(args[0])[j]) * step if args[0] != 0 else np.uint64(0)
         if args[2] == 0 or p_u8(args[2])[j] != 0:
             count_ = acc[g] + 1.0
             delta = x[j] - acc[g + np.uint64(1)]
@@ -216,10 +220,10 @@ def moments(t, n, k, args):
 
 @kernel("first_row")
 def first_row(t, n, k, args):
-    """The smallest row number of each group: group or 0, rows (u32), validity or 0, accumulator (u32)"""
-    x, acc = p_u32(args[1]), p_u32(args[3])
+    """The smallest row number of each group: group or 0, rows (u32), validity or 0, accumulator (u32), step"""
+    x, acc, step = p_u32(args[1]), p_u32(args[3]), np.uint64(args[4])
     for j in range(np.uint64(k)):
-        g = np.uint64(p_u32(args[0])[j]) if args[0] != 0 else np.uint64(0)
+        g = np.uint64(p_u32(args[0])[j]) * step if args[0] != 0 else np.uint64(0)
         if (x[j] < acc[g]) and (args[2] == 0 or p_u8(args[2])[j] != 0):
             acc[g] = x[j]
     return k
@@ -298,12 +302,12 @@ def find_groups(t, n, k, args):
 
 @kernel("merge_moments")
 def merge_moments(t, n, k, args):
-    """Moments of another thread into these, group by group: target, source, map (u32) or 0. Chan, Golub, LeVeque,
-    "Updating formulae and a pairwise algorithm for computing sample variances" (1979)."""
+    """Moments of another thread into these, group by group: target, source, map (u32) or 0, step of the target. Chan,
+    Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979)."""
     a, b = p_f64(args[0]), p_f64(args[1])
     for j in range(np.uint64(n)):
         i = j * np.uint64(3)
-        g = np.uint64(p_u32(args[2])[j]) * np.uint64(3) if args[2] != 0 else i
+        g = np.uint64(p_u32(args[2])[j]) * np.uint64(args[3]) if args[2] != 0 else i
         nb = b[i]
         if nb > 0:
             na = a[g]
@@ -317,11 +321,11 @@ def merge_moments(t, n, k, args):
 
 @kernel("wide_sum_merge")
 def wide_sum_merge(t, n, k, args):
-    """128-bit sums of another thread into these: target, source, map (u32) or 0"""
+    """128-bit sums of another thread into these: target, source, map (u32) or 0, step of the target"""
     a, b = p_i64(args[0]), p_i64(args[1])
     for j in range(np.uint64(n)):
         i = j * np.uint64(2)
-        g = np.uint64(p_u32(args[2])[j]) * np.uint64(2) if args[2] != 0 else i
+        g = np.uint64(p_u32(args[2])[j]) * np.uint64(args[3]) if args[2] != 0 else i
         low = a[g] + b[i]
         a[g + np.uint64(1)] += b[i + np.uint64(1)] + np.int64(np.uint64(low) < np.uint64(b[i]))
         a[g] = low
@@ -331,10 +335,11 @@ def wide_sum_merge(t, n, k, args):
 def _define_wide_merge(name: str, least: bool) -> None:
     @kernel(f"wide_{name}_merge")
     def merge(t, n, k, args):
+        """target, source, map (u32) or 0, step of the target"""
         a, b = p_i64(args[0]), p_i64(args[1])
         for j in range(np.uint64(n)):
             i = j * np.uint64(2)
-            g = np.uint64(p_u32(args[2])[j]) * np.uint64(2) if args[2] != 0 else i
+            g = np.uint64(p_u32(args[2])[j]) * np.uint64(args[3]) if args[2] != 0 else i
             low, high, bl, bh = b[i], b[i + np.uint64(1)], a[g], a[g + np.uint64(1)]
             less = (high < bh) | ((high == bh) & (np.uint64(low) < np.uint64(bl)))
             same = (high == bh) & (low == bl)
@@ -348,60 +353,63 @@ _define_wide_merge("min", True)
 _define_wide_merge("max", False)
 
 
-@kernel("run_group")
-def run_group(t, n, k, args):
-    """Numbers of runs of equal keys: keys (i64), state, out (u32), morsel (address of the word with its number).
-
-    state: 0 groups, 1 most groups, 4 keys by group, 7 last morsel + 1, 8 last key. A run begins anew in every morsel;
-    -1 where there is no room."""
-    keys, state, out = p_i64(args[0]), p_i64(args[1]), p_u32(args[2])
-    groups = state[0]
-    if groups + k > state[1]:
-        return np.int64(-1)
-    listed = p_i64(state[4])
-    morsel = p_i64(args[3])[0] + 1
-    last = state[8]
-    j = np.uint64(0)
-    if morsel != state[7] and k > 0:
-        state[7] = morsel
-        last = keys[j]
-        listed[np.uint64(groups)] = last
-        groups += 1
-    number = groups - 1
-    for j in range(np.uint64(k)):
-        key = keys[j]
-        number += np.int64(key != last)
-        listed[np.uint64(number)] = key
-        last = key
-        out[j] = np.uint32(number)
-    state[0] = number + 1
-    state[8] = last
-    return k
+@njit(error_model="numpy")
+def _decoded(x, counts, base, scale, g, counted):
+    """base * count + scale * x of a group; 0 where it has no count."""
+    if counted:
+        c = counts[g]
+        return base * c + scale * x[g] if c != 0 else np.int64(0)
+    return scale * x[g]
 
 
-@kernel("pick_exact")
-def pick_exact(t, n, k, args):
-    """Decode sums or extremes of the picked groups: accumulator (i64), pick (u32), counts (i64) or 0, base, scale, out
-    (i64), bounds out (2 words: low, high over groups with a count): out = base * count + scale * x (base used with
-    counts only)."""
-    x, pick, counts, out, bounds = p_i64(args[0]), p_u32(args[1]), p_i64(args[2]), p_i64(args[5]), p_i64(args[6])
-    base, scale = args[3], args[4]
-    low, high, nulls = np.int64(9223372036854775807), np.int64(-9223372036854775808), np.int64(0)
-    if args[2] == 0:
-        for j in range(np.uint64(n)):
-            v = scale * x[pick[j]]
-            out[j] = v
+@kernel("decoded_bounds")
+def decoded_bounds(first, end, thread, args):
+    """Bounds of the decoded sums or extremes of groups (a range kernel): accumulator (i64), picked groups (u32) or 0
+    (all in order), counts (i64) or 0, base (used with counts), scale, out: 8 words per thread, of them lowest, highest
+    (of groups with a count) and the number of groups without."""
+    x, pick, counts = p_i64(args[0]), p_u32(args[1]), p_i64(args[2])
+    base, scale, out = args[3], args[4], p_i64(args[5] + thread * 64)
+    low, high, nulls = out[np.uint64(0)], out[np.uint64(1)], np.int64(0)
+    picked, counted = args[1] != 0, args[2] != 0
+    if not picked and not counted:
+        for j in range(np.uint64(first), np.uint64(end)):
+            v = scale * x[j]
             low = min(low, v)
             high = max(high, v)
     else:
-        for j in range(np.uint64(n)):
-            g = pick[j]
-            c = counts[g]
-            v = base * c + scale * x[g] if c != 0 else np.int64(0)
-            out[j] = v
-            low = min(low, v) if c != 0 else low
-            high = max(high, v) if c != 0 else high
-            nulls += np.int64(c == 0)
-    bounds[np.uint64(0)] = low
-    bounds[np.uint64(1)] = high
-    return nulls
+        for j in range(np.uint64(first), np.uint64(end)):
+            g = np.uint64(pick[j]) if picked else j
+            v = _decoded(x, counts, base, scale, g, counted)
+            empty = counted and counts[g] == 0
+            low = low if empty else min(low, v)
+            high = high if empty else max(high, v)
+            nulls += np.int64(empty)
+    out[np.uint64(0)], out[np.uint64(1)] = low, high
+    out[np.uint64(2)] += nulls
+    return np.int64(0)
+
+
+def _define_decoded(item: str, cast) -> None:
+    pointer = POINTER[item]
+
+    @kernel(f"decoded_{item}")
+    def decoded(first, end, thread, args):
+        """Write decoded sums or extremes (a range kernel): accumulator (i64), picked groups (u32) or 0, counts (i64) or
+        0, base, scale, what is taken off, out. 0 is written for groups without a count."""
+        x, pick, counts = p_i64(args[0]), p_u32(args[1]), p_i64(args[2])
+        base, scale, shift, out = args[3], args[4], args[5], pointer(args[6])
+        picked, counted = args[1] != 0, args[2] != 0
+        if not picked and not counted:
+            for j in range(np.uint64(first), np.uint64(end)):
+                out[j] = cast(scale * x[j] - shift)
+        else:
+            for j in range(np.uint64(first), np.uint64(end)):
+                g = np.uint64(pick[j]) if picked else j
+                empty = counted and counts[g] == 0
+                v = _decoded(x, counts, base, scale, g, counted) - shift
+                out[j] = cast(0) if empty else cast(v)
+        return np.int64(0)
+
+
+for _item, _cast in (("u8", np.uint8), ("u16", np.uint16), ("u32", np.uint32), ("i64", np.int64)):
+    _define_decoded(_item, _cast)

@@ -118,3 +118,19 @@ _define_measure("w", p_i64, TWO)
 for _target in ("u8", "u16", "u32"):
     _define_narrow("w", p_i64, TWO, _target)
 _define_narrow_signed("w", p_i64, TWO)
+
+
+def _define_words(name: str, pointer) -> None:
+    @kernel(f"words_{name}")
+    def words(t, n, k, args):
+        """128-bit values of stored ones: source, factor, shift, out (low word, high word)"""
+        x, factor, shift, out = pointer(args[0]), args[1], args[2], p_i64(args[3])
+        for j in range(np.uint64(n)):
+            v = np.int64(x[j]) * factor + shift
+            out[j * TWO] = v
+            out[j * TWO + ONE] = v >> np.int64(63)
+        return np.int64(0)
+
+
+for _name in ("u8", "u16", "u32", "i64"):
+    _define_words(_name, POINTER[_name])

@@ -12,19 +12,23 @@ from finequery.errors import BindError, Error
 from finequery.planner.binder.scope import Binder, position
 from finequery.planner.binder.statements import bind_statement
 from finequery.planner.parse import ParsedStatement
+from finequery.planner.shape import Lifting
 from finequery.planner.statements import Resolver, Statement
 from finequery.types import SqlType
 
 
 def bind(
-    statement: ParsedStatement, resolver: Resolver, parameters: Mapping[int | str, SqlType] | None = None
+    statement: ParsedStatement,
+    resolver: Resolver,
+    parameters: Mapping[int | str, SqlType] | None = None,
+    lifting: Lifting | None = None,
 ) -> Statement:
     """The statement with names resolved and types settled.
 
     ``parameters`` gives the types of the user's values: keys are 0-based numbers for ? and $1, names for $name. Errors
-    know their place in ``statement.sql``.
+    know their place in ``statement.sql``. ``lifting``: literals that the plan is to be kept open for.
     """
-    binder = Binder(statement.sql, resolver, parameters)
+    binder = Binder(statement.sql, resolver, parameters, lifting)
     try:
         return bind_statement(binder, statement)
     except Error as error:

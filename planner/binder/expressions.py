@@ -32,14 +32,13 @@ from finequery.planner.coercion import (
     Untyped,
     call,
     cast,
-    integer_literal,
     is_null,
     is_string_literal,
     settle,
 )
 from finequery.planner.function_rules import date_part, to_interval
 from finequery.planner.functions import AGGREGATES, FUNCTIONS, INSTEAD, OPERATORS, UNSUPPORTED, names, resolve
-from finequery.planner.literals import parse_interval, unit_name
+from finequery.planner.literals import parse_interval, parse_literal, unit_name
 from finequery.planner.operations import (
     arithmetic,
     boolean,
@@ -52,10 +51,9 @@ from finequery.planner.operations import (
     negate,
     require_constant,
 )
-from finequery.types import BOOLEAN, DATE, DOUBLE, HUGEINT, INTERVAL, TIMESTAMP, VARCHAR, decimal
+from finequery.types import BOOLEAN, DATE, HUGEINT, INTERVAL, TIMESTAMP, VARCHAR, decimal
 
 _EPOCH = datetime.datetime(1970, 1, 1)
-_DECIMAL_LITERAL = re.compile(r"(\d*)\.(\d*)$")
 
 
 class QueryState:
@@ -152,26 +150,18 @@ class Expressions:
 
     def literal(self, node: Any) -> Expr:
         checked(node, "this", "is_string")
-        text = node.this
+        text, origin = node.this, self.binder.origin(node)
         if node.args.get("is_string"):
-            return Untyped(VARCHAR, text)
-        digits = text.replace("_", "")
-        if digits.isdigit():
-            try:
-                return integer_literal(int(digits))
-            except OverflowError:
-                raise BindError(
-                    f"{text} does not fit HUGEINT.", hint="Write it with an exponent for a DOUBLE."
-                ) from None
-        match = _DECIMAL_LITERAL.match(digits)
-        if match:
-            precision = len(match[1]) + len(match[2])
+            return Untyped(VARCHAR, text, origin)
+        try:
+            type_, value = parse_literal(text)
+        except OverflowError:
+            raise BindError(f"{text} does not fit HUGEINT.", hint="Write it with an exponent for a DOUBLE.") from None
+        if type_.is_decimal and text.startswith("0."):
             start = node.meta.get("start")
-            if start is not None and match[1] == "0" and self.binder.sql[start] == ".":
-                precision -= 1  # written .5: one digit
-            if precision <= 38:
-                return Literal(decimal(max(precision, 1), len(match[2])), int(match[1] + match[2] or "0"))
-        return Literal(DOUBLE, float(digits))
+            if start is not None and self.binder.sql[start] == ".":
+                type_ = decimal(type_.precision - 1, type_.scale)  # written .5: one digit
+        return (Untyped if type_.is_integer else Literal)(type_, value, origin)
 
     def raw(self, node: Any) -> Expr:
         """$$text$$"""

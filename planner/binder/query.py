@@ -25,7 +25,7 @@ from finequery.planner.binder.scope import (
 )
 from finequery.planner.coercion import cast, is_null, settle
 from finequery.planner.logical import Limit, Node, Project, Sort, Subquery, Values
-from finequery.planner.operations import meet, require_constant
+from finequery.planner.operations import meet
 from finequery.types import BIGINT, INTEGER, NULL, SqlType
 
 MODIFIERS = ("order", "limit", "offset", "with_")
@@ -240,6 +240,6 @@ def count_of(env: Expressions, node: Any, clause: str, place: Any) -> Expr | Non
         e = cast(settle(e), BIGINT)
     except Error as error:
         raise at(error, node) from None
-    if isinstance(e, Literal) and isinstance(require_constant(e, clause), int) and e.value < 0:
+    if isinstance(e, Literal) and not e.is_null and e.test(lambda v: v < 0):
         raise at(BindError(f"{clause} can't be negative."), place)
     return e

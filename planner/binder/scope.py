@@ -13,7 +13,9 @@ from finequery.planner.logical import Node
 from finequery.types import NULL, SqlType
 
 if TYPE_CHECKING:
+    from finequery.operators.trace import Trace
     from finequery.planner.binder.expressions import Expressions
+    from finequery.planner.shape import Lifting
     from finequery.planner.statements import Resolver
 
 _E = TypeVar("_E", bound=errors.Error)
@@ -217,10 +219,17 @@ class Cte:
 class Binder:
     """What is common to the binding of one statement: ids, parameters, where tables come from."""
 
-    def __init__(self, sql: str, resolver: Resolver, parameters: Mapping[int | str, SqlType] | None):
+    def __init__(
+        self,
+        sql: str,
+        resolver: Resolver,
+        parameters: Mapping[int | str, SqlType] | None,
+        lifting: Lifting | None = None,
+    ):
         self.sql = sql
         self.resolver = resolver
         self.parameters = parameters
+        self.lifting = lifting
         self.used: dict[int | str, None] = {}
         self.cacheable = True
         self.views: tuple[str, ...] = ()
@@ -231,6 +240,15 @@ class Binder:
         """A column with an id of its own."""
         self._ids += 1
         return Column(t, self._ids, name)
+
+    def origin(self, node: Any) -> tuple[Trace, int] | None:
+        """Where a literal comes from, if texts with others in its place may share the plan."""
+        return None if self.lifting is None or self.views else self.lifting.origin(node)
+
+    def named_by(self, node: Any) -> None:
+        """Note that a column's name is the text of ``node``."""
+        if self.lifting is not None and not self.views:
+            self.lifting.name(node)
 
     def keys(self) -> tuple[int | str, ...]:
         """Keys of the parameters used: numbers in order, names as they were met."""

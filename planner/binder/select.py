@@ -146,6 +146,7 @@ class _Select:
                 self.star(env, item.this, [(found[0], n, e) for n, e in found[0].columns], parts[-1])
             else:
                 name = self.scope.stored_name(item) if kind == "Column" else output_name(item)
+                self.binder.named_by(item)
                 self.add(name, item, env.bind(item))
 
     def add(self, name: str, tree: Any, e: Expr) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from finequery.errors import BindError, CatalogError, ConversionError, ParseError, nearest
-from finequery.operators.expr import Literal
 from finequery.planner.binder import changes
 from finequery.planner.binder.expressions import Expressions, QueryState
 from finequery.planner.binder.query import bind_query, convert
 from finequery.planner.binder.scope import Binder, BoundQuery, Scope, at, checked, refuse, text_of, title
 from finequery.planner.binder.types import bind_type
-from finequery.planner.coercion import cast
+from finequery.planner.coercion import cast, settle
 from finequery.planner.logical import Node
 from finequery.planner.parse import ParsedStatement
 from finequery.planner.statements import (
@@ -329,9 +328,7 @@ def _set(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
         return SetOption(name, text_of(value))
     env = Expressions(binder, QueryState(None, {}), Scope(), "SET")
     e = env.bind(value)
-    return SetOption(
-        name, cast(e, VARCHAR) if e.type == VARCHAR else Literal(e.type, e.value) if isinstance(e, Literal) else e
-    )
+    return SetOption(name, cast(e, VARCHAR) if e.type == VARCHAR else settle(e))
 
 
 #: What to write instead of statements that are refused.

@@ -192,7 +192,7 @@ def first_rows(
     zero: Expr = Literal(BIGINT, 0)
     start = zero if offset is None else _known(offset, zero)
     terms: list[Expr] = [] if offset is None else [Call(BOOLEAN, "gt", (number, start))]
-    if limit is not None and not (isinstance(limit, Literal) and limit.value is None):
+    if limit is not None and not (isinstance(limit, Literal) and limit.is_null):
         end = _known(limit, zero)
         if offset is not None:
             end = Call(BIGINT, "add", (start, end))
@@ -203,7 +203,7 @@ def first_rows(
 
 def _known(e: Expr, default: Expr) -> Expr:
     if isinstance(e, Literal):
-        return default if e.value is None else e
+        return default if e.is_null else e
     return Call(BIGINT, "coalesce", (e, default))
 
 

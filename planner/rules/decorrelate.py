@@ -350,7 +350,7 @@ def existence_only(plan: Node) -> Node:
 
 
 def positive(limit: Expr) -> bool:
-    return isinstance(limit, Literal) and (limit.value is None or limit.value > 0)
+    return isinstance(limit, Literal) and (limit.is_null or limit.test(lambda v: v > 0))
 
 
 def above_total(plan: Node) -> tuple[Aggregate, Expr, list[Expr]] | None:

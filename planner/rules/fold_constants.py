@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import operator
+from collections.abc import Callable
 
-from finequery.operators.expr import Call, Cast, Expr, Literal
+from finequery.operators.expr import Call, Cast, Expr, Literal, derived
 from finequery.planner.coercion import fold
 from finequery.planner.literals import days_from_civil
 from finequery.planner.logical import Node
 from finequery.planner.rules._everywhere import Everywhere
-from finequery.types import TIMESTAMP, Interval
+from finequery.types import DATE, INTERVAL, TIMESTAMP, Interval
 
 DAY = 86_400_000_000
 EPOCH = datetime.date(1970, 1, 1)
@@ -38,34 +40,43 @@ def folded(e: Expr) -> Expr:
         return e
     if type(e) is not Call or not 1 <= len(e.args) <= 2:
         return e
-    for a in e.args:
-        if type(a) is not Literal or a.value is None:
-            return e
-    values = [a.value for a in e.args]  # type: ignore[attr-defined]
-    if len(values) == 2 and e.name in ("add_interval", "sub_interval") and isinstance(values[1], Interval):
-        moved = shifted(e.args[0], values[1], 1 if e.name == "add_interval" else -1)
-        return e if moved is None else Literal(TIMESTAMP, moved)
+    args = [a for a in e.args if type(a) is Literal and not a.is_null]
+    compute = computation(e) if len(args) == len(e.args) else None
+    return e if compute is None else derived(e.type, compute, *args) or e
+
+
+def computation(e: Call) -> Callable[..., int | None] | None:
+    """The call as a function of physical values (None: there is no such value); None where it is left to the run."""
     types = [a.type for a in e.args]
-    if not all(t.is_integer or t.is_decimal for t in (*types, e.type)):
-        return e
-    if len(values) == 2 and e.name in ("add", "sub") and types[0].scale == types[1].scale == e.type.scale:
-        result = values[0] + values[1] if e.name == "add" else values[0] - values[1]
-    elif len(values) == 2 and e.name == "mul" and e.type.scale == types[0].scale + types[1].scale:
-        result = values[0] * values[1]
-    elif e.name == "neg" and types[0].scale == e.type.scale:
-        result = -values[0]
-    else:
-        return e
-    low, high = e.type.limits
-    return Literal(e.type, result) if low <= result <= high else e
-
-
-def shifted(moment: Expr, span: Interval, sign: int) -> int | None:
-    """A DATE or TIMESTAMP literal plus or minus an interval, in microseconds; None outside of the years 1 to 9999."""
-    assert isinstance(moment, Literal)
-    days, micros = (moment.value, 0) if moment.type.name == "DATE" else divmod(moment.value, DAY)
-    if moment.type.name not in ("DATE", "TIMESTAMP"):
+    if e.name in ("add_interval", "sub_interval") and types[1] == INTERVAL:
+        sign = 1 if e.name == "add_interval" else -1
+        if types[0] == DATE:
+            return lambda days, span: shifted(days, 0, span, sign)
+        if types[0] == TIMESTAMP:
+            return lambda micros, span: shifted(micros // DAY, micros % DAY, span, sign)
         return None
+    if not all(t.is_integer or t.is_decimal for t in (*types, e.type)):
+        return None
+    compute: Callable[..., int]
+    if len(types) == 2 and e.name in ("add", "sub") and types[0].scale == types[1].scale == e.type.scale:
+        compute = operator.add if e.name == "add" else operator.sub
+    elif len(types) == 2 and e.name == "mul" and e.type.scale == types[0].scale + types[1].scale:
+        compute = operator.mul
+    elif e.name == "neg" and types[0].scale == e.type.scale:
+        compute = operator.neg
+    else:
+        return None
+    low, high = e.type.limits
+
+    def checked(*values: int) -> int | None:
+        result = compute(*values)
+        return result if low <= result <= high else None
+
+    return checked
+
+
+def shifted(days: int, micros: int, span: Interval, sign: int) -> int | None:
+    """A day and a time of day plus or minus an interval, in microseconds; None outside of the years 1 to 9999."""
     try:
         if span.months:
             date = EPOCH + datetime.timedelta(days)

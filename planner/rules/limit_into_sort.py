@@ -33,8 +33,6 @@ def sink(node: Node) -> Node:
             return Project(sink(Limit(below.input, node.limit, node.offset)), below.columns)
         if isinstance(below, Sort) and below.limit is None and below.offset is None:
             return Sort(below.input, below.keys, node.limit, node.offset)
-        if node.offset is None and (
-            node.limit is None or (isinstance(node.limit, Literal) and node.limit.value is None)
-        ):
+        if node.offset is None and (node.limit is None or (isinstance(node.limit, Literal) and node.limit.is_null)):
             return below
     return node

@@ -86,9 +86,9 @@ def simplify_expr(e: Expr) -> Expr:
             if len(set(e.args[1:])) < len(e.args) - 1 and not any(is_volatile(a) for a in e.args):
                 return simplify_expr(Call(BOOLEAN, "in", (e.args[0], *dict.fromkeys(e.args[1:]))))
         if name == "is_null" and type(e.args[0]) is Literal:
-            return TRUE if e.args[0].value is None else FALSE
+            return TRUE if e.args[0].is_null else FALSE
         if name == "coalesce":
-            args = [a for a in e.args if not (type(a) is Literal and a.value is None)]
+            args = [a for a in e.args if not (type(a) is Literal and a.is_null)]
             if args and (len(args) == 1 or type(args[0]) is Literal):
                 return args[0]
     elif type(e) is Case:
@@ -101,7 +101,7 @@ def simplify_expr(e: Expr) -> Expr:
 def negate(e: Expr) -> Expr:
     """NOT e. Comparisons are total (NaN is a value like others), so their negation is exact."""
     if type(e) is Literal:
-        return UNKNOWN if e.value is None else (FALSE if e.value else TRUE)
+        return UNKNOWN if e.is_null else (FALSE if e.value else TRUE)
     if type(e) is Call:
         if e.name == "not":
             return e.args[0]
@@ -116,13 +116,13 @@ def comparison(e: Call) -> Expr:
     """A constant goes to the right; two constants are compared."""
     a, b = e.args
     if type(a) is Literal and type(b) is Literal:
-        if a.value is None or b.value is None:
+        if a.is_null or b.is_null:
             return UNKNOWN
         if a.type == b.type and (a.type.is_exact or a.type.is_string):
             return TRUE if compare(e.name, a.value, b.value) else FALSE
     elif type(a) is Literal:
         return Call(BOOLEAN, MIRROR[e.name], (b, a))
-    elif type(b) is Literal and b.value is None:
+    elif type(b) is Literal and b.is_null:
         return UNKNOWN
     return e
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
-from finequery.operators.expr import Call, Cast, Expr, Literal
+from finequery.operators.expr import Call, Cast, Expr, Literal, derived
 from finequery.planner.logical import Node
 from finequery.planner.rules._everywhere import Everywhere
 from finequery.types import BOOLEAN, SqlType
@@ -40,15 +41,15 @@ def unwrap(e: Expr) -> Expr:
         if type(other) is Cast:
             if other.child.type == narrow and factor(narrow, wide.type) is not None:
                 return Call(BOOLEAN, e.name, (wide.child, other.child))
-        elif type(other) is Literal and other.value is not None:
+        elif type(other) is Literal and not other.is_null:
             return compare_narrow(e, wide.child, other)
-    elif e.name == "in" and all(type(a) is Literal and a.value is not None for a in e.args[1:]):
+    elif e.name == "in" and all(type(a) is Literal and not a.is_null for a in e.args[1:]):
         values = [narrowed(a, narrow) for a in e.args[1:] if type(a) is Literal]
         if None in values:
             return e
         exact = [v for v, is_exact in values if is_exact]  # type: ignore[misc]
         if exact:
-            return Call(BOOLEAN, "in", (wide.child, *(Literal(narrow, v) for v in exact)))
+            return Call(BOOLEAN, "in", (wide.child, *exact))
     return e
 
 
@@ -62,7 +63,7 @@ def compare_narrow(e: Call, child: Expr, constant: Literal) -> Expr:
         if name in ("eq", "ne"):
             return e
         name = {"lt": "le", "ge": "gt"}.get(name, name)
-    return Call(BOOLEAN, name, (child, Literal(child.type, value)))
+    return Call(BOOLEAN, name, (child, value))
 
 
 def factor(narrow: SqlType, wide: SqlType) -> int | None:
@@ -78,24 +79,39 @@ def factor(narrow: SqlType, wide: SqlType) -> int | None:
     return grow if wide_low <= low * grow and high * grow <= wide_high else None
 
 
-def narrowed(constant: Literal, narrow: SqlType) -> tuple[int, bool] | None:
-    """The constant as a physical value of ``narrow`` (rounded down) and whether that is exact."""
-    if constant.type.name == "DOUBLE":
-        if not (narrow.is_integer or narrow.is_decimal) or not math.isfinite(constant.value):
+def narrowed(constant: Literal, narrow: SqlType) -> tuple[Literal, bool] | None:
+    """The constant as a value of ``narrow`` (rounded down) and whether that is exact."""
+
+    def exactness(value: Any) -> bool | None:
+        found = floor(value, constant.type, narrow)
+        return None if found is None else found[1]
+
+    exact = constant.test(exactness)
+    if exact is None:
+        return None
+    value = derived(narrow, lambda v: floor(v, constant.type, narrow)[0], constant)  # type: ignore[index]
+    assert value is not None
+    return value, exact
+
+
+def floor(value: Any, type_: SqlType, narrow: SqlType) -> tuple[int, bool] | None:
+    """The largest physical value of ``narrow`` that is not above ``value``, and whether it is the same."""
+    if type_.name == "DOUBLE":
+        if not (narrow.is_integer or narrow.is_decimal) or not math.isfinite(value):
             return None
         scale = 10**narrow.scale
-        value = math.floor(Fraction(constant.value) * scale)
+        found = math.floor(Fraction(value) * scale)
         bound = EXACT_DIGITS if narrow.scale else EXACT_INTEGER
-        if abs(value) + 1 >= bound:
+        if abs(found) + 1 >= bound:
             return None
-        exact = value / scale == constant.value
-        if not exact and (value + 1) / scale == constant.value:  # 0.07 is a little below or above 7/100
-            value, exact = value + 1, True
+        exact = found / scale == value
+        if not exact and (found + 1) / scale == value:  # 0.07 is a little below or above 7/100
+            found, exact = found + 1, True
     else:
-        grow = factor(narrow, constant.type)
+        grow = factor(narrow, type_)
         if grow is None:
             return None
-        value, rest = divmod(constant.value, grow)
+        found, rest = divmod(value, grow)
         exact = rest == 0
     low, high = narrow.limits
-    return (value, exact) if low <= value <= high else None
+    return (found, exact) if low <= found <= high else None
