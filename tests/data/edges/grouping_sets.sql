@@ -17,7 +17,7 @@ select g, p, count(*), grouping(g), grouping_id(g, p) from t group by rollup (g,
 select g, p, sum(a) from t group by cube (g, p) order by all;
 select g, p, sum(a) from t group by g, rollup (p) order by all;
 select g, count(distinct a), sum(a) from t group by rollup (g) having sum(a) > 3 order by all;
-select g, median(a), string_agg(s, ',' order by a) from t group by rollup(g) order by g nulls last;
+select g, median(a), string_agg(s, ',' order by a) from t group by rollup(g) order by g nulls last, 2;
 select p, g, grouping(p, g), median(a), count(distinct b) from t group by cube(p, g) order by all;
 select grouping(a) from t group by rollup(g);
 select g, grouping(g) from t where grouping(g) = 0 group by g;
