@@ -85,7 +85,7 @@ class Lookup:
     @property
     def signature(self) -> tuple[Any, ...]:
         """All that a program compiled against this structure depends on, addresses apart."""
-        parts = tuple((p.low, p.span, p.factor, id(p.dictionary), p.shape) for p in self.parts)
+        parts = tuple((p.low, p.span, p.factor, p.dictionary, p.shape) for p in self.parts)
         return (
             *(
                 self.kind,
@@ -114,6 +114,8 @@ class Lookup:
 def padded(count: int, dtype: Any, zero: bool = True) -> np.ndarray:
     """An array on a 64-byte boundary with 64 readable bytes behind it."""
     size = np.dtype(dtype).itemsize
+    if memory.guards is not None:
+        return memory.array(count, dtype, zero=zero, counted=False)
     if count * size >= memory.LARGE:
         memory.require(count * size, "a table")
     data = memory.array(count + 64 // size + 1, dtype, counted=False)

@@ -82,6 +82,8 @@ def host(expr: Expr, frame: Frame, constant: Callable[[Expr], Any], pool: Pool) 
 
     if frame.length == 0:
         return empty_column(expr.type)
+    if isinstance(expr, Literal):  # once the definitions of its columns were put in, nothing was left to compute
+        return constant_column(expr.type, expr.value, frame.length)
     if isinstance(expr, Case):
         return _host_case(expr, frame, constant, pool)
     if isinstance(expr, Call) and expr.name == "coalesce":

@@ -254,8 +254,11 @@ def column_to_numpy(column: ColumnData) -> np.ndarray:
         values = ((months.astype(np.int64) * 30 + days) * 86_400_000_000 + micros).view("timedelta64[us]")
     elif column.type.is_decimal or name == "HUGEINT":
         if column.kind == "int128":
-            low, high = column.data[::2].astype(np.float64), column.data[1::2].view(np.int64).astype(np.float64)
-            values = (high * 2.0**64 + low) / 10.0**column.type.scale
+            low, high = column.data[::2], column.data[1::2]
+            negative = high.view(np.int64) < 0  # by magnitude: low words of small negative numbers are near 2**64
+            high = np.where(negative, ~high + (low == 0), high)
+            size = high * 2.0**64 + np.where(negative, -low, low)
+            values = np.where(negative, -size, size) / 10.0**column.type.scale
         else:
             values = integers(column, np.int64) / 10.0**column.type.scale
     elif name == "DATE":

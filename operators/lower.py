@@ -266,7 +266,7 @@ class Lower:
 
     def validity(self, stored: Stored) -> Reg | None:
         """Validity of a stored column in the current space (None: no NULLs)."""
-        key = ("valid", id(stored.data), id(stored.rows), self.space)
+        key = ("valid", stored.data, stored.rows, self.space)
         found = self.memo.get(key)
         if found is not None:
             return found[1].reg

@@ -124,6 +124,10 @@ def as_bool(lower: Lower, v: Value) -> Value:
     return Value("u8", unary(lower, name, v.reg, 1), v.valid, 0, 1)
 
 
+#: The values of 128 bits.
+WIDE = (-(2**127), 2**127 - 1)
+
+
 def as_i64(lower: Lower, v: Value) -> Value:
     """An exact value in 64 bits; the bounds must allow it."""
     if v.kind == "i64":
@@ -135,7 +139,12 @@ def as_i64(lower: Lower, v: Value) -> Value:
     assert v.kind == "w", v.kind
     out = Reg(8)
     lower.emit("i64_of_w", v.reg, 0, lower.checked(v.valid), 0, Out(out), pure=False)
-    return Value("i64", out, v.valid, max(v.low, I64_LOW), min(v.high, I64_HIGH))
+    return Value("i64", out, v.valid, *_within(v.low, v.high, I64_LOW, I64_HIGH))
+
+
+def _within(least: int, most: int, low: int, high: int) -> tuple[int, int]:
+    """The bounds of what is left of a vector when all outside of ``low`` … ``high`` is an error."""
+    return min(max(least, low), high), max(min(most, high), low)
 
 
 def as_wide(lower: Lower, v: Value) -> Value:
@@ -181,7 +190,7 @@ def fits(lower: Lower, v: Value, type_: SqlType) -> Value:
             *(lower.checked(v.valid), 0, Out(out)),
             pure=False,
         )
-        return Value("i64", out, v.valid, max(v.low, low), min(v.high, high))
+        return Value("i64", out, v.valid, *_within(v.low, v.high, low, high))
     if v.kind == "w":
         constant = lower.program.constant
         out = Reg(16)
@@ -191,7 +200,7 @@ def fits(lower: Lower, v: Value, type_: SqlType) -> Value:
                 *(v.reg, 0, constant("w", low), 0, constant("w", high), 0, lower.checked(v.valid), 0, Out(out)),
                 pure=False,
             )
-            v = Value("w", out, v.valid, max(v.low, low), min(v.high, high))
+            v = Value("w", out, v.valid, *_within(v.low, v.high, low, high))
         if low >= I64_LOW and high <= I64_HIGH:
             return as_i64(lower, v)
         return v
@@ -239,8 +248,7 @@ def _arithmetic(lower: Lower, expr: Call) -> Value:
     a, b = as_wide(lower, a), as_wide(lower, b)
     out = Reg(16)
     lower.emit(f"{name}_w", a.reg, 0, b.reg, 0, lower.checked(valid), 0, Out(out), pure=False)
-    bound = 2**127
-    return fits(lower, Value("w", out, valid, max(low, -bound), min(high, bound - 1)), expr.type)
+    return fits(lower, Value("w", out, valid, *_within(low, high, *WIDE)), expr.type)
 
 
 def _negate(lower: Lower, expr: Call) -> Value:
@@ -608,7 +616,7 @@ def rescale(lower: Lower, v: Value, source: int, target: int, type_: SqlType) ->
         wide, out = as_wide(lower, v), Reg(16)
         constant = lower.program.constant("w", factor)
         lower.emit("mul_w", wide.reg, 0, constant, 0, lower.checked(v.valid), 0, Out(out), pure=False)
-        return fits(lower, Value("w", out, v.valid, max(low, -(2**127)), min(high, 2**127 - 1)), type_)
+        return fits(lower, Value("w", out, v.valid, *_within(low, high, *WIDE)), type_)
     if source > target:
         divisor = 10 ** (source - target)
         low, high = _div_round(v.low, divisor), _div_round(v.high, divisor)
@@ -657,7 +665,10 @@ def cast(lower: Lower, v: Value, source: SqlType, target: SqlType, expr: Expr) -
         raise NotSupportedError(f"CAST from {source} to {target}")
     if target.is_float:
         if source.is_float:
-            reg = v.reg if target == DOUBLE else unary(lower, "round_f32", v.reg, 8)
+            if target == DOUBLE or source == target:
+                return v
+            reg = Reg(8)
+            lower.emit("f32_of_f64", v.reg, 0, lower.checked(v.valid), 0, Out(reg), pure=False)
             return Value("f64", reg, v.valid)
         result = as_f64(lower, v)
         if source.is_decimal and source.scale:
@@ -682,7 +693,7 @@ def cast(lower: Lower, v: Value, source: SqlType, target: SqlType, expr: Expr) -
 
 def _never_fails(v: Value, source: SqlType, target: SqlType) -> bool:
     if target.is_float or target.name == "BOOLEAN":
-        return True
+        return (source, target.name) != (DOUBLE, "FLOAT")
     if source.is_exact and target.is_exact and not (source.is_temporal or target.is_temporal):
         shift = target.scale - source.scale
         low, high = target.limits

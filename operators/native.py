@@ -29,7 +29,10 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-SOURCES = (HERE / "native.py", HERE / "intrinsics.py", HERE / "scalar.py", *sorted((HERE / "primitives").glob("*.py")))
+SOURCES = (
+    *(HERE / f"{name}.py" for name in ("native", "intrinsics", "scalar")),
+    *sorted((HERE / "primitives").glob("*.py")),
+)
 
 _lock = threading.Lock()
 _addresses: dict[str, int] | None = None

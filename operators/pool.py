@@ -30,13 +30,17 @@ class Pool:
 
     def __init__(self, threads: int):
         self.threads = threads
+        self.reset()
+
+    def reset(self) -> None:
+        """No worker is there yet: at first, and in a child process after a fork."""
+        threads = self.threads
         self._ticket = 0
         self._mailboxes = np.zeros((max(threads - 1, 1), 32), dtype=np.int64)
         self._addresses = [memory.address(self._mailboxes[i]) for i in range(threads - 1)]
         self._locks: list[_thread.LockType] = []
         self._asleep = [False] * (threads - 1)
-        self._post = np.zeros(1 + 4 * threads, dtype=np.int64)
-        self._wait = np.zeros(1 + 2 * threads, dtype=np.int64)
+        self._offer = np.zeros(3 + 3 * threads, dtype=np.int64)
         self._started = False
         self._busy = threading.Lock()
 
@@ -85,19 +89,13 @@ class Pool:
             if not self._started:
                 self._start()
             self._ticket += 2
-            post, wait, target = self._post, self._wait, native.address(kernel)
-            post[0] = wait[0] = others
+            offer = self._offer
+            offer[:3] = others, native.address(kernel), arguments[0]
             for i in range(others):
-                post[1 + 4 * i : 5 + 4 * i] = (self._addresses[i], self._ticket, target, arguments[i + 1])
-                wait[1 + 2 * i : 3 + 2 * i] = (self._addresses[i], self._ticket)
-            native.function("post")(0, 0, 0, memory.address(post))
-            for i in range(others):
+                offer[3 + 3 * i : 6 + 3 * i] = self._addresses[i], self._ticket, arguments[i + 1]
                 if self._asleep[i]:
                     self._wake(i)
-            try:
-                first = function(0, 0, 0, arguments[0])
-            finally:
-                native.function("wait")(0, 0, 0, memory.address(wait))
+            first = native.function("dispatch")(0, 0, 0, memory.address(offer))
             return [first] + [int(self._mailboxes[i, 11]) for i in range(others)]
 
     def range(
@@ -139,6 +137,17 @@ def new_job(rows: int, morsel: int, bounds: np.ndarray | None = None, tile: int 
 
 _pools: dict[int, Pool] = {}
 _pools_lock = threading.Lock()
+
+
+def _forget_workers() -> None:
+    global _pools_lock
+    _pools_lock = threading.Lock()
+    for pool in _pools.values():
+        pool.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_workers)
 
 
 def get_pool(threads: int | None = None) -> Pool:

@@ -67,7 +67,7 @@ class Probe:
         """Build the look-up from the right side's rows, for at most ``probes`` probing rows."""
         columns = evaluate([right for _, right in self.keys], frame) if self.keys else []
         self.lookup = make_lookup(frame, columns, self.null_safe, self.need_rows, pool, probes)
-        if self.kind == "inner" and self.lookup.kind == "rows" and len(columns) == 1:
+        if self.kind == "inner" and self.lookup.kind == "rows" and _as_stored(columns, self.null_safe):
             self._add_payloads(self.lookup, columns[0], probes)
         self.built = self.lookup.kind, self.lookup.reason, self.lookup.nbytes
 
@@ -101,7 +101,7 @@ def column_signature(data: ColumnData) -> tuple[Any, ...]:
     """All of a column that a program compiled over it depends on, addresses apart."""
     return (
         *(data.type, data.kind, data.data.itemsize, data.base, data.scale, data.validity is None),
-        *(id(data.dictionary), data.stats.low, data.stats.high, data.stats.ascii, data.stats.sorted),
+        *(data.dictionary, data.stats.low, data.stats.high, data.stats.ascii, data.stats.sorted),
         *(data.stats.code_low, data.stats.code_high),
     )
 
@@ -117,12 +117,19 @@ def make_lookup(
         lookup.listed = None
         return lookup
     has_null = any(c.validity is not None and _nulls(c) > 0 for c in columns)
-    if len(columns) == 1 and not null_safe and columns[0].kind in ("uint", "int64", "dict") and columns[0].scale == 1:
+    if _as_stored(columns, null_safe):
         column = columns[0]
         part = KeyPart(0, 0, dictionary=column.dictionary)
         return build_lookup(frame, column, [part], None, need_rows, pool, has_null, probes)
     keys, parts, rows = pack(columns, null_safe, pool)
     return build_lookup(frame, keys, parts, rows, need_rows, pool, has_null, probes)
+
+
+def _as_stored(columns: list[ColumnData], null_safe: bool) -> bool:
+    """Whether the keys are one column whose stored values, moved by its base, are the look-up's keys."""
+    return (
+        len(columns) == 1 and not null_safe and columns[0].kind in ("uint", "int64", "dict") and columns[0].scale == 1
+    )
 
 
 def _nulls(column: ColumnData) -> int:

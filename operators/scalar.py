@@ -324,6 +324,13 @@ def max_f64(a, b):
     return b if (a <= b) | (b != b) else a
 
 
+@instruction("f32_of_f64", "f64 -> f64!")
+def f32_of_f64(a):
+    """Rounded to a FLOAT; an error where a finite number is beyond all of them."""
+    r = np.float64(np.float32(a))
+    return r, np.uint8(np.isinf(r)) & np.uint8(not np.isinf(a))
+
+
 @instruction("round_f32", "f64 -> f64")
 def round_f32(a):
     """To the nearest FLOAT: FLOAT arithmetic is done in double and rounded, which gives the same bits."""
@@ -506,7 +513,10 @@ def i64_of_w(a, ah):
 
 @instruction("f64_of_w", "w -> f64")
 def f64_of_w(a, ah):
-    return np.float64(ah) * 18446744073709551616.0 + np.float64(np.uint64(a))
+    """By magnitude: the low word of a small negative number is near 2**64, where doubles are 2048 apart."""
+    x, xh = _magnitude(a, ah)
+    size = np.float64(xh) * 18446744073709551616.0 + np.float64(x)
+    return -size if ah < 0 else size
 
 
 @instruction("add_w", "w w -> w!")

@@ -94,7 +94,7 @@ def digits_with_null(lower: Lower, found: Stored | Coded, null_entry: int) -> Re
 
 def stored_digits(lower: Lower, stored: Stored) -> Reg:
     """The stored values of a narrow column as u32."""
-    key = ("digits", id(stored.data), id(stored.rows), lower.space)
+    key = ("digits", stored.data, stored.rows, lower.space)
     memo = lower.memo.get(key)
     if memo is not None:
         return memo[1].reg

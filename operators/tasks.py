@@ -317,6 +317,12 @@ class PairJoin(Task):
         return (self.left, self.probe.build)
 
     def execute(self, context: Context) -> Frame:
+        try:
+            return self._join(context)
+        finally:
+            release_probes([self.probe])
+
+    def _join(self, context: Context) -> Frame:
         from finequery.operators.take import take
 
         left = self.left.execute(context)

@@ -17,6 +17,16 @@ _size = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 _here = threading.local()
 
 
+def _forget() -> None:
+    """In a child process after a fork: the threads are the parent's."""
+    global _lock, _pool
+    _lock, _pool = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
 def size() -> int:
     """Number of threads."""
     return _size

@@ -163,24 +163,21 @@ def worker(t_, last, k_, args):
     return np.int64(0)
 
 
-@kernel("post")
-def post(t_, n_, k_, args):
-    """Offer a job. args: 0 number of mailboxes, then for each its address, ticket, function, arguments."""
+@kernel("dispatch")
+def dispatch(t_, n_, k_, args):
+    """A job for the caller and the workers. args: 0 number of mailboxes, 1 function, 2 the caller's own arguments,
+    then for each mailbox its address, ticket and arguments. Jobs that nobody has begun when the caller is through are
+    taken back, others waited for. It is one call, because between two of them Python may raise KeyboardInterrupt and
+    free the memory that the workers use."""
     for i in range(args[0]):
-        base = args[1 + 4 * i]
+        base = args[3 + 3 * i]
         box = p_i64(base)
-        box[9], box[10], box[11] = args[3 + 4 * i], args[4 + 4 * i], np.int64(0)
-        atomic_store(base, args[2 + 4 * i])
-    return np.int64(0)
-
-
-@kernel("wait")
-def wait(t_, n_, k_, args):
-    """The poster's wait. args: 0 number of mailboxes, then their addresses and tickets in pairs. Takes back jobs that
-    nobody has begun, waits for the others."""
+        box[9], box[10], box[11] = args[1], args[5 + 3 * i], np.int64(0)
+        atomic_store(base, args[4 + 3 * i])
+    status = call(args[1], np.int64(0), np.int64(0), np.int64(0), args[2])
     for i in range(args[0]):
-        base, ticket = args[1 + 2 * i], args[2 + 2 * i]
+        base, ticket = args[3 + 3 * i], args[4 + 3 * i]
         if compare_and_swap(base, ticket, np.int64(0)) == 0:
             while atomic_load(base + 64) != ticket:
                 pause()
-    return np.int64(0)
+    return status

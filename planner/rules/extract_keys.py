@@ -17,6 +17,8 @@ def extract_keys(plan: Node) -> Node:
     After::
 
         Join inner on k = k#2 if a < b
+
+    Without any, terms with IS NOT DISTINCT FROM become the keys, and NULL equals NULL in all of them.
     """
     return bottom_up(plan, lambda node: with_keys(node) if isinstance(node, Join) else node)
 
@@ -24,20 +26,29 @@ def extract_keys(plan: Node) -> Node:
 def with_keys(node: Join) -> Join:
     if node.condition is None or node.null_safe or node.null_aware:
         return node
-    keys, rest = split_keys(conjuncts(node.condition), ids(node.left), ids(node.right))
+    terms, null_safe = conjuncts(node.condition), False
+    keys, rest = split_keys(terms, ids(node.left), ids(node.right))
+    if not keys and not node.keys:
+        keys, rest = split_keys(terms, ids(node.left), ids(node.right), "not_distinct_from")
+        null_safe = bool(keys)
     if not keys:
         return node
-    return Join(node.kind, node.left, node.right, node.keys + tuple(keys), conjunction(rest), mark=node.mark)
+    keys = [*node.keys, *keys]
+    return Join(node.kind, node.left, node.right, tuple(keys), conjunction(rest), null_safe, mark=node.mark)
 
 
 def split_keys(
-    terms: list[Expr], left: frozenset[int], right: frozenset[int]
+    terms: list[Expr], left: frozenset[int], right: frozenset[int], name: str = "eq"
 ) -> tuple[list[tuple[Expr, Expr]], list[Expr]]:
-    """Pairs (left expression, right expression) that the terms equate, and the other terms."""
+    """Pairs (left expression, right expression) that the terms equate, and the other terms. ``name``: the comparison
+    that is meant, = or IS NOT DISTINCT FROM."""
     keys: list[tuple[Expr, Expr]] = []
     rest: list[Expr] = []
     for t in terms:
-        if type(t) is Call and t.name == "eq" and t.args[0].type == t.args[1].type and not is_volatile(t):
+        if type(t) is Call and t.name == name and t.args[0].type == t.args[1].type and not is_volatile(t):
+            if t.args[0].type.name == "INTERVAL" and name != "eq":  # they compare, but are no keys
+                rest.append(t)
+                continue
             a, b = t.args
             x, y = reads(a), reads(b)
             if x and y:

@@ -8,3 +8,5 @@ select case when o then cast(s || '1' as varchar) else case when k = 2 then reve
 select 1 as a, nullif(e, e) as b from u union select 2, round(0.00, 1) from u;
 insert into u values (1, 12345678901234.5678);
 select 1 as a, nullif(e, e) as b from u union select 2, round(0.00, 1) from t where false;
+select distinct x.iv + interval 1 day as v, k from (select k, null::interval as iv from t) x anti join u on x.k = u.e;
+select distinct regexp_replace(x.n, 'a', 'b', 'g') as v, k from (select k, null::varchar as n from t) x anti join u on x.k = u.e;

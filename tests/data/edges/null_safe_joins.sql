@@ -1,0 +1,11 @@
+create table x as select * from (values (0), (1), (2), (3), (4), (5), (6), (null)) v(i);
+create table n as select a.i * 1000003 as k, b.i as j, 'name' || c.i as s, case when a.i > 3 then interval '1 month' else interval '30 days' end as iv from x a, x b, x c;
+create table m as select a.i * 1000003 as k, b.i as j, 'name' || (b.i + 2) as s, interval '30 days' as iv from x a, x b where a.i is null or a.i % 2 = 0;
+select count(*), count(n.k), count(m.k), sum(n.j), sum(m.j) from n join m on n.k is not distinct from m.k;
+select count(*), count(n.k), count(m.k), sum(n.j), sum(m.j) from n left join m on n.k is not distinct from m.k and n.s is not distinct from m.s;
+select count(*), count(n.k), count(m.k), sum(n.j), sum(m.j) from n full join m on n.k is not distinct from m.k and n.j < m.j;
+select count(*), sum(n.j) from n where exists (select 1 from m where n.s is not distinct from m.s and n.k is not distinct from m.k);
+select count(*), sum(n.j) from n where not exists (select 1 from m where n.s is not distinct from m.s and m.j > n.j);
+select count(*), sum(n.j) from n, m where n.k is not distinct from m.k and n.j = m.j and n.s is not distinct from m.s;
+select count(*), sum(n.j), max((select max(m.s) from m where m.k is not distinct from n.k)) from n;
+select count(*) from (select distinct iv, k from n) n join (select distinct iv from m) m on n.iv is not distinct from m.iv;

@@ -1,0 +1,14 @@
+create table w as select * from (values (-0.15::decimal(30,4), -1::hugeint), (-2.5, -2), (0.0001, 1), (-12345678901234567890.1234, -170141183460469231731687303715884105727), (-9999999.99, 18446744073709551616), (null, null), (-1844674407370955.1616, -18446744073709551616)) v(g, q);
+select g, q, g::double, q::double, g::float, g / 4, q / 4, g // 3, pow(g, 2), exp(g / 1e19), avg(g) over (), floor(q / 2), -g, -q from w;
+select avg(g), avg(q), sum(g)::double, stddev_samp(g), min(q)::double from w;
+select '9223372036854775807'::bigint * 2;
+select '100000000000000000000'::hugeint::bigint;
+select '170141183460469231731687303715884105727'::hugeint::decimal(12,1);
+select '12345678901234567890.1234'::decimal(30,4)::bigint;
+select '9223372036854775807'::bigint::decimal(12,1);
+select case when q > 0 then '100000000000000000000'::hugeint::bigint else 5 end as x from w where q < 0;
+create table d as select * from (values (1e300::double), (1.5), (null), ('nan'), ('inf')) v(d);
+select d::float from d;
+select try_cast(d as float) from d;
+select d::float from d where d < 1e20 or d > 1e301;
+select case when d < 1e20 then d::float end as x from d;
