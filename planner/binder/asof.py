@@ -115,7 +115,12 @@ def _terms(
                 else:
                     orders.append((op, a, b))
                 continue
-        raise at(BindError("ASOF JOIN compares columns of one side with columns of the other, by = and one inequality.", hint=hint), node)
+        raise at(
+            BindError(
+                "ASOF JOIN compares columns of one side with columns of the other, by = and one inequality.", hint=hint
+            ),
+            node,
+        )
     if len(orders) != 1:
         raise at(BindError(f"ASOF JOIN needs one inequality, not {len(orders)}.", hint=hint), node)
     return keys, orders[0]
