@@ -26,6 +26,7 @@ from finequery.operators.intrinsics import (
 )
 from finequery.operators.primitives import kernel
 from finequery.operators.primitives.hashing import mix
+from finequery.operators.primitives.select import positions_of
 
 NONE = 0xFFFFFFFF
 #: Keys of a line; their values begin behind them.
@@ -203,12 +204,13 @@ def find_lines(t, n, k, args):
 @kernel("probe_lines")
 def probe_lines(t, n, k, args):
     """Keep the rows whose key is there: keys (i64), stride, table, lines of a region, Bloom words or 0, shift to a
-    word, tiles left without Bloom filter (state), scratch (u64), scratch (u32) three times, out positions (u32), out
-    values (u32) or 0; the new k"""
+    word, tiles left without Bloom filter (state), scratch (u64, u32, u8, u32, u32), out positions (u32), out values
+    (u32) or 0; the new k"""
     keys, table, lines = p_u64(args[0] + t * args[1]), args[2], np.uint64(args[3])
     words, shift, scratch = p_u32(args[4]), np.uint64(args[5]), p_u64(args[7])
-    word, bits, passed, positions = p_u32(args[8]), p_u32(args[9]), p_u32(args[10]), p_u32(args[11])
-    values = p_u32(args[12]) if args[12] != 0 else p_u32(args[8])
+    word, hits, passed, bits = p_u32(args[8]), p_u8(args[9]), p_u32(args[10]), p_u32(args[11])
+    positions = p_u32(args[12])
+    values = p_u32(args[13]) if args[13] != 0 else word
     filtered = args[4] != 0 and args[6] == 0
     if args[6] > 0:
         args[6] -= 1
@@ -218,19 +220,17 @@ def probe_lines(t, n, k, args):
         if filtered:
             for j in range(start, end):
                 h = mix(keys[j])
-                scratch[j] = h
                 word[j] = np.uint32(h >> shift)
                 bits[j] = two_bits(h)
-            c = start
             for j in range(start, end):
-                passed[c] = np.uint32(j)
-                c += np.uint64((words[np.uint64(word[j])] & bits[j]) == bits[j])
+                hits[j] = np.uint8((words[np.uint64(word[j])] & bits[j]) == bits[j])
+            c = start + positions_of(args[10] + np.int64(start) * 4, args[9] + np.int64(start), start, end - start)
             for i in range(start, c):
-                prefetch(table + np.int64(line_of(scratch[np.uint64(passed[i])], lines)) * 64)
+                scratch[i] = np.uint64(table) + line_of(mix(keys[np.uint64(passed[i])]), lines) * np.uint64(64)
+                prefetch(np.int64(scratch[i]))
             for i in range(start, c):
                 j = np.uint64(passed[i])
-                line = table + np.int64(line_of(scratch[j], lines)) * 64
-                found = search(table, line, lines, keys[j])
+                found = search(table, np.int64(scratch[i]), lines, keys[j])
                 positions[z] = np.uint32(j)
                 values[z] = found - np.uint32(1)
                 z += np.uint64(found != np.uint32(0))
