@@ -234,31 +234,30 @@ class Instance:
             states[thread, 11] = cursor(thread) if cursor is not None else 0
             for word in self.expander_words:
                 self.blocks[thread][word] = 0
-        addresses = self.state_addresses[:threads]
-        while True:
+        active = list(range(threads))
+        while active:
             try:
-                statuses = pool.run("run_program", addresses)
+                statuses = pool.run("run_program", [self.state_addresses[t] for t in active])
             except KeyboardInterrupt:
                 job[11] = 1
                 raise InterruptError("the query was stopped") from None
             if stopped is not None and stopped():
                 job[11] = 1
                 raise InterruptError("the query was stopped")
-            again = False
-            for thread, status in enumerate(statuses):
+            inside: list[int] = []  # threads that are inside a program
+            for thread, status in zip(active, statuses):
                 if status == -1:
                     assert grow is not None, "a primitive asked for room and nobody gives it"
                     grow(thread)
-                    again = True
-                elif status == AGAIN:
-                    again = True
                 elif status < 0:
                     job[11] = 1
                     step = int(states[thread, 3])
                     raise error_of(status, self.names[step], self.subjects[step])
-            # A thread whose work was taken back before it began again reports 0, though it is inside a program.
-            if not again and not (states[:threads, 8] == 1).any():
-                return
+                # one whose work was taken back before it began again reports 0, and may be inside a program too
+                if status in (-1, AGAIN) or states[thread, 8] == 1:
+                    inside.append(thread)
+            # The first in the list is run by this thread itself: work that is left is done even if no worker wakes.
+            active = inside + [t for t in active if t not in inside] if AGAIN in statuses else inside
 
     def unbind(self) -> None:
         """Forget the arrays of the last run."""

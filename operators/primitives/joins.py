@@ -28,7 +28,6 @@ from finequery.operators.primitives import kernel
 from finequery.operators.primitives.hashing import mix
 from finequery.operators.primitives.select import positions_of
 
-NONE = 0xFFFFFFFF
 #: Keys of a line; their values begin behind them.
 KEYS = 5
 VALUES = 8 * KEYS
@@ -80,10 +79,9 @@ def search(table, address, lines, key):
 
 @njit(error_model="numpy")
 def insert(table, lines, key, value):
-    """Put a key with its value + 1 into the table unless it is there: the value + 1 found, 0 if it was new, NONE where
-    the region is full."""
+    """Put a key with its value + 1 into the table unless it is there: the value + 1 found, 0 if it was new."""
     address = table + np.int64(line_of(mix(key), lines)) * 64
-    for _ in range(lines):
+    while True:
         keys, values = p_u64(address), p_u32(address + VALUES)
         for s in range(np.uint64(KEYS)):
             if values[s] == np.uint32(0):
@@ -93,7 +91,12 @@ def insert(table, lines, key, value):
                 return values[s]
         values[np.uint64(KEYS)] = np.uint32(1)
         address = next_line(table, address, lines)
-    return np.uint32(NONE)
+
+
+@njit(error_model="numpy")
+def most_keys(lines):
+    """Most keys of a region: a line always has room, so every search ends."""
+    return np.int64(lines) * np.int64(KEYS) * np.int64(3) // np.int64(4)
 
 
 @njit(error_model="numpy")
@@ -113,11 +116,14 @@ def build_lines(first, end, thread, args):
         return np.int64(0)
     keys, values, table, lines = p_u64(args[0]), p_u32(args[1]), args[2], np.uint64(args[3])
     clear(table, lines, keys[np.uint64(first)])
+    room = most_keys(lines)
     for j in range(np.uint64(first), np.uint64(end)):
         found = insert(table, lines, keys[j], values[j] + np.uint32(1))
-        if found == np.uint32(NONE):
-            return np.int64(-3)
-        if found != np.uint32(0) and args[4] != 0:
+        if found == np.uint32(0):
+            room -= np.int64(1)
+            if room < 0:
+                return np.int64(-3)
+        elif args[4] != 0:
             return np.int64(-1)
     return np.int64(0)
 
@@ -135,15 +141,15 @@ def group_lines(first, end, thread, args):
     keys, rows, table, lines = p_u64(args[0]), p_u32(args[1]), args[2], np.uint64(args[3])
     most, numbers, starts, listed = p_i64(args[4]), p_u32(args[5]), p_u32(args[6]), p_u32(args[7])
     clear(table, lines, keys[np.uint64(first)])
-    next_ = np.uint32(first)
+    next_, room = np.uint32(first), most_keys(lines)
     for j in range(np.uint64(first), np.uint64(end)):
         found = insert(table, lines, keys[j], next_ + np.uint32(1))
-        if found == np.uint32(NONE):
-            return np.int64(-3)
         if found == np.uint32(0):
             starts[np.uint64(next_)] = np.uint32(0)
             next_ += np.uint32(1)
             found = next_
+            if np.int64(next_) - np.int64(first) > room:
+                return np.int64(-3)
         numbers[j] = found - np.uint32(1)
         starts[np.uint64(numbers[j])] += np.uint32(1)
     at = np.uint32(first)
