@@ -201,7 +201,13 @@ class Session:
             gpu = open_device()
         memory.set_limit(self.settings["memory_limit"])
         self._stop = threading.Event()
-        return Context(get_pool(self.settings["threads"]), physical, stopped=self._stop.is_set, gpu=gpu, strict=self.settings["strict"])
+        return Context(
+            get_pool(self.settings["threads"]),
+            physical,
+            stopped=self._stop.is_set,
+            gpu=gpu,
+            strict=self.settings["strict"],
+        )
 
     def explain(self, plan: Plan, physical: dict[int | str, Any], analyze: bool) -> str:
         """EXPLAIN and EXPLAIN ANALYZE."""

@@ -47,9 +47,9 @@ class Reg:
 class Symbol:
     """Something whose address is known when the program runs: the same for all threads, or one for each.
 
-    ``value`` is a numpy array, or a function of the thread number that gives one (or an address). ``content``: where the
-    words at the address are addresses themselves, a function that gives the array they lead to, for back ends that pass
-    arrays.
+    ``value`` is a numpy array, or a function of the thread number that gives one (or an address). ``content``: where
+    the words at the address are addresses themselves, a function that gives the array they lead to, for back ends that
+    pass arrays.
     """
 
     __slots__ = ("_address", "_last", "computed", "content", "offset", "value")

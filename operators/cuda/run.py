@@ -34,12 +34,12 @@ def load(source: str) -> Any:
     what it compiles from them, by versions and target, beside them."""
     found = _loaded.get(source)
     if found is None:
-        name = "kernel_" + hashlib.sha256(source.encode()).hexdigest()[:24]
+        name = "kernel_" + hashlib.sha256((PREAMBLE + source).encode()).hexdigest()[:24]
         path = _folder() / f"{name}.py"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}")
-            partial.write_text(PREAMBLE + source.replace("def kernel(", "@cuda.jit\ndef kernel("))
+            partial.write_text(PREAMBLE + source.replace("def kernel(", "@cuda.jit(cache=True)\ndef kernel("))
             partial.replace(path)
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None
