@@ -18,7 +18,8 @@ def placed(context: Context, measured: Measured, what: str, work: Callable[[obje
         from finequery.operators.cuda.translate import Unsupported
 
         try:
-            result = work(context.gpu)
+            with context.gpu.query():
+                result = work(context.gpu)
         except Unsupported as reason:
             depart(context, measured, what, str(reason))
         else:

@@ -18,12 +18,13 @@ from finequery.errors import DataError
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Frame, Stats
 from finequery.operators.evaluate import evaluate
-from finequery.operators.expr import Column, Expr
+from finequery.operators.expr import Column, Expr, WindowCall
 from finequery.operators.filter import lower_filter
 from finequery.operators.lower import Lower
 from finequery.operators.pipeline import Context, Filter, Measured, Pipeline, Project, Step, materialize
 from finequery.operators.placement import placed
 from finequery.operators.probe import Probe, lower_probe
+from finequery.operators.program import too_many_rows
 from finequery.types import BIGINT
 
 
@@ -274,7 +275,8 @@ class Window(Task):
     """Window functions: columns beside the input's rows. All expressions are columns."""
 
     source: Task
-    calls: tuple[tuple[Column, str, tuple[Column, ...], tuple[Column, ...], tuple[Any, ...], bool], ...]
+    #: Output, call, and its arguments, partition and order (column, descending, nulls first) as columns.
+    calls: tuple[tuple[Column, WindowCall, tuple[Column, ...], tuple[Column, ...], tuple[Any, ...]], ...]
 
     @property
     def inputs(self) -> tuple[Task, ...]:
@@ -287,15 +289,15 @@ class Window(Task):
         begin = time.perf_counter()
         orders: dict[Any, Any] = {}
         columns = dict(frame.columns)
-        for output, name, args, partition, order, running in self.calls:
-            call = (
-                name,
+        for output, call, args, partition, order in self.calls:
+            operands = (
+                call.name,
                 [frame.columns[c.id] for c in args],
                 [frame.columns[c.id] for c in partition],
                 [(frame.columns[c.id], descending, first) for c, descending, first in order],
-                *(running, output.type, frame.length, context.pool, orders),
+                *(call.running, output.type, frame.length, context.pool, orders, call.frame, call.ignore_nulls),
             )
-            work = functools.partial(evaluate_window, *call)
+            work = functools.partial(evaluate_window, *operands)
             columns[output.id] = placed(context, record, "A window function", work)
         record.rows_in = record.rows_out = frame.length
         record.seconds = time.perf_counter() - begin
@@ -360,7 +362,7 @@ class PairJoin(Task):
                 {**left.columns, self.mark.id: exact_column(self.mark.type, hit.astype(np.int64))}, left.length
             )
         if kind == "single" and len(lefts) != len(np.unique(lefts)):
-            raise DataError("More than one row returned by a subquery used as an expression")
+            raise too_many_rows()
         right = self.probe.current().frame
         none = np.uint32(0xFFFFFFFF)
         missing = np.flatnonzero(~hit)

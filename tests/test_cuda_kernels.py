@@ -11,11 +11,11 @@ import pytest
 from test_join_kernels import found, one_region
 from test_sort import make, random_values
 
+from finequery.jetson.gpu import open_device
 from finequery.operators.build import Lookup, OnCpu
 from finequery.operators.column import ColumnData, Frame, Stats
 from finequery.operators.cuda import radix, sort
 from finequery.operators.cuda.build import OnGpu
-from finequery.operators.cuda.launch import Simulated
 from finequery.operators.cuda.scan import exclusive_scan
 from finequery.operators.cuda.translate import Unsupported
 from finequery.operators.export import column_to_python
@@ -25,7 +25,7 @@ from finequery.operators.take import NO_ROW
 from finequery.operators.window import evaluate_window
 from finequery.types import BIGINT, DOUBLE, HUGEINT
 
-DEVICE = Simulated()
+DEVICE = open_device()
 
 
 @pytest.mark.parametrize("rows", [1, 5, 300, 1000])
@@ -216,13 +216,22 @@ def test_windows(ordered: bool, parted: bool) -> None:
     gpu: dict[Any, Any] = {}
     for name, names, kind in WINDOWS:
         call = name, [columns[c] for c in names], partition, order, ordered, kind, rows, get_pool(1)
-        wanted, got = evaluate_window(*call, cpu), evaluate_window(*call, gpu, DEVICE)
+        wanted, got = evaluate_window(*call, cpu), evaluate_window(*call, gpu, device=DEVICE)
         assert column_to_python(got) == column_to_python(wanted), name
         assert got.kind == wanted.kind
     for name, names in (("min", "v"), ("avg", "v"), ("sum", "o")):
         with pytest.raises(Unsupported):
             evaluate_window(
-                name, [columns[c] for c in names], partition, order, ordered, DOUBLE, rows, get_pool(1), gpu, DEVICE
+                name,
+                [columns[c] for c in names],
+                partition,
+                order,
+                ordered,
+                DOUBLE,
+                rows,
+                get_pool(1),
+                gpu,
+                device=DEVICE,
             )
 
 

@@ -123,13 +123,14 @@ class OnGpu:
         count = values.size
         sizes = self.device.zeros(REGIONS, np.int64)
         self._launch(count_regions, count, values, sizes)
-        most = min(int(self.device.to_host(sizes).max()), 2 * (count // REGIONS) + 32)
-        lookup.lines = -(-2 * most // KEYS)
+        largest = int(self.device.to_host(sizes).max())
+        lookup.lines = -(-2 * min(largest, 2 * (count // REGIONS) + 32) // KEYS)
         while True:
             table = self.device.zeros(REGIONS * lookup.lines * (LINE // 8), np.uint64)
             status = self.device.zeros(1, np.int64)
-            halves, lines = table.view(np.uint32), np.uint64(lookup.lines)
-            self._launch(insert_keys, count, named, int(distinct), lines, values, names, table, halves, status)
+            taken, room = self.device.zeros(REGIONS, np.int64), lookup.lines * KEYS * 3 // 4
+            options = (named, int(distinct), room if largest > room else 0, np.uint64(lookup.lines))
+            self._launch(insert_keys, count, *options, values, names, table, table.view(np.uint32), taken, status)
             found = int(self.device.to_host(status)[0])
             if found != FULL:
                 lookup.table = self._host(table)
@@ -269,9 +270,10 @@ def count_regions(n, keys, sizes):
         cuda.atomic.add(sizes, region, np.int64(found[region]))
 
 
-def insert_keys(n, named, distinct, lines, keys, names, table, halves, status):
+def insert_keys(n, named, distinct, room, lines, keys, names, table, halves, taken, status):
     """Put keys with their row + 1 into a table of lines, seen as words and as halves. Status: -1 at a repeated key if
-    keys must be distinct, -3 where a region is full."""
+    keys must be distinct, -3 where a region gets more than ``room`` keys (0: that can't be), so that a line always has
+    room and every search ends."""
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         if status[0] != 0:
             break
@@ -281,8 +283,11 @@ def insert_keys(n, named, distinct, lines, keys, names, table, halves, status):
         found = insert_key(table, halves, lines, keys[i], np.uint32(value + np.uint32(1)))
         if found == np.uint32(0xFFFFFFFF):
             status[0] = -3
-        elif found != np.uint32(0) and distinct != 0:
-            status[0] = -1
+        elif found != np.uint32(0):
+            if distinct != 0:
+                status[0] = -1
+        elif room != 0 and cuda.atomic.add(taken, np.int64(mix(keys[i]) >> np.uint64(56)), np.int64(1)) >= room:
+            status[0] = -3
 
 
 def insert_key(table, halves, lines, key, value):

@@ -19,7 +19,7 @@ def element(t: Translation, base: Any, stride: int, index: Any, item: str | None
     return f"{t.array(base, item)}[{t.row(stride, index)}]"
 
 
-# --- columns -----------------------------------------------------------------------------------------------------------
+# --- columns -------------------------------------------------------------------------------------------------------
 
 
 def _define_columns(item: str) -> None:
@@ -222,7 +222,7 @@ def row_numbers(t: Translation, i: Instruction) -> None:
     t.set(out, f"np.uint32({t.row(1, index)})")
 
 
-# --- selections and look-ups -------------------------------------------------------------------------------------------
+# --- selections and look-ups ---------------------------------------------------------------------------------------
 
 
 @template("select")
@@ -258,7 +258,7 @@ def find_lines(t: Translation, i: Instruction) -> None:
 @template("probe_lines")
 def probe_lines(t: Translation, i: Instruction) -> None:
     keys, stride, table, lines = i.words[:4]
-    positions, values = i.words[11:]
+    positions, values = i.words[12:]
     t.use(functions.search)
     t.line(f"found = {_search(t, keys, stride, table, lines)}")
     t.keep("found != np.uint32(0)")
@@ -364,7 +364,7 @@ def find_interned(t: Translation, i: Instruction) -> None:
     t.set(out, f"find_text({text}, {t.array(offsets, 'i64')}, {t.array(chars, 'u8')}, {tail})")
 
 
-# --- strings -----------------------------------------------------------------------------------------------------------
+# --- strings -------------------------------------------------------------------------------------------------------
 
 
 def _define_comparison(name: str, test: str) -> None:

@@ -1,4 +1,4 @@
-"""From kernel functions to launches: sources, what was compiled from them, arguments, and the simulated device.
+"""From kernel functions to launches: sources, and what was compiled from them.
 
 A kernel is a plain function over one-dimensional typed arrays and numbers. Its source, with the device functions that
 it calls, is what is compiled; so the modules that hold kernels import no Numba.
@@ -20,7 +20,10 @@ import numpy as np
 
 #: What stands above every kernel in its file.
 PREAMBLE = """import numpy as np
-from finequery.jetson.cuda import cuda, device, kernel as jit
+from finequery.jetson.cuda import cuda as _cuda
+
+cuda = _cuda()
+device = cuda.jit(device=True, inline="always")
 
 
 """
@@ -33,12 +36,12 @@ def load(source: str) -> Any:
     what it compiles from them, by versions and target, beside them."""
     found = _loaded.get(source)
     if found is None:
-        name = "kernel_" + hashlib.sha256(source.encode()).hexdigest()[:24]
+        name = "kernel_" + hashlib.sha256((PREAMBLE + source).encode()).hexdigest()[:24]
         path = _folder() / f"{name}.py"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}")
-            partial.write_text(PREAMBLE + source.replace("def kernel(", "@jit\ndef kernel("))
+            partial.write_text(PREAMBLE + source.replace("def kernel(", "@cuda.jit(cache=True)\ndef kernel("))
             partial.replace(path)
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None
@@ -123,47 +126,7 @@ def tiles(device: Any, rows: int, least: int, most: int, threads: int) -> tuple[
 
 
 def _simulated(array: np.ndarray) -> Any:
-    """The simulator's own kind of array. Plain ones it copies for each argument, even where several are views of one."""
+    """The simulator's own kind of array. Plain ones it copies for each argument, even views of one and the same."""
     from finequery.jetson.cuda import cuda
 
-    return type(cuda.device_array(1, np.uint8))(array)
-
-
-class Simulated:
-    """Numba's simulator: kernels work on the host's arrays."""
-
-    stream = 0
-
-    def view(self, array: np.ndarray) -> np.ndarray:
-        """A kernel's argument over an array that is not written any more."""
-        return array
-
-    def upload(self, array: np.ndarray) -> np.ndarray:
-        """A kernel's argument over a copy."""
-        return array.copy()
-
-    def empty(self, count: int, dtype: Any) -> np.ndarray:
-        """A kernel's argument over new memory."""
-        from finequery.jetson import memory
-
-        return memory.array(count, dtype)
-
-    def zeros(self, count: int, dtype: Any) -> np.ndarray:
-        """The same, zeroed."""
-        from finequery.jetson import memory
-
-        return memory.array(count, dtype, zero=True)
-
-    def to_host(self, argument: np.ndarray, *, keep: bool = False) -> np.ndarray:
-        """The values after all kernels. ``keep``: nobody writes the argument any more."""
-        return argument
-
-    def fetch(self, view: Any, array: np.ndarray) -> None:
-        """Bring what a kernel wrote into the array that it was a view of."""
-
-    def launch_shape(self, rows: int) -> tuple[int, int]:
-        """Blocks and threads for a kernel that strides over rows."""
-        return (1 if rows < 256 else 2), 32
-
-    def synchronise(self) -> None:
-        """Wait for all kernels."""
+    return type(cuda().device_array(1, np.uint8))(array)

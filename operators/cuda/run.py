@@ -40,37 +40,71 @@ class Run:
     def _attempt(self, sink: Any) -> int:
         kernel, rows = self.kernel, self.rows
         device, total = self.device, rows
-        places, texts = device.zeros(1, np.int64), [device.zeros(1, np.int64)] * kernel.texts
-        if kernel.counted:
-            places = device.zeros(rows, np.int64)
-            texts = [device.zeros(rows, np.int64) for _ in range(kernel.texts)]
-            assert kernel.counting is not None
-            self._launch(kernel.counting, places, texts)
-            sums = [int(device.to_host(exclusive_scan(device, counts))[0]) for counts in (places, *texts)]
-            if not sink.dense:
-                total = sums[0]
-            sink.make_room(total, sums[1:])
-        return total if self._launch(kernel.source, places, texts) else -1
+        with device.query():
+            places, texts = device.zeros(1, np.int64), [device.zeros(1, np.int64)] * kernel.texts
+            if kernel.counted:
+                places = device.zeros(rows, np.int64)
+                texts = [device.zeros(rows, np.int64) for _ in range(kernel.texts)]
+                assert kernel.counting is not None
+                self._launch(kernel.counting, places, texts)
+                sums = [int(device.to_host(exclusive_scan(device, counts))[0]) for counts in (places, *texts)]
+                if not sink.dense:
+                    total = sums[0]
+                sink.make_room(total, sums[1:])
+            return total if self._launch(kernel.source, places, texts) else -1
 
     def _launch(self, source: str, places: Any, texts: list[Any]) -> bool:
-        """Launch a kernel and wait for it; False where a table was full."""
+        """Launch a kernel and wait for it; False where a table was full. ``places`` and ``texts``, which number what
+        is written, stay on the device."""
         status = np.zeros(3, dtype=np.int64)
         self.groups[:] = 0
         device = self.device
-        skip, *counters = [device.view(a) for a in (self.skip, status, self.groups)]
-        arrays = [_host(p) for p in self.kernel.parameters]
-        views = [device.view(a) for a in arrays]
+        hosts = [self.skip, status, self.groups, *(_host(p) for p in self.kernel.parameters)]
+        written = [False, True, True, *(p.written for p in self.kernel.parameters)]
+        skip, *arguments, back = _arguments(device, hosts, written)
+        head, rest = arguments[:2], arguments[2:]
         shape = device.launch_shape(self.rows)
-        start(source, device, shape, self.rows, skip, self.skips, *counters, places, *texts, *views)
+        start(source, device, shape, self.rows, skip, self.skips, *head, places, *texts, *rest)
         device.synchronise()
-        for array, view in zip((status, self.groups), counters):
-            device.fetch(view, array)
-        for parameter, array, view in zip(self.kernel.parameters, arrays, views):
-            if parameter.written:
-                device.fetch(view, array)
+        for host, argument in back:
+            found = device.to_host(argument)
+            if found.ctypes.data != host.ctypes.data:
+                host[...] = found
         if status[0]:
             raise error_of(-(int(status[0]) >> 16), self.kernel.names[int(status[0]) & 0xFFFF])
         return not status[1]
+
+
+def _arguments(device: Any, hosts: list[np.ndarray], written: list[bool]) -> list[Any]:
+    """Kernel arguments of host arrays, and behind them the list of (bytes of the host, argument) to be copied back.
+
+    Arrays that overlap are views of one array on the device too: a row table and the accumulators in it."""
+    if device.info.simulated:
+        return [*hosts, []]
+    views: list[Any] = [None] * len(hosts)
+    back: list[tuple[np.ndarray, Any]] = []
+    order = sorted(range(len(hosts)), key=lambda i: (hosts[i].ctypes.data, -hosts[i].nbytes))
+    at = 0
+    while at < len(order):
+        whole = hosts[order[at]]
+        low, high, members = whole.ctypes.data, whole.ctypes.data + whole.nbytes, [order[at]]
+        at += 1
+        while at < len(order) and hosts[order[at]].ctypes.data < high:
+            assert hosts[order[at]].ctypes.data + hosts[order[at]].nbytes <= high, "arrays overlap in part"
+            members.append(order[at])
+            at += 1
+        changed = any(written[i] for i in members)
+        if not changed:
+            for i in members:
+                views[i] = device.view(hosts[i])
+            continue
+        raw = whole.view(np.uint8)
+        root = device.upload(raw)
+        back.append((raw, root))
+        for i in members:
+            offset = hosts[i].ctypes.data - low
+            views[i] = root[offset : offset + hosts[i].nbytes].view(hosts[i].dtype)
+    return [*views, back]
 
 
 def _host(parameter: Parameter) -> np.ndarray:

@@ -65,8 +65,8 @@ class Kernel:
     names: list[str] = field(default_factory=list)
 
 
-#: Rows; a byte per block of 65,536 rows to be skipped, and whether there are such; error status, whether a table is full,
-#: and a lock; groups entered; places of the rows that are written (counts of them in the first pass).
+#: Rows; a byte per block of 65,536 rows to be skipped, and whether there are such; error status, whether a table is
+#: full, and a lock; groups entered; places of the rows that are written (counts of them in the first pass).
 HEAD = ("n", "skip", "skips", "status", "groups", "places")
 
 Template = Callable[["Translation", Instruction], None]
@@ -110,7 +110,7 @@ class Translation:
         self.expansions = 0
         self.totals = 0
 
-    # --- lines and names ---------------------------------------------------------------------------------------------
+    # --- lines and names --------------------------------------------------------------------------------------------
 
     def line(self, text: str) -> None:
         self.lines.append("    " * self.indent + text)
@@ -170,7 +170,7 @@ class Translation:
         for function in functions:
             add_sources(self.functions, function)
 
-    # --- operands ------------------------------------------------------------------------------------------------------
+    # --- operands ---------------------------------------------------------------------------------------------------
 
     def operand(self, word: Any, stride: int, kind: str) -> list[str]:
         """An input of one row: an expression, or two for wide kinds."""
@@ -223,7 +223,7 @@ class Translation:
         """The row that an instruction reads in a column: the source's own, or an index's."""
         return "i" if index is None or index == 0 else self.one(index)
 
-    # --- what happens to a row -------------------------------------------------------------------------------------------
+    # --- what happens to a row --------------------------------------------------------------------------------------
 
     def keep(self, condition: str) -> None:
         """Go on with the rows for which a condition holds."""
@@ -241,7 +241,7 @@ class Translation:
         self.line(f"if {condition}:")
         self.line(f"    cuda.atomic.max(status, 0, np.int64({(-status << 16) | number}))")
 
-    # --- the whole -----------------------------------------------------------------------------------------------------
+    # --- the whole --------------------------------------------------------------------------------------------------
 
     def run(self, kept: list[Instruction]) -> None:
         for number, item in enumerate(kept):

@@ -36,6 +36,14 @@ class Positions(NamedTuple):
     kept: object
 
 
+def require(name: str, moves: bool) -> None:
+    """Refuse calls that have no form here."""
+    if moves:
+        raise Unsupported("frames that move with the row are computed on the CPU")
+    if name in ("min", "max", "avg", "string_agg"):
+        raise Unsupported(f"{name} over a frame is computed on the CPU")
+
+
 def positions(
     partition: Sequence[ColumnData],
     order: Sequence[tuple[ColumnData, bool, bool]],
@@ -86,9 +94,7 @@ class GpuCall(WindowCall):
 
     def run(self, kernel: str, out: np.ndarray, *words: Any) -> int:
         """A kernel over all positions; an array that may be missing is passed behind whether it is there."""
-        function = _KERNELS.get(kernel)
-        if function is None:
-            raise Unsupported(f"{kernel.removeprefix('window_').replace('_', ' ')} over a frame is computed on the CPU")
+        function = _KERNELS[kernel]
         if function is write_count:
             return self._count(out, *words)
         arguments = []
@@ -99,15 +105,12 @@ class GpuCall(WindowCall):
                 arguments.append(word)
         return self._write(function, out, *arguments)
 
-    def least(self, column: ColumnData, greatest: bool) -> ColumnData:
-        raise Unsupported("the least and greatest of a frame are computed on the CPU")
-
     def sum(self, column: ColumnData, mean: bool) -> ColumnData:
         low, high = total_bounds(column, self.length)
         fits = low >= -(2**63) and high < 2**63
         exact = fits and not column.type.is_float and column.kind in ("uint", "int64")
-        if not exact or mean:
-            raise Unsupported("means, sums of floats and sums that may need 128 bits are computed on the CPU")
+        if not exact:
+            raise Unsupported("sums of floats, and sums that may need 128 bits, are computed on the CPU over a frame")
         sums = self.device.zeros(self.length + 1, np.int64)
         launch(list_values, self.device, self.length, self.order.rows, self.device.view(column.data), sums)
         exclusive_scan(self.device, sums)
