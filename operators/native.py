@@ -214,9 +214,12 @@ def _compile_part(folder: Path, part: int, parts: int) -> None:
 
     import llvmlite.binding as binding
     from numba import cfunc, types
+    from numba.cpython import numbers
 
     from finequery.operators.primitives import KERNELS
 
+    # Integers wrap. Numba promises LLVM that signed ones never overflow, so what tests for it may be optimised away.
+    numbers._int_arith_flags = lambda kind: []
     for path in sorted((HERE / "primitives").glob("*.py")):
         if path.stem != "__init__":
             importlib.import_module(f"finequery.operators.primitives.{path.stem}")

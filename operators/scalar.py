@@ -1,5 +1,6 @@
 """The meaning of every element-wise instruction, written once: small functions that Numba compiles for the CPU's tile
 primitives and for CUDA kernels alike. Nothing here imports Numba, and nothing may allocate, raise or divide by zero.
+Integers wrap.
 
 ``INSTRUCTIONS[name] = (inputs, outputs, checked, function)``. Register types: ``u8`` (booleans, masks, validity),
 ``u32`` (codes, row numbers), ``i64``, ``f64``, ``w`` (128 bits: two int64 words, low and high; the function gets and
@@ -478,11 +479,6 @@ def muladd_u32(acc, x, factor):
     return acc + x * factor
 
 
-@instruction("muladd_i64", "i64 i64 i64 -> i64")
-def muladd_i64(acc, x, factor):
-    return acc + x * factor
-
-
 # --- 128-bit integers ------------------------------------------------------------------------------------------------
 
 
@@ -565,12 +561,8 @@ def mul_w(a, ah, b, bh):
     bad = bad | (s < c1l)
     h = high + s
     bad = bad | (h < high)
-    bad = bad | ((h >> np.uint64(63)) != np.uint64(0))
-    r, rh = np.int64(low), np.int64(h)
-    if negative:
-        rh = ~rh + np.int64(r == 0)
-        r = -r
-    return r, rh, np.uint8(bad)
+    r, rh = _signed(negative, low, h)
+    return r, rh, np.uint8(bad | ((rh < 0) != (negative & ((low | h) != np.uint64(0)))))
 
 
 def divmod_u128(a, ah, b, bh):
@@ -672,16 +664,6 @@ def f64_to_u64(a):
 @instruction("low_of_w", "w -> i64")
 def low_of_w(a, ah):
     return a
-
-
-@instruction("high_of_w", "w -> i64")
-def high_of_w(a, ah):
-    return ah
-
-
-@instruction("pack_w", "i64 i64 -> w")
-def pack_w(a, b):
-    return a, b
 
 
 # --- dates: days since 1970-01-01 in the proleptic Gregorian calendar; H. Hinnant, "chrono-Compatible Low-Level Date
