@@ -1,4 +1,4 @@
-"""Calls of single kernels, for tests: operands in blocks of their own with junk around them, which must stay as it is."""
+"""Calls of single kernels, for tests: operands lie in blocks of their own, and the junk around them must stay."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ SIZES = (0, 1, 15, 16, 17, 4096)
 JUNK = 0xA5
 #: Bytes that may be read, but not written, behind every operand.
 GUARD = 64
-FLOATS = ("f32", "f64")
 DTYPES: dict[str, Any] = {
     **{f"u{8 * w}": np.dtype(f"u{w}") for w in (1, 2, 4, 8)},
     **{f"i{8 * w}": np.dtype(f"i{w}") for w in (4, 8)},
@@ -60,16 +59,27 @@ class Out(Block):
 def run(name: str, *operands: int | np.ndarray | Block, t: int = 0, n: int = 0, k: int = 0) -> int:
     """Call a kernel; arrays are passed by address, as copies that it must not change. Gives its status."""
     blocks = [Block(o) if isinstance(o, np.ndarray) else o for o in operands]
-    words = [o.address if isinstance(o, Block) else int(o) for o in blocks]
-    args = Block(np.array([w - (1 << 64) if w >= 1 << 63 else w for w in words], np.int64))
-    _called.add(name)
-    status = native.function(name)(t, n, k, args.address)
+    args = arguments(*blocks)
+    status = call(name, args, t, n, k)
     for block, operand in zip(blocks, operands):
         if isinstance(block, Block):
             block.check(name)
             if isinstance(operand, np.ndarray):
                 flat = np.ascontiguousarray(operand).reshape(-1)
                 assert block.data.tobytes() == flat.tobytes(), f"{name} changed what it reads"
+    return status
+
+
+def arguments(*operands: int | Block) -> Block:
+    """The words that a kernel gets."""
+    words = [o.address if isinstance(o, Block) else int(o) for o in operands]
+    return Block(np.array([w - (1 << 64) if w >= 1 << 63 else w for w in words], np.int64))
+
+
+def call(name: str, args: Block, t: int, n: int, k: int) -> int:
+    """Call a kernel with words that it may change."""
+    _called.add(name)
+    status = native.function(name)(t, n, k, args.address)
     args.check(name)
     return status
 
@@ -86,7 +96,7 @@ def calls() -> Iterator[set[str]]:
 
 
 def covers(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The test is that of these kernels, and fails if it does not call them: names may have its parameters in braces."""
+    """Mark the test of these kernels, which fails if it does not call them; its parameters may stand in braces."""
 
     def mark(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kernels import DTYPES, Out, run
 
 from finequery.operators.scalar import INSTRUCTIONS
-from kernels import DTYPES, Out, run
 
 TILE = 4096
 OVERFLOW = -2
@@ -52,7 +52,21 @@ def signed(rng: random.Random, bits: int) -> int:
     return (size + top) % (2 * top) - top
 
 
-FLOATS = [0.0, 0.5, 1.0, 1.5, 2.5, 0.49999999999999994, 3.4028234e38, 3.4028236e38, 1e-40, 5e-324, 2.2e-308, 1e308, 1e16]
+FLOATS = [
+    0.0,
+    0.5,
+    1.0,
+    1.5,
+    2.5,
+    0.49999999999999994,
+    3.4028234e38,
+    3.4028236e38,
+    1e-40,
+    5e-324,
+    2.2e-308,
+    1e308,
+    1e16,
+]
 FLOATS += [2.0**52 + 0.5, 2.0**53, 2.0**63, 2.0**63 - 1024, 2.0**64, 2.0**127, 1.7e38, 0.1, 1e22, math.inf, math.nan]
 FLOATS += [-v for v in FLOATS]
 
@@ -66,7 +80,27 @@ def double(rng: random.Random) -> float:
 
 def days(rng: random.Random) -> list[int]:
     """Before 1970, leap days, ends of years, months and centuries; the whole range of DATE."""
-    years = (-4713, -400, -1, 0, 1, 4, 1582, 1600, 1899, 1900, 1969, 1970, 1972, 1999, 2000, 2023, 2024, 2100, 5_881_000)
+    years = (
+        -4713,
+        -400,
+        -1,
+        0,
+        1,
+        4,
+        1582,
+        1600,
+        1899,
+        1900,
+        1969,
+        1970,
+        1972,
+        1999,
+        2000,
+        2023,
+        2024,
+        2100,
+        5_881_000,
+    )
     found = [from_civil(y, m, d) for y in years for m, d in ((1, 1), (2, 28), (3, 1), (6, 30), (12, 31))]
     found += [from_civil(y, 2, 29) for y in (-4, 0, 4, 1600, 1972, 2000, 2024)]
     found += [v for d in (-(2**31), 2**31 - 1, 0, CYCLE) for v in (d, d + 1, d - 1)]
@@ -337,13 +371,31 @@ OPERANDS: dict[str, tuple[Domain, ...]] = {
     "trunc_month": (days, among(1, 3, 12, 120, 1200, 12000)),
     "add_months": (days, lambda rng: [0, 1, -1, 11, 12, -12, 13, 48_000, *(signed(rng, 24) for _ in range(40))]),
     "make_date": (
-        lambda rng: [0, 1, -1, -4, 4, 1900, 2000, 2023, 2024, 289_999, -289_999, 290_000, -290_000, 2**63 - 1, -(2**63)],
+        lambda rng: [
+            0,
+            1,
+            -1,
+            -4,
+            4,
+            1900,
+            2000,
+            2023,
+            2024,
+            289_999,
+            -289_999,
+            290_000,
+            -290_000,
+            2**63 - 1,
+            -(2**63),
+        ],
         among(*range(-1, 15), 2**63 - 1, -(2**63)),
         among(*range(-1, 34), 2**63 - 1, -(2**63)),
     ),
 }
 #: Relative error of what is not exact by IEEE 754.
-INEXACT = dict.fromkeys(("exp_f64", "ln_f64", "log10_f64", "log2_f64", "pow_f64", "sin_f64", "cos_f64", "tan_f64"), 1e-14)
+INEXACT = dict.fromkeys(
+    ("exp_f64", "ln_f64", "log10_f64", "log2_f64", "pow_f64", "sin_f64", "cos_f64", "tan_f64"), 1e-14
+)
 INEXACT["f64_of_w"] = 2.0**-52
 
 
@@ -371,7 +423,9 @@ def same(name: str, got: Any, want: Any) -> bool:
     return got == want and math.copysign(1, got) == math.copysign(1, want)
 
 
-def execute(name: str, rows: Sequence[tuple[Any, ...]], valid: Sequence[int], *, strided: bool) -> tuple[int, list[Any]]:
+def execute(
+    name: str, rows: Sequence[tuple[Any, ...]], valid: Sequence[int], *, strided: bool
+) -> tuple[int, list[Any]]:
     """Status and results of a call over these rows, as registers or as rows of columns."""
     kinds, results, checked, _ = INSTRUCTIONS[name]
     columns = [vector(kind, [row[i] for row in rows]) for i, kind in enumerate(kinds)]
