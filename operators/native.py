@@ -74,12 +74,12 @@ def address(name: str) -> int:
     return _addresses[name]
 
 
-def known(name: str) -> bool:
-    """Whether there is a kernel of this name."""
+def names() -> set[str]:
+    """The kernels that there are."""
     if _addresses is None:
         load()
     assert _addresses is not None
-    return name in _addresses
+    return set(_addresses)
 
 
 def function(name: str) -> Callable[[int, int, int, int], int]:
