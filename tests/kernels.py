@@ -48,9 +48,10 @@ class Out(Block):
     """Room for ``count`` results (or the values ``count``, to be changed in place), and not for one more."""
 
     def __init__(self, count: int | np.ndarray, kind: str = "u8"):
-        if isinstance(count, int):
-            count = np.full(count * DTYPES[kind].itemsize, JUNK, np.uint8).view(DTYPES[kind])
-        super().__init__(count)
+        if isinstance(count, np.ndarray):
+            super().__init__(count)
+        else:
+            super().__init__(np.full(count * DTYPES[kind].itemsize, JUNK, np.uint8).view(DTYPES[kind]))
 
     def list(self) -> list[Any]:
         return self.data.tolist()  # type: ignore[no-any-return]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -372,3 +373,68 @@ def test_take_strings() -> None:
             assert run("take_bytes", offsets, rows, ends, morsel, starts, chars, out, t=first, n=end) == 0
         assert ends.list() == [0, *itertools.accumulate(map(len, expected))]
         assert out.data.tobytes() == b"".join(expected)
+
+
+# --- encoding --------------------------------------------------------------------------------------------------------
+
+SOURCES = ("i32", "i64", "u8", "u16", "u32", "w")
+
+
+def stored(source: str, exact: list[int]) -> np.ndarray:
+    """Values as a source of the encoding kernels: of 128 bits they read the low words."""
+    if source != "w":
+        return np.array(exact, DTYPES[source])
+    return np.stack([np.array(exact, np.int64), np.full(len(exact), 77)], 1)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@covers("measure_{source}")
+def test_measure(source: str) -> None:
+    kind = "i64" if source == "w" else source
+    limits = np.iinfo(DTYPES[kind])
+    orders = ("any", "ascending", "strict")
+    for count, order, factor, known in itertools.product((*SIZES[1:], 5000), orders, (1, 6, 0), (0, 4)):
+        rng = np.random.default_rng(count)
+        top = min(limits.max, 2**61) // max(factor, 1)
+        exact = [factor * v for v in rng.integers(max(limits.min, -top) // 8, top // 8, count).tolist()]
+        if order != "any":
+            exact = sorted(exact if order == "ascending" else set(exact))
+        out = Out(np.array([0, 0, 0, 0, known]))
+        assert run(f"measure_{source}", stored(source, exact), out, 1, 1, n=len(exact)) == 0
+        low, high, descents, equal, found = out.list()
+        pairs = list(itertools.pairwise(exact))
+        assert (low, high, found) == (min(exact), max(exact), math.gcd(known, *exact))
+        assert (descents > 0) == any(b < a for a, b in pairs)
+        assert descents > 0 or equal == sum(a == b for a, b in pairs)
+        assert run(f"measure_{source}", stored(source, exact), out, 0, 0, n=len(exact)) == 0
+        assert out.list() == [low, high, 0, 0, found]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("target", STORED)
+@covers("narrow_{source}_{target}")
+def test_narrow(source: str, target: str) -> None:
+    limits = np.iinfo(DTYPES["i64" if source == "w" else source])
+    for count, (odd, shift) in itertools.product(SIZES, ((1, 0), (1, 2), (3, 0), (5, 1))):
+        factor = odd << shift
+        base, low, most = limits.min, 0, (limits.max - limits.min) // factor
+        if target == "i64":
+            base, low, most = 0, -(-limits.min // factor), limits.max // factor
+        most = min(most, np.iinfo(DTYPES[target]).max)
+        rng = np.random.default_rng(count)
+        expected = [low, most, *rng.integers(low, most, count, endpoint=True).tolist()][:count]
+        x = stored(source, [base + factor * q for q in expected])
+        out = Out(count, target)
+        assert run(f"narrow_{source}_{target}", x, out, base, shift, pow(odd, -1, 1 << 64), n=count) == 0
+        assert out.list() == expected
+
+
+@pytest.mark.parametrize("source", STORED)
+@covers("words_{source}")
+def test_words(source: str) -> None:
+    for count, factor, shift in itertools.product(SIZES, (1, 100), (0, -(10**6))):
+        x = values(np.random.default_rng(count), source, count) // (1000 if source == "i64" else 1)
+        exact = [int(v) * factor + shift for v in x]
+        out = Out(2 * count, "i64")
+        assert run(f"words_{source}", x, factor, shift, out, n=count) == 0
+        assert out.list() == [word for v in exact for word in (v, v >> 63)]
