@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finequery.convert import parameters
-from finequery.errors import Error, InterfaceError, NotSupportedError, ProgrammingError
+from finequery.errors import Error, InterfaceError, ProgrammingError
 from finequery.plan_cache import Key, Plan, PlanCache
 from finequery.resolver import Resolver, Scope, Sources
 from finequery.types import SqlType
@@ -194,11 +194,20 @@ class Session:
         from finequery.operators.executor import Context
         from finequery.operators.pool import get_pool
 
+        gpu = None
         if self.settings["device"] == "gpu":
-            raise NotSupportedError("There is no GPU back end in this version", hint="SET device = 'auto' or 'cpu'.")
+            from finequery.jetson.gpu import open_device
+
+            gpu = open_device()
         memory.set_limit(self.settings["memory_limit"])
         self._stop = threading.Event()
-        return Context(get_pool(self.settings["threads"]), physical, stopped=self._stop.is_set)
+        return Context(
+            get_pool(self.settings["threads"]),
+            physical,
+            stopped=self._stop.is_set,
+            gpu=gpu,
+            strict=self.settings["strict"],
+        )
 
     def explain(self, plan: Plan, physical: dict[int | str, Any], analyze: bool) -> str:
         """EXPLAIN and EXPLAIN ANALYZE."""

@@ -107,7 +107,7 @@ TABLE: dict[str, Setting] = {
         Setting(
             "device",
             "VARCHAR",
-            lambda: "auto",
+            lambda: os.environ.get("FINEQUERY_DEVICE", "auto"),
             _one_of("auto", "cpu", "gpu"),
             "where queries run: auto lets the performance model choose per pipeline",
         ),

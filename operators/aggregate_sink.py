@@ -103,7 +103,7 @@ class AggregateSink:
                 self.groups = ArrayGroups(stored_digits(lower, stored), given.count)
             return
         rows = lower.most_rows
-        ordered = self._ordered(lower)
+        ordered = self._ordered(lower) if not lower.gpu else None
         if ordered is not None:
             low, high = bounds_of(ordered.data)
             span = (high - low) // ordered.data.scale + 1
@@ -127,6 +127,7 @@ class AggregateSink:
             narrow=digits.narrow,
             packed=digits.packable,
             passing=lower.expected_rows,
+            gpu=lower.gpu,
         )
         if self.mode.name == "dense":
             self.groups = ArrayGroups(digits.pack(lower, wide=False), digits.domain)
@@ -212,6 +213,11 @@ class AggregateSink:
         if self.given is not None:
             self.picked = packed
         return Frame(columns, len(packed))
+
+    def note_groups(self, found: np.ndarray) -> None:
+        """What a kernel entered into a table: groups, and whether the key that marks free rows was among them."""
+        if isinstance(self.groups, RowTables):
+            self.groups.states[0, 0], self.groups.states[0, 8] = found
 
     def release(self) -> None:
         """Let go of the run's arrays."""

@@ -31,6 +31,7 @@ def group_mode(
     narrow: bool = True,
     packed: bool = True,
     passing: float | None = None,
+    gpu: bool = False,
 ) -> GroupMode:
     """How ``rows`` are grouped by ``keys`` columns.
 
@@ -47,6 +48,6 @@ def group_mode(
         return GroupMode("dense", f"{domain:,.0f} possible groups: an array")
     if not packed:
         return GroupMode("numbered", "keys of text or of wide types: rows numbered first")
-    if (groups or 0) > RADIX_GROUPS:
+    if (groups or 0) > RADIX_GROUPS and not gpu:
         return GroupMode("radix", "many groups: 256 partitions, a small table each")
     return GroupMode("hash", "groups spread over a wide range: hash tables")

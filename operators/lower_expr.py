@@ -13,7 +13,6 @@ from typing import Any
 from finequery.errors import NotSupportedError
 from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, walk
 from finequery.operators.lower import I64_HIGH, I64_LOW, Coded, Computed, Lower, NeedsHost, Stored, Value, register_kind
-from finequery.operators.lower_text import TEXT
 from finequery.operators.program import Out, Reg
 from finequery.types import BOOLEAN, DOUBLE, SqlType
 
@@ -904,5 +903,4 @@ HANDLERS: dict[str, Callable[[Lower, Any], Value]] = {
     "date_diff": _date_diff,
     "last_day": _last_day,
     "make_date": _make_date,
-    **TEXT,
 }

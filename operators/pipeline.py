@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from finequery.errors import InternalError
+from finequery.errors import InternalError, NotSupportedError
 from finequery.jetson import memory
 from finequery.operators.column import BLOCK, ColumnData, Frame, Stats
 from finequery.operators.expr import (
@@ -91,6 +91,8 @@ class Measured:
     threads: int = 1
     compiled: bool = False  # the program was made in this run, in ``compile_seconds`` of the ``seconds``
     compile_seconds: float = 0.0
+    device: str = "cpu"
+    departed: str = ""  # why it did not run on the device that was asked for
 
 
 @dataclass(eq=False)
@@ -103,6 +105,8 @@ class Context:
     measured: dict[int, Measured] = field(default_factory=dict)  # by id of the task (a Probe: what its build took)
     passed: dict[int, int] = field(default_factory=dict)  # by id of the Filter or Probe: rows that came out of it
     stopped: Callable[[], bool] | None = None
+    gpu: Any = None  # where pipelines run, if not on the CPU (jetson.device)
+    strict: bool = False  # a departure from that is an error
     account: memory.Account = field(default_factory=memory.Account)  # memory held and bytes moved, by kind
     scalar_seconds: float = 0.0  # spent on scalar subqueries, which run inside of what first needs them
 
@@ -144,6 +148,7 @@ class Compiled:
     kept: list[Any]
     counted: list[int]  # ids of the steps whose rows are counted
     counters: np.ndarray  # rows that came out of each, by thread and step
+    kernel: Any = None  # of the GPU, or the reason why there is none
 
     def read_bytes(self, frame: Frame) -> int:
         """Bytes of the columns of ``frame`` that the program reads."""
@@ -209,7 +214,7 @@ class Pipeline:
     def _signature(self, context: Context, frame: Frame) -> Any:
         columns = tuple((i, column_signature(c)) for i, c in frame.columns.items() if i in self.needed)
         probes = tuple(s.signature for s in self.steps if isinstance(s, Probe))
-        return columns, probes, context.pool.threads, frame.length.bit_length()
+        return columns, probes, context.pool.threads, frame.length.bit_length(), context.gpu is not None
 
     def _kept(self, context: Context, frame: Frame) -> Compiled | None:
         """The program of an earlier run over the same encodings with the same constants."""
@@ -230,6 +235,7 @@ class Pipeline:
         lower = Lower(constant)
         lower.most_rows = 1 << frame.length.bit_length()
         lower.expected_rows = float(frame.length)
+        lower.gpu = context.gpu is not None
         stored: dict[int, Stored] = {}
         box = _Box(frame)
         for i, data in frame.columns.items():
@@ -428,6 +434,10 @@ def execute(
     threads = context.pool.threads
     if instance is None:
         return sink.empty()
+    if context.gpu is not None and rows:
+        result = _on_gpu(compiled, context, frame, steps, measured, bounds)
+        if result is not None:
+            return result
     sink.prepare(threads, rows)
     sink.instance = instance
     if rows == 0 or not instance.names:  # without instructions columns are only handed on
@@ -467,6 +477,67 @@ def execute(
 
 
 EMPTY = Frame({}, 0)
+
+
+def _on_gpu(
+    compiled: Compiled,
+    context: Context,
+    frame: Frame,
+    steps: list[Step],
+    measured: Measured | None,
+    bounds: np.ndarray | None,
+) -> Frame | None:
+    """Run it as a kernel. None where that can't be done, and the reason in ``measured``; an error if that is strict."""
+    from finequery.operators.cuda.run import Run
+    from finequery.operators.cuda.translate import Unsupported, translate
+
+    sink, instance, rows = compiled.sink, compiled.instance, frame.length
+    assert instance is not None
+    sink.prepare(1, rows)
+    sink.instance = instance
+    if compiled.kernel is None:
+        try:
+            if bounds is not None:
+                raise Unsupported("rows in partitions are read partition by partition")
+            compiled.kernel = translate(instance.program)
+        except Unsupported as reason:
+            compiled.kernel = str(reason)
+    if isinstance(compiled.kernel, str):
+        sink.release()
+        if context.strict:
+            raise NotSupportedError(
+                f"A pipeline can't run on the GPU: {compiled.kernel}", hint="SET strict = false to let the CPU do it."
+            )
+        if measured is not None:
+            measured.departed = compiled.kernel
+        return None
+    count = -(-rows // MORSEL)
+    skip = skipped_blocks(frame, steps, context, count) if rows > BLOCK else None
+    run = Run(compiled.kernel, context.gpu, rows, skip)
+
+    def prepare(attempt: int) -> None:
+        if attempt:
+            sink.prepare(1, rows)
+            for _ in range(attempt):
+                sink.grow(0)
+        compiled.counters[:] = 0
+
+    segments = run(sink, prepare)
+    note = getattr(sink, "note_groups", None)
+    if note is not None:
+        note(run.groups)
+    for place, step in enumerate(compiled.counted):
+        context.passed[step] = context.passed.get(step, 0) + int(compiled.counters[:, place].sum())
+    if measured is not None:
+        measured.device = "gpu"
+        measured.morsels += count
+        measured.skipped += 0 if skip is None else int(skip.sum())
+        measured.bytes += compiled.read_bytes(frame)
+    result = sink.finish(segments if sink.wants_segments else None, rows, 1)
+    instance.unbind()
+    sink.release()
+    compiled.kept[1].frame = EMPTY
+    return result
 
 
 def skipped_blocks(frame: Frame, steps: list[Step], context: Context, count: int) -> np.ndarray | None:

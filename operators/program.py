@@ -47,15 +47,18 @@ class Reg:
 class Symbol:
     """Something whose address is known when the program runs: the same for all threads, or one for each.
 
-    ``value`` is a numpy array, or a function of the thread number that gives one (or an address).
+    ``value`` is a numpy array, or a function of the thread number that gives one (or an address). ``content``: where
+    the words at the address are addresses themselves, a function that gives the array they lead to, for back ends that
+    pass arrays.
     """
 
-    __slots__ = ("_address", "_last", "computed", "offset", "value")
+    __slots__ = ("_address", "_last", "computed", "content", "offset", "value")
 
-    def __init__(self, value: Any, offset: int = 0):
+    def __init__(self, value: Any, offset: int = 0, content: Callable[[int], np.ndarray] | None = None):
         self.value = value
         self.computed = callable(value)
         self.offset = offset
+        self.content = content
         self._last: Any = None
         self._address = 0
 
@@ -143,6 +146,7 @@ class Instance:
     """A program made ready for ``threads`` threads: code, argument blocks, scratch."""
 
     def __init__(self, program: Program, threads: int):
+        self.program = program
         self.threads = threads
         kept = _live(program)
         self.names = [i.name for i in kept]

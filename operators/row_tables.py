@@ -79,7 +79,7 @@ class RowTables:
         assert self.lower is not None
         morsel: Any = Symbol(lambda t: self.instance.states[t], 12 * 8) if self.partitioned else 0
         self.found = Reg(4)
-        state = Symbol(lambda t: self.states[t])
+        state = Symbol(lambda t: self.states[t], content=lambda t: self.tables[t])
         self.lower.emit(name, *self.source, state, Out(self.found), morsel, source, stride, place, pure=False)
 
     def lowered(self) -> None:

@@ -1,0 +1,165 @@
+"""Runs a pipeline's kernel: compiles it, hands it the arrays, looks at its errors."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from finequery.errors import InternalError
+from finequery.operators.cuda.translate import Kernel, Parameter
+from finequery.operators.program import error_of
+
+#: What stands above every kernel in its file.
+PREAMBLE = """import numpy as np
+from finequery.jetson.cuda import cuda as _cuda
+
+cuda = _cuda()
+device = cuda.jit(device=True, inline="always")
+
+
+"""
+_loaded: dict[str, Any] = {}
+
+
+def load(source: str) -> Any:
+    """The compiled kernel of a source. Sources lie in the cache folder under a hash of their text, so that Numba keeps
+    what it compiles from them, by versions and target, beside them."""
+    found = _loaded.get(source)
+    if found is None:
+        name = "kernel_" + hashlib.sha256((PREAMBLE + source).encode()).hexdigest()[:24]
+        path = _folder() / f"{name}.py"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{os.getpid()}")
+            partial.write_text(PREAMBLE + source.replace("def kernel(", "@cuda.jit(cache=True)\ndef kernel("))
+            partial.replace(path)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module: ModuleType = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        found = _loaded[source] = module.kernel
+    return found
+
+
+def _folder() -> Path:
+    base = os.environ.get("FINEQUERY_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "finequery"
+    )
+    return Path(base) / "cuda"
+
+
+class Run:
+    """One run of a kernel over ``rows`` rows. ``prepare`` gives the sink's arrays anew, larger with every attempt."""
+
+    def __init__(self, kernel: Kernel, device: Any, rows: int, skip: np.ndarray | None):
+        self.kernel = kernel
+        self.device = device
+        self.rows = rows
+        self.skip = skip if skip is not None else np.zeros(1, dtype=np.uint8)
+        self.skips = int(skip is not None)
+        self.groups = np.zeros(2, dtype=np.int64)
+
+    def __call__(self, sink: Any, prepare: Callable[[int], None]) -> np.ndarray:
+        """Run it; gives the segments that the sink wants: all rows in one piece."""
+        attempt = 0
+        while True:
+            prepare(attempt)
+            total = self._attempt(sink)
+            if total >= 0:
+                return np.array([[0, 0, total]], dtype=np.int64)
+            attempt += 1
+            if attempt > 40:
+                raise InternalError("a table of groups is always full")
+
+    def _attempt(self, sink: Any) -> int:
+        kernel, rows = self.kernel, self.rows
+        total, empty = rows, np.zeros(1, dtype=np.int64)
+        places, texts = empty, [empty] * kernel.texts
+        if kernel.counted:
+            places = np.zeros(rows, dtype=np.int64)
+            texts = [np.zeros(rows, dtype=np.int64) for _ in range(kernel.texts)]
+            assert kernel.counting is not None
+            self._launch(kernel.counting, places, texts)
+            sums = []
+            for counts in (places, *texts):
+                ends = np.cumsum(counts)
+                sums.append(int(ends[-1]) if rows else 0)
+                counts[:] = ends - counts
+            if not sink.dense:
+                total = sums[0]
+            sink.make_room(total, sums[1:])
+        return total if self._launch(kernel.source, places, texts) else -1
+
+    def _launch(self, source: str, places: np.ndarray, texts: list[np.ndarray]) -> bool:
+        """Launch a kernel and wait for it; False where a table was full."""
+        status = np.zeros(3, dtype=np.int64)
+        self.groups[:] = 0
+        own = [status, self.groups, places, *texts]
+        hosts = [_host(p) for p in self.kernel.parameters]
+        written = [False, *[True] * len(own), *(p.written for p in self.kernel.parameters)]
+        device = self.device
+        with device.query():
+            skip, *arguments, back = _arguments(device, [self.skip, *own, *hosts], written)
+            head, rest = arguments[:3], arguments[3:]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # the simulator computes with numpy's scalars
+                shape = (*device.launch_shape(self.rows), device.stream)
+                load(source)[shape](self.rows, skip, self.skips, *head, *rest)
+            device.synchronise()
+            for host, argument in back:
+                found = device.to_host(argument)
+                if found.ctypes.data != host.ctypes.data:
+                    host[...] = found
+        if status[0]:
+            raise error_of(-(int(status[0]) >> 16), self.kernel.names[int(status[0]) & 0xFFFF])
+        return not status[1]
+
+
+def _arguments(device: Any, hosts: list[np.ndarray], written: list[bool]) -> list[Any]:
+    """Kernel arguments of host arrays, and behind them the list of (bytes of the host, argument) to be copied back.
+
+    Arrays that overlap are views of one array on the device too: a row table and the accumulators in it."""
+    if device.info.simulated:
+        from finequery.jetson.cuda import cuda
+
+        wrap = type(cuda().device_array(1, np.uint8))  # of a plain array the simulator makes a copy for each argument
+        return [*(wrap(a) for a in hosts), []]
+    views: list[Any] = [None] * len(hosts)
+    back: list[tuple[np.ndarray, Any]] = []
+    order = sorted(range(len(hosts)), key=lambda i: (hosts[i].ctypes.data, -hosts[i].nbytes))
+    at = 0
+    while at < len(order):
+        whole = hosts[order[at]]
+        low, high, members = whole.ctypes.data, whole.ctypes.data + whole.nbytes, [order[at]]
+        at += 1
+        while at < len(order) and hosts[order[at]].ctypes.data < high:
+            assert hosts[order[at]].ctypes.data + hosts[order[at]].nbytes <= high, "arrays overlap in part"
+            members.append(order[at])
+            at += 1
+        changed = any(written[i] for i in members)
+        if not changed:
+            for i in members:
+                views[i] = device.view(hosts[i])
+            continue
+        raw = whole.view(np.uint8)
+        root = device.upload(raw)
+        back.append((raw, root))
+        for i in members:
+            offset = hosts[i].ctypes.data - low
+            views[i] = root[offset : offset + hosts[i].nbytes].view(hosts[i].dtype)
+    return [*views, back]
+
+
+def _host(parameter: Parameter) -> np.ndarray:
+    """The array that a parameter stands for, as it sees it."""
+    found = parameter.fetch()
+    data = found.reshape(-1).view(np.uint8)[parameter.offset :]
+    return data[: len(data) // parameter.dtype.itemsize * parameter.dtype.itemsize].view(parameter.dtype)
