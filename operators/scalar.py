@@ -560,14 +560,8 @@ def mul_i64_w(a, b):
 def mul_w(a, ah, b, bh):
     """Product, an error where it needs more than 128 bits."""
     negative = (ah < 0) != (bh < 0)
-    if ah < 0:
-        al, au = np.uint64(-a), np.uint64(~ah + np.int64(a == 0))
-    else:
-        al, au = np.uint64(a), np.uint64(ah)
-    if bh < 0:
-        bl, bu = np.uint64(-b), np.uint64(~bh + np.int64(b == 0))
-    else:
-        bl, bu = np.uint64(b), np.uint64(bh)
+    al, au = _magnitude(a, ah)
+    bl, bu = _magnitude(b, bh)
     low, high = mul_u64(al, bl)
     c1l, c1h = mul_u64(al, bu)
     c2l, c2h = mul_u64(au, bl)
@@ -602,16 +596,15 @@ def divmod_u128(a, ah, b, bh):
 
 def _magnitude(a, ah):
     if ah < 0:
-        return np.uint64(-a), np.uint64(~ah + np.int64(a == 0))
+        return np.uint64(-a), np.uint64(~ah) + np.uint64(a == 0)
     return np.uint64(a), np.uint64(ah)
 
 
 def _signed(negative, low, high):
-    r, rh = np.int64(low), np.int64(high)
     if negative:
-        rh = ~rh + np.int64(r == 0)
-        r = -r
-    return r, rh
+        high = ~high + np.uint64(low == np.uint64(0))
+        low = ~low + np.uint64(1)
+    return np.int64(low), np.int64(high)
 
 
 @instruction("intdiv_w", "w w -> w")
