@@ -194,7 +194,8 @@ class Session:
             gpu = Simulated()
         memory.set_limit(self.settings["memory_limit"])
         self._stop = threading.Event()
-        return Context(get_pool(self.settings["threads"]), physical, stopped=self._stop.is_set, gpu=gpu, strict=self.settings["strict"])
+        pool, strict = get_pool(self.settings["threads"]), self.settings["strict"]
+        return Context(pool, physical, stopped=self._stop.is_set, gpu=gpu, strict=strict)
 
     def explain(self, plan: Plan, physical: dict[int | str, Any], analyze: bool) -> str:
         """EXPLAIN and EXPLAIN ANALYZE."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 for folder in (ROOT, ROOT / "scripts", ROOT / "tests"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+
+# Numba reads its own switch when it is imported. scripts/gpu_check.py sets FINEQUERY_CUDA=device to use a chip.
+if os.environ.setdefault("FINEQUERY_CUDA", "simulator") == "simulator":
+    os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
 
 TPCH_SCALE = 0.01
 SSB_SCALE = 0.05

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from finequery.errors import InternalError
+from finequery.errors import InternalError, OutOfMemoryError
 from finequery.operators.cuda.translate import Kernel, Parameter
 from finequery.operators.program import error_of
 
@@ -118,6 +118,21 @@ class Run:
         if status[0]:
             raise error_of(-(int(status[0]) >> 16), self.kernel.names[int(status[0]) & 0xFFFF])
         return not status[1]
+
+
+def device_failure(error: Exception) -> str | None:
+    """The words for an error of the device or of its memory, after which the CPU can do the work; None for an error of
+    the query, or of the engine. CUDA's errors are told by the package of their class: Numba's built-in target, the
+    simulator, numba-cuda and NVIDIA's bindings have different ones."""
+    packages = ("numba.cuda.", "cuda.", "finequery.jetson.")
+    if isinstance(error, (MemoryError, OutOfMemoryError)):
+        what = "out of memory"
+    elif any(f"{kind.__module__}.".startswith(packages) for kind in type(error).__mro__):
+        what = "the kernel failed"
+    else:
+        return None
+    text = str(error).strip().split("\n")[0].strip()
+    return f"{what}: {text}" if text else what
 
 
 def _host(parameter: Parameter) -> np.ndarray:

@@ -26,8 +26,13 @@ from finequery.operators.program import Instruction, Optional, Out, Program, Reg
 
 #: numpy types of the items that instructions name.
 ITEMS: dict[str, Any] = {
-    "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64, "i64": np.int64,
-    "f32": np.float32, "f64": np.float64,
+    "u8": np.uint8,
+    "u16": np.uint16,
+    "u32": np.uint32,
+    "u64": np.uint64,
+    "i64": np.int64,
+    "f32": np.float32,
+    "f64": np.float64,
 }
 #: Registers of two words: 128-bit integers, and strings as a start in their array of bytes and a length.
 WIDE = 16
@@ -250,14 +255,26 @@ class Translation:
     # --- the whole -----------------------------------------------------------------------------------------------------
 
     def run(self, kept: list[Instruction]) -> None:
+        """Translate the instructions; ``Unsupported`` with all reasons. What is computed from the result of one
+        without a form is passed over: its own reason would say nothing."""
+        reasons: list[str] = []
+        lost: set[Reg] = set()
         for number, item in enumerate(kept):
             self.number = number
             form = TEMPLATES.get(item.name) or (_scalar if item.name in scalar.INSTRUCTIONS else None)
-            if form is None:
-                raise Unsupported(f"{item.name.replace('_', ' ')} has no form on the GPU")
-            form(self, item)
+            try:
+                if not lost.isdisjoint(word for word in item.words if isinstance(word, Reg)):
+                    raise Unsupported("")
+                if form is None:
+                    raise Unsupported(f"{item.name.replace('_', ' ')} has no form on the GPU")
+                form(self, item)
+            except Unsupported as reason:
+                reasons.append(str(reason))
+                lost.update(word.reg for word in item.words if isinstance(word, (Out, Optional)))
             if self.counting and self.counted:
-                return
+                break
+        if reasons:
+            raise Unsupported("; ".join(dict.fromkeys(r for r in reasons if r)))
 
     def source(self) -> str:
         texts = [f"bytes{n}" for n in range(self.texts)]
