@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finequery.convert import parameters
-from finequery.errors import InterfaceError, NotSupportedError, ProgrammingError
+from finequery.errors import InterfaceError, ProgrammingError
 from finequery.plan_cache import Key, Plan, PlanCache
 from finequery.resolver import Resolver, Scope, Sources
 from finequery.types import SqlType

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import slt
-import ssb
-import tpch
+import tiny
 from compare import assert_same
 from conftest import Engines, connect, connect_duckdb
 
@@ -20,43 +19,28 @@ from finequery.operators.pipeline import Measured
 
 DATA = Path(__file__).parent / "data"
 EDGES = sorted((DATA / "edges").glob("*.sql"))
-#: Rows of the fact tables: few, since a simulated thread takes a fifth of a millisecond a row. SSB's rows are those of
-#: some orders, and those that the most selective queries look for.
-TPCH_ROWS = {"orders": "o_orderkey < 4500", "lineitem": "l_orderkey < 4500", "partsupp": "ps_partkey % 4 < 2"}
-SSB_ROWS = {
-    "part": "p_partkey % 3 = 0",
-    "lineorder": """lo_orderkey % 90 = 0
-        or lo_partkey in (select p_partkey from part where p_brand1 = 'MFGR#2239')
-        or lo_custkey in (select c_custkey from customer where c_city in ('UNITED KI1', 'UNITED KI5'))
-        and lo_suppkey in (select s_suppkey from supplier where s_city in ('UNITED KI1', 'UNITED KI5'))""",
-}
 #: Why pipelines of the edge scripts do not run on the GPU. A reason that is not here is new.
 KNOWN = {"strings that were computed"}
 
 
-def tiny(tables: tuple[str, ...], folder: Path, rows: dict[str, str]) -> Engines:
+def engines(benchmark: str, folder: Path) -> Engines:
     """Both engines with a few thousand rows of each table, and the GPU asked for without departures."""
-    engines = Engines(connect(), connect_duckdb())
-    for table in sorted(tables, key=list(rows).__contains__):
-        duck, condition = engines.duck, rows.get(table, "true")
-        duck.execute(f"create table {table} as select * from '{folder / table}.parquet' where {condition}")
-        arrow = duck.sql(f"select * from {table}").arrow()
-        arrow = arrow.read_all() if hasattr(arrow, "read_all") else arrow
-        engines.con.register("source", arrow)
-        engines.con.execute(f"create table {table} as select * from source")
-    engines.con.execute("set device = 'gpu'")
-    engines.con.execute("set strict = true")
-    return engines
+    made = Engines(connect(), connect_duckdb())
+    tiny.fill(made.duck, benchmark, folder)
+    tiny.load(made.con, made.duck, benchmark)
+    made.con.execute("set device = 'gpu'")
+    made.con.execute("set strict = true")
+    return made
 
 
 @pytest.fixture(scope="module")
 def tpch_tiny(tpch_dir: Path) -> Engines:
-    return tiny(tpch.TABLES, tpch_dir, TPCH_ROWS)
+    return engines("tpch", tpch_dir)
 
 
 @pytest.fixture(scope="module")
 def ssb_tiny(ssb_dir: Path) -> Engines:
-    return tiny(ssb.TABLES, ssb_dir, SSB_ROWS)
+    return engines("ssb", ssb_dir)
 
 
 @pytest.fixture
@@ -127,7 +111,7 @@ def test_slt(path: Path) -> None:
     assert not report.failures, str(slt.SltFailure(report))
 
 
-# --- errors of the query -----------------------------------------------------------------------------------------------
+# --- errors of the query ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -152,7 +136,7 @@ def test_errors_are_the_same(gpu: Any, sql: str) -> None:
     assert said["cpu"] == said["gpu"]
 
 
-# --- where it runs, and why not ----------------------------------------------------------------------------------------
+# --- where it runs, and why not ---------------------------------------------------------------------------------------
 
 
 COMPUTED = "select min(s || 'x') from t where regexp_matches(s || i::varchar, 'a.') and reverse(s || i::varchar) > '1'"
@@ -194,7 +178,7 @@ def test_all_reasons_of_a_program() -> None:
     assert str(raised.value) == "mystery has no form on the GPU; other mystery has no form on the GPU"
 
 
-# --- kernels that fail -------------------------------------------------------------------------------------------------
+# --- kernels that fail ------------------------------------------------------------------------------------------------
 
 
 def refused() -> Exception:
@@ -230,7 +214,7 @@ def test_a_failed_kernel_ends_on_the_cpu(
         assert "[gpu]" not in text
         assert ("out of memory: no 8 GB left" if "8 GB" in str(failure()) else "the kernel failed: [719]") in text
     gpu.execute("set strict = true")
-    with pytest.raises(NotSupportedError, match="on the GPU: (the kernel failed|out of memory)"):
+    with pytest.raises(NotSupportedError, match=r"on the GPU: (the kernel failed|out of memory)"):
         gpu.execute("select sum(i) from t").fetchall()
     monkeypatch.setattr(run.Run, "_launch", launch)
     for sql, answer in queries.items():
