@@ -100,14 +100,19 @@ class Catalog:
         """Put ``table`` with these rows added in its place. The columns are all of the table's, in its order."""
         from finequery.operators.table import MemoryTable
 
+        assert isinstance(table, MemoryTable)
+        longer = table.copy()
+        longer.append(columns)
+        self.replace(table, longer)
+
+    def replace(self, table: Table, new: Table) -> None:
+        """Put another table of the same columns in the place of ``table``."""
         key = table.name.lower()
         with self.lock:
             if self._entries.get(key) is not table:
-                raise CatalogError(f'Table "{table.name}" was changed by another connection during the INSERT')
-            assert isinstance(table, MemoryTable)
+                raise CatalogError(f'Table "{table.name}" was changed by another connection at the same time')
             with self._changing():
-                self._entries[key] = longer = table.copy()
-                longer.append(columns)
+                self._entries[key] = new
                 self._files.pop(key, None)
 
     def drop(self, kind: str, name: str, if_exists: bool = False) -> None:

@@ -27,7 +27,7 @@ def query_of(statement: sql.Statement) -> sql.Query | None:
     """The query inside a statement that has to be planned, if there is one."""
     if isinstance(statement, sql.Query):
         return statement
-    if isinstance(statement, (sql.CreateTableAs, sql.Insert, sql.Copy)):
+    if isinstance(statement, (sql.CreateTableAs, sql.Insert, sql.Replace, sql.Copy)):
         return statement.query
     if isinstance(statement, sql.Explain):
         return query_of(statement.query)
@@ -132,6 +132,34 @@ def _insert(session: Session, statement: sql.Insert, plan: Plan | None, values: 
     return _count(session, frame.length)
 
 
+def _replace(session: Session, statement: sql.Replace, plan: Plan | None, values: Values) -> Relation:
+    """UPDATE, DELETE, TRUNCATE: another table in the place of the old one."""
+    from finequery.operators.concat import null_count
+    from finequery.operators.export import column_to_numpy
+    from finequery.operators.table import MemoryTable
+
+    assert plan is not None
+    catalog = session.catalog
+    old: Any = statement.table
+    current: Any = catalog.get(old.name)
+    if current is not old:
+        raise CatalogError(f'Can\'t change "{old.name}": it is not a table of the database')
+    frame = session.execute(plan, values)
+    columns = stored_columns(frame, [column.id for column in plan.logical.schema])
+    changed = old.rows - frame.length
+    if statement.flagged:
+        changed = int(column_to_numpy(columns.pop()).sum()) if frame.length else 0
+    required = catalog.not_null(old.name)
+    for column, (name, _) in zip(columns, old.columns):
+        if name in required and null_count(column):
+            raise IntegrityError(f'Column "{name}" of table "{old.name}" is NOT NULL, and a row has NULL')
+    if changed:
+        table = MemoryTable(old.name, old.columns)
+        table.append(columns)
+        catalog.replace(old, table)
+    return _count(session, changed)
+
+
 def _create_view(session: Session, statement: sql.CreateView, plan: Plan | None, values: Values) -> Relation:
     session.catalog.create(statement.view, or_replace=statement.or_replace, if_not_exists=statement.if_not_exists)
     return _nothing(session)
@@ -208,6 +236,7 @@ _COMMANDS: dict[type, Callable[[Session, Any, Plan | None, Values], Relation]] =
     sql.CreateTable: _create_table,
     sql.CreateTableAs: _create_table_as,
     sql.Insert: _insert,
+    sql.Replace: _replace,
     sql.CreateView: _create_view,
     sql.Drop: _drop,
     sql.Describe: _describe,

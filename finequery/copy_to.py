@@ -24,6 +24,9 @@ def write(table: pyarrow.Table, types: Sequence[SqlType], path: str, format: str
     writer = {"parquet": _parquet, "csv": _csv}.get(format)
     if writer is None:
         raise NotSupportedError(f"COPY TO format {format} is not supported", hint="There are parquet and csv.")
+    folder = os.path.dirname(path)
+    if folder and not os.path.isdir(folder):
+        raise FileError(f"Can't write '{path}': there is no folder \"{folder}\"")
     try:
         writer(table, types, temporary, options)
         os.replace(temporary, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class Warning(Exception):
@@ -18,6 +19,7 @@ class Error(Exception):
         self.sql = sql
         self.position = position  # 0-based offset into sql
         self.hint = hint
+        self.subject: Any = None  # the expression (operators.expr.Expr) whose computation failed
         super().__init__(message)
 
     def __str__(self) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import polars
     import pyarrow
 
+    from finequery.interop import Array
     from finequery.operators.column import Frame
     from finequery.operators.table import Table
     from finequery.plan_cache import Plan
@@ -203,6 +204,39 @@ class Relation:
         from finequery.operators.export import frame_to_numpy
 
         return frame_to_numpy(self._computed(), self._ids(), self.columns)
+
+    def arrays(self) -> dict[str, Array]:
+        """Column name to an array that CuPy, PyTorch, JAX and numpy take without a copy where they can: on the GPU,
+        for what was computed there, else on the host. Types are those of ``numpy``, with dates and times as integer
+        microseconds; where there are NULLs, ``valid`` of the array is False."""
+        from finequery.interop import arrays
+
+        frame = self._computed()
+        return arrays([frame.columns[i] for i in self._ids()], self.columns, self._blocks_of_tables())
+
+    def _blocks_of_tables(self) -> set[int]:
+        """The identities of the memory blocks of all columns that the query read from tables."""
+        from finequery.jetson.memory import block_of
+
+        blocks: set[int] = set()
+        nodes: list[Any] = [] if self.plan is None else [self.plan.logical]
+        while nodes:
+            node = nodes.pop()
+            nodes.extend(node.inputs)
+            if hasattr(node, "table"):
+                columns = (node.table.encoded(name) for name, _ in node.table.columns)
+                blocks |= {id(block_of(column.data)) for column in columns if column is not None}
+        return blocks
+
+    def __arrow_c_device_array__(self, requested_schema: object | None = None, **options: Any) -> tuple[object, object]:
+        """Arrow's device interface, for consumers on the CPU's side: all columns as one record batch."""
+        table = self.arrow().combine_chunks()
+        batches = table.to_batches()
+        if not batches:
+            import pyarrow
+
+            batches = [pyarrow.RecordBatch.from_pylist([], table.schema)]
+        return batches[0].__arrow_c_device_array__(requested_schema, **options)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Arrow's PyCapsule interface: ``pyarrow.table(relation)``, ``polars.DataFrame(relation)``, …"""

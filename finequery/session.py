@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finequery.convert import parameters
-from finequery.errors import InterfaceError, ProgrammingError
+from finequery.errors import Error, InterfaceError, ProgrammingError
 from finequery.plan_cache import Key, Plan, PlanCache
 from finequery.resolver import Resolver, Scope, Sources
 from finequery.types import SqlType
@@ -179,7 +179,14 @@ class Session:
         with self.lock:
             if self.closed:
                 raise InterfaceError("The connection is closed")
-            return execute(plan.root, self.context(physical | plan.lifted))
+            try:
+                return execute(plan.root, self.context(physical | plan.lifted))
+            except Error as error:
+                if error.subject is not None:
+                    from finequery.planner.display import format_expr
+
+                    error.message, error.subject = f"{error.message}, in {format_expr(error.subject)}.", None
+                raise
 
     def context(self, physical: dict[int | str, Any]) -> Context:
         """What the executor needs to know besides the plan."""
@@ -189,13 +196,18 @@ class Session:
 
         gpu = None
         if self.settings["device"] == "gpu":
-            from finequery.operators.cuda.run import Simulated
+            from finequery.jetson.gpu import open_device
 
-            gpu = Simulated()
+            gpu = open_device()
         memory.set_limit(self.settings["memory_limit"])
         self._stop = threading.Event()
-        pool, strict = get_pool(self.settings["threads"]), self.settings["strict"]
-        return Context(pool, physical, stopped=self._stop.is_set, gpu=gpu, strict=strict)
+        return Context(
+            get_pool(self.settings["threads"]),
+            physical,
+            stopped=self._stop.is_set,
+            gpu=gpu,
+            strict=self.settings["strict"],
+        )
 
     def explain(self, plan: Plan, physical: dict[int | str, Any], analyze: bool) -> str:
         """EXPLAIN and EXPLAIN ANALYZE."""

@@ -1,4 +1,4 @@
-"""The shell: ``finequery [database or files] [-c SQL] [-f script]``."""
+"""The shell: ``finequery [database or files] [-c SQL] [-f script]``, and ``finequery devices``."""
 
 from __future__ import annotations
 
@@ -237,7 +237,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="finequery",
         description="SQL on Parquet, CSV and FineQuery databases.",
-        epilog="Without -c, -f or piped input it reads SQL from the terminal.",
+        epilog="Without -c, -f or piped input it reads SQL from the terminal. 'finequery devices' shows the processor "
+        "and the GPU, and what follows from them.",
     )
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="a database directory, or Parquet and CSV files: tables by their names"
@@ -279,6 +280,11 @@ def _open(options: argparse.Namespace) -> Connection:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The ``finequery`` command; its exit code."""
     options = _parser().parse_args(arguments)
+    if options.paths == ["devices"]:
+        from finequery.jetson.device import report
+
+        print(report())
+        return 0
     try:
         connection = _open(options)
     except Error as error:

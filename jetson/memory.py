@@ -1,27 +1,53 @@
-"""Memory for columns: aligned, padded, counted against a limit.
+"""Memory for columns: aligned, padded, of a kind, counted against a limit.
 
 Every block starts on a 64-byte boundary and may be read for PADDING bytes past its end, so that kernels load whole
-vectors. A block lives as long as any numpy view on it; what is alive is counted, and an allocation that would pass the
-limit is refused. Memory kinds other than pageable host memory (mapped, managed, device) join here.
+vectors. A block lives as long as any numpy view on it; what is alive is counted (``accounts``), and an allocation that
+would pass the limit is refused.
+
+===========  ==========================  ======================================================================
+kind         reached by                  for
+===========  ==========================  ======================================================================
+pageable     CPU                         everything where no device shares the memory; rooms that stay mostly empty
+mapped       CPU; GPU past its cache     columns and results on an integrated device
+managed      CPU and GPU, cached         tables that both probe, on an integrated device
+device       GPU, cached                 tables and intermediate results of the GPU
+===========  ==========================  ======================================================================
+
+The array is the host's view of a block, always an exact ``numpy.ndarray``; ``arrow`` gives Arrow's and
+``device_address`` the device's, of the same bytes. Memory that only the device reaches is a ``DeviceBlock``.
 """
 
 from __future__ import annotations
 
 import ctypes
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finequery.errors import NotSupportedError, OutOfMemoryError
+from finequery.errors import NotSupportedError, OperationalError, OutOfMemoryError
+from finequery.jetson import accounts
+from finequery.jetson.accounts import (
+    KINDS,
+    Account,
+    accounting,
+    limit,
+    live,
+    peak,
+    readable,
+    require,
+    reset_peak,
+    set_limit,
+)
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from finequery.jetson.slabs import Piece, Slabs
 
 ALIGNMENT = 64
+DEVICE_ALIGNMENT = 256
 PADDING = 64
-
-_lock = threading.RLock()  # re-entrant: a block may be freed by the garbage collector while the lock is held
-_live = 0
-_peak = 0
-_limit: int | None = None
 
 
 _Byte = ctypes.c_char.from_buffer
@@ -31,12 +57,18 @@ class _Block(np.ndarray):
     """The array that owns the bytes. numpy keeps it as the ``base`` of all views on it; its end ends the count."""
 
     counted: int = 0
+    kind: str = "pageable"
+    account: Account | None = None
+    piece: Piece | None = None  # of a slab
 
     def __del__(self) -> None:
         if _lock is None:  # the interpreter ends
             return
         if self.counted:
-            _count(-self.counted)
+            accounts.add(-self.counted, self.kind, self.account)
+        if self.piece is not None:
+            self.piece.give()
+            return
         if type(self.base) is not np.ndarray:  # views on a _Block have it as base: not they
             return
         if guards is not None:
@@ -47,6 +79,7 @@ class _Block(np.ndarray):
 
 #: Blocks from this size on are kept for the next use: fresh pages cost more than most kernels that fill them.
 LARGE = 1 << 20
+_lock = threading.RLock()  # re-entrant: a block may be freed by the garbage collector while the lock is held
 _kept: dict[int, list[np.ndarray]] = {}
 _kept_bytes = 0
 
@@ -109,44 +142,43 @@ def _raw(nbytes: int) -> np.ndarray:
 
 
 def trim() -> None:
-    """Give kept blocks back to the system."""
+    """Give kept blocks and empty slabs back to the system."""
     global _kept_bytes
     with _lock:
         _kept.clear()
         _kept_bytes = 0
+    for slabs in list(_slabs.values()):
+        slabs.trim()
 
 
-def _count(nbytes: int) -> None:
-    global _live, _peak
-    with _lock:
-        if nbytes > 0 and _limit is not None and _live + nbytes > _limit:
-            raise OutOfMemoryError(
-                f"host memory: {readable(nbytes)} more would pass the memory_limit of {readable(_limit)} "
-                f"({readable(_live)} in use)",
-                hint="Raise it with SET memory_limit = '…', or drop tables that are no longer needed.",
-            )
-        _live += nbytes
-        _peak = max(_peak, _live)
+def allocate(nbytes: int, kind: str | None = None, *, counted: bool = True) -> np.ndarray:
+    """``nbytes`` uninitialised bytes, of the kind for columns unless another is named.
 
-
-def allocate(nbytes: int, kind: str = "pageable", *, counted: bool = True) -> np.ndarray:
-    """``nbytes`` uninitialised bytes. A large block is one that was freed before, or new from the system, where
-    untouched pages cost nothing; ``counted=False`` is for rooms of which little will be touched (see ``require``)."""
+    A large pageable block is one that was freed before, or new from the system, where untouched pages cost nothing;
+    ``counted=False`` is for rooms of which little will be touched (see ``require``), and means pageable memory.
+    """
+    if kind is None:
+        kind = (_default or default_kind()) if counted else "pageable"
     if kind != "pageable":
-        raise NotSupportedError(f"memory kind {kind!r}: this build allocates pageable host memory alone")
+        return _allocate_mapped(nbytes, kind, counted)
     total = nbytes + ALIGNMENT + PADDING
+    account = None
     if counted:
-        _count(total)
+        account = accounts.current.get()
+        accounts.add(total, "pageable", account)
     try:
         block = _raw(total).view(_Block)
     except MemoryError:
         if counted:
-            _count(-total)
+            accounts.add(-total, "pageable", account)
         raise OutOfMemoryError(
             f"host memory: the system refused {readable(nbytes)}",
             hint="Lower memory_limit so that FineQuery stops before the system does, or free memory.",
         ) from None
-    block.counted = total if counted else 0
+    if counted:
+        block.counted = total
+        if account is not None:
+            block.account = account
     start = -address(block) % ALIGNMENT
     # numpy shortens chains of views only among arrays of one type: the plain view's base is the _Block, never past it.
     return block[start : start + nbytes].view(np.ndarray)
@@ -160,64 +192,228 @@ def address(array: np.ndarray) -> int:
         return array.ctypes.data
 
 
-def require(nbytes: int, what: str) -> None:
-    """Refuse a temporary of ``nbytes`` that would pass the limit together with what is alive. Not counted itself."""
-    if _limit is not None and _live + nbytes > _limit:
-        raise OutOfMemoryError(
-            f"host memory: {what} of {readable(nbytes)} would pass the memory_limit of {readable(_limit)} "
-            f"({readable(_live)} in use)",
-            hint="Raise it with SET memory_limit = '…', or let the query touch fewer rows or columns.",
-        )
-
-
-def array(shape: int | tuple[int, ...], dtype: Any, *, zero: bool = False, counted: bool = True) -> np.ndarray:
+def array(
+    shape: int | tuple[int, ...], dtype: Any, *, zero: bool = False, counted: bool = True, kind: str | None = None
+) -> np.ndarray:
     """An uninitialised (or zeroed) array over a block of its own."""
     dtype = np.dtype(dtype)
     count = int(np.prod(shape)) if isinstance(shape, tuple) else shape
-    result = allocate(count * dtype.itemsize, counted=counted).view(dtype).reshape(shape)
+    result = allocate(count * dtype.itemsize, kind, counted=counted).view(dtype).reshape(shape)
     if zero:
         result[...] = 0
     return result
 
 
-def live() -> int:
-    """Bytes in use."""
-    return _live
+def settled(array: np.ndarray) -> np.ndarray:
+    """The array where columns lie that stay: itself, or on an integrated device a copy in memory that the GPU reaches,
+    of what was written to pageable room."""
+    kind = _default or default_kind()
+    if kind == "pageable" or kind_of(array) == kind:
+        return array
+    copy = allocate(array.nbytes, kind).view(array.dtype)
+    copy[:] = array
+    return copy
 
 
-def peak() -> int:
-    """Most bytes ever in use since the start or ``reset_peak``."""
-    return _peak
+# Kinds
+
+_default: str | None = None  # of counted blocks; found out when the first is allocated
 
 
-def reset_peak() -> None:
-    """Start a new peak from what is in use now."""
-    global _peak
+def default_kind() -> str:
+    """The kind of columns on this machine."""
+    global _default
+    if _default is None:
+        _default = kind_for("column")
+    return _default
+
+
+def set_default_kind(kind: str | None) -> None:
+    """Name the kind of columns, as for sessions that never use the GPU; None: by the device again."""
+    global _default
+    _default = kind
+
+
+#: What memory is for, and its kind on a machine without a GPU (and in the simulator), on an integrated device, and on a
+#: discrete one.
+USES = {
+    "column": ("pageable", "mapped", "pageable"),  # written by one side, streamed by either
+    "result": ("pageable", "mapped", "pageable"),
+    "room": ("pageable", "pageable", "pageable"),  # on the host, and mostly empty
+    "counters": ("pageable", "mapped", "mapped"),  # a few words that the CPU reads after a kernel
+    "table": ("pageable", "device", "device"),  # at random, by the GPU alone
+    "shared table": ("pageable", "managed", "pageable"),  # at random, by both
+    "scratch": ("pageable", "device", "device"),  # between kernels
+}
+
+
+def kind_for(use: str) -> str:
+    """The kind of memory for one of USES on this machine."""
+    from finequery.jetson.device import probe
+
+    info = probe()
+    return USES[use][0 if info is None or info.simulated else 1 if info.integrated else 2]
+
+
+# Blocks of slabs
+
+_slabs: dict[str, Slabs] = {}
+
+
+def slabs(kind: str) -> Slabs:
+    """The slabs of a kind that the driver allocates."""
     with _lock:
-        _peak = _live
+        if kind not in _slabs:
+            from finequery.jetson import driver
+            from finequery.jetson.slabs import Slab, Slabs
+
+            found, reason = driver.load()
+            if found is None:
+                raise NotSupportedError(f"memory kind {kind!r} needs a CUDA device: {reason}")
+
+            def obtain(nbytes: int) -> Slab:
+                return Slab(*found.allocate(kind, nbytes), nbytes)
+
+            def release(slab: Slab) -> None:
+                found.free(kind, slab.host, slab.device)
+
+            alignment = DEVICE_ALIGNMENT if kind == "device" else ALIGNMENT
+            _slabs[kind] = Slabs(obtain, release, alignment=alignment)
+        return _slabs[kind]
 
 
-def limit() -> int | None:
-    """The setting memory_limit in bytes; None: no limit."""
-    return _limit
+def _allocate_mapped(nbytes: int, kind: str, counted: bool) -> np.ndarray:
+    """A block that host and device both reach."""
+    if kind == "device" or kind not in _slabs:
+        from finequery.jetson import cuda
+
+        if kind not in KINDS:
+            raise ValueError(f"there is no memory kind {kind!r}")
+        if cuda.simulated():
+            return allocate(nbytes, "pageable", counted=counted)
+        slabs(kind)  # says so where there is no device at all
+        if kind == "device":
+            raise NotSupportedError("device memory has no view for the host: use DeviceBlock")
+    account = accounts.current.get() if counted else None
+    total = nbytes + PADDING if counted else 0
+    accounts.add(total, kind, account)
+    try:
+        piece = _take(kind, nbytes + PADDING)
+    except BaseException:
+        accounts.add(-total, kind, account)
+        raise
+    assert piece.slab.bytes is not None
+    block = piece.slab.bytes[piece.start : piece.start + piece.nbytes].view(_Block)
+    block.counted, block.kind, block.account, block.piece = total, kind, account, piece
+    return block[:nbytes].view(np.ndarray)
 
 
-def set_limit(nbytes: int | None) -> None:
-    """Set memory_limit. What is in use already stays."""
-    global _limit
-    with _lock:
-        _limit = nbytes
+def _take(kind: str, nbytes: int) -> Piece:
+    try:
+        return (_slabs.get(kind) or slabs(kind)).take(nbytes)
+    except OperationalError as error:
+        from finequery.jetson.driver import DeviceMemoryError
+
+        if not isinstance(error, DeviceMemoryError):
+            raise
+        raise OutOfMemoryError(
+            f"{kind} memory: the driver refused {readable(nbytes)} ({readable(live(kind))} in use)",
+            hint="Free memory of other programs, or SET device = 'cpu'.",
+        ) from None
 
 
-def readable(nbytes: int) -> str:
-    """Bytes for people.
+class DeviceBlock:
+    """Bytes that the device alone reaches, from ``address`` on, aligned and padded; free again with the object."""
 
-    >>> readable(1536)
-    '1.5 KiB'
-    """
-    size = float(nbytes)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
+    __slots__ = ("__weakref__", "_account", "_piece", "address", "fresh", "nbytes")
+
+    def __init__(self, nbytes: int) -> None:
+        self._piece: Piece | None = None
+        self._account = accounts.current.get()
+        self.nbytes = nbytes
+        accounts.add(nbytes, "device", self._account)
+        try:
+            self._piece = _take("device", nbytes + PADDING)
+        except BaseException:
+            accounts.add(-nbytes, "device", self._account)
+            raise
+        self.address, self.fresh = self._piece.device, self._piece.fresh
+
+    def __del__(self) -> None:
+        if _lock is not None and self._piece is not None:
+            accounts.add(-self.nbytes, "device", self._account)
+            self._piece.give()
+
+
+# Views
+
+
+def block_of(array: np.ndarray) -> np.ndarray | None:
+    """The block that a view is on; None for foreign memory."""
+    base: Any = array
+    found = None
+    while isinstance(base, np.ndarray):
+        if type(base) is _Block:
+            found = base  # a view on a block is one too: the last in the chain is the block itself
+        elif found is not None:
+            break
+        base = base.base
+    return found
+
+
+def kind_of(array: np.ndarray) -> str:
+    """The kind of memory an array lies in."""
+    block = block_of(array)
+    if isinstance(block, _Block):
+        return block.kind
+    return next((kind for kind, of_kind in _slabs.items() if of_kind.find(array.ctypes.data)), "pageable")
+
+
+def device_address(array: np.ndarray) -> int | None:
+    """The device's address of a host array that it reaches without a copy; None where it does not."""
+    host = address(array)
+    for of_kind in _slabs.values():  # by address, which also finds Arrow buffers over blocks
+        slab = of_kind.find(host)
+        if slab is not None:
+            return slab.device + host - slab.host
+    return None
+
+
+def arrow(array: np.ndarray) -> pyarrow.Buffer:
+    """An Arrow buffer over the array's bytes, which keeps the block alive."""
+    import pyarrow
+
+    return pyarrow.py_buffer(array)
+
+
+__all__ = [
+    "ALIGNMENT",
+    "DEVICE_ALIGNMENT",
+    "KINDS",
+    "LARGE",
+    "PADDING",
+    "USES",
+    "Account",
+    "DeviceBlock",
+    "accounting",
+    "address",
+    "allocate",
+    "array",
+    "arrow",
+    "block_of",
+    "default_kind",
+    "device_address",
+    "kind_for",
+    "kind_of",
+    "limit",
+    "live",
+    "peak",
+    "readable",
+    "require",
+    "reset_peak",
+    "set_default_kind",
+    "set_limit",
+    "settled",
+    "slabs",
+    "trim",
+]

@@ -145,6 +145,53 @@ def add_interval(micros: int, span: Interval) -> int:
     return micros + span.days * DAY + span.micros
 
 
+def months_between(first: int, last: int) -> int:
+    """Whole months from one timestamp to a later one: the day of the month and the time have to be reached; the last
+    day of a month will do for days that it lacks."""
+    (days_a, time_a), (days_b, time_b) = divmod(first, DAY), divmod(last, DAY)
+    (year_a, month_a, day_a), (year_b, month_b, day_b) = civil(days_a), civil(days_b)
+    months = (year_b - year_a) * 12 + month_b - month_a
+    reached = day_b if day_b < month_length(year_b, month_b) else max(day_a, day_b)
+    return months - ((reached, time_b) < (day_a, time_a))
+
+
+def whole_units(unit: str, a: int, b: int) -> int:
+    """Whole units from one timestamp to the other."""
+    size = UNITS[unit]
+    if size.months:
+        months = months_between(a, b) if a <= b else -months_between(b, a)
+        return cut_to_zero(months, size.months)
+    return cut_to_zero(b - a, size.days * DAY + size.micros)
+
+
+def age(a: int, b: int) -> Interval:
+    """``a - b`` in years, months, days and time, by the calendar."""
+    if a < b:
+        return Interval(*(-part for part in age(b, a)))
+    (days_a, time_a), (days_b, time_b) = divmod(a, DAY), divmod(b, DAY)
+    (year_a, month_a, day_a), (year_b, month_b, day_b) = civil(days_a), civil(days_b)
+    months, days, micros = (year_a - year_b) * 12 + month_a - month_b, day_a - day_b, time_a - time_b
+    if micros < 0:
+        days, micros = days - 1, micros + DAY
+    if days < 0:
+        months, days = months - 1, days + month_length(year_b, month_b)
+    return Interval(months, days, micros)
+
+
+def bucket(width: Interval, micros: int, origin: int) -> int:
+    """The start of the bucket of a width that a timestamp lies in, counted from an origin; months from its month."""
+    if not width.months:
+        size = width.days * DAY + width.micros
+        return micros - (micros - origin) % size
+    year, month, _ = civil(micros // DAY)
+    first_year, first_month, _ = civil(origin // DAY)
+    since = (year - first_year) * 12 + month - first_month
+    start = first_year * 12 + first_month - 1 + since // width.months * width.months
+    days = days_of(start // 12, start % 12 + 1, 1)
+    assert days is not None
+    return days * DAY
+
+
 def interval_order(span: Interval) -> tuple[int, int, int]:
     """What intervals are compared by: a month is 30 days, a day 24 hours."""
     days, micros = divmod(span.micros, DAY)
@@ -180,11 +227,15 @@ def part(name: str, micros: int) -> int | float:
         return cut_to_zero(year, 10)
     if name == "century":
         return (year - 1) // 100 + 1 if year > 0 else -(-year // 100) - 1
+    if name == "millennium":
+        return (year - 1) // 1000 + 1 if year > 0 else -(-year // 1000) - 1
+    if name == "era":
+        return int(year > 0)
     return {"year": year, "month": month, "day": day, "quarter": (month + 2) // 3}[name]
 
 
 #: Names that ``part`` knows.
 PARTS = frozenset(
     "year month day hour minute second millisecond microsecond quarter week isoyear dow isodow doy epoch decade "
-    "century".split()
+    "century millennium era".split()
 )

@@ -173,7 +173,7 @@ def sniff(path: str, options: dict[str, Any]) -> tuple[Dialect, list[str], list[
         decimal_separator=options.get("decimal_separator", "."),
         all_varchar=bool(options.get("all_varchar", False)),
     )
-    if dialect.delim is not None and len(dialect.delim) != 1:
+    if dialect.delim is not None and (not isinstance(dialect.delim, str) or len(dialect.delim) != 1):
         raise NotSupportedError(f"read_csv with the delimiter {dialect.delim!r}: it must be one character")
     lines = _sample(path, dialect.skip)
     if dialect.delim is None:
@@ -352,6 +352,12 @@ def _read(path: str, dialect: Dialect, names: list[str], kinds: list[pa.DataType
             return pa.schema(list(zip(names, kinds))).empty_table()
         if isinstance(error, FileNotFoundError):
             raise FileError(f'there is no file "{path}"') from None
+        count = re.search(r"Expected (\d+) columns, got (\d+): (.*)", text)
+        if count is not None:
+            raise FileError(
+                f'"{path}": a line has {count[2]} fields instead of {count[1]}: "{count[3]}"',
+                hint="Check the delimiter and the quotes, as in read_csv('file.csv', delim = ';').",
+            ) from None
         place = re.search(r"CSV column #(\d+)", text)
         column = f' (column "{names[int(place.group(1))]}")' if place and int(place.group(1)) < len(names) else ""
         raise FileError(

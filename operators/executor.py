@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from finequery.jetson import memory
 from finequery.operators.column import Frame
 from finequery.operators.pipeline import Context
 from finequery.operators.tasks import Task
 
 
 def execute(root: Task, context: Context) -> Frame:
-    """The result's columns."""
-    return root.execute(context)
+    """The result's columns. What it allocates and moves is in the context's account."""
+    with memory.accounting(context.account):
+        return root.execute(context)
 
 
 __all__ = ["Context", "execute"]

@@ -224,12 +224,24 @@ class Aggregate:
 
 
 @dataclass(frozen=True, slots=True)
-class WindowCall:
-    """A window function over ``partition`` ordered by ``order``, with one of two frames.
+class Frame:
+    """A frame that moves with the row. ``unit``: rows, range or groups. ``start`` and ``end``: how far from the current
+    row, negative before it, 0 the row itself (for range and groups its peers too), None the partition's end. A
+    distance of RANGE is in the physical form of the one order key, or an Interval."""
 
-    Names: row_number, rank, dense_rank, lag, lead (args: value, offset, default), first_value, last_value, and the
-    aggregates sum, avg, count, count_star, min, max. ``running`` is the default frame with ORDER BY
-    (RANGE UNBOUNDED PRECEDING to CURRENT ROW, peers included); otherwise the whole partition.
+    unit: str
+    start: Any
+    end: Any
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCall:
+    """A window function over ``partition`` ordered by ``order``.
+
+    Names: row_number, rank, dense_rank, percent_rank, cume_dist, ntile, lag, lead (args: value, offset, default),
+    first_value, last_value, nth_value (args: value, number), string_agg (args: value, separator; the whole partition),
+    and the aggregates sum, avg, count, count_star, min, max. ``running`` is the default frame with ORDER BY (RANGE
+    UNBOUNDED PRECEDING to CURRENT ROW, peers included); otherwise the whole partition, unless there is a ``frame``.
     """
 
     type: SqlType
@@ -238,6 +250,8 @@ class WindowCall:
     partition: tuple[Expr, ...]
     order: tuple[SortKey, ...]
     running: bool
+    frame: Frame | None = None
+    ignore_nulls: bool = False
 
 
 def walk(expr: Expr) -> Iterator[Expr]:

@@ -36,7 +36,8 @@ def failure(value: Any, source: SqlType, target: SqlType) -> ConversionError:
     """The error for one value."""
     if source.is_string:
         text = value if len(value) <= 60 else value[:60] + "…"
-        return ConversionError(f"Could not convert '{text}' to {target}.", hint=_FORMS.get(target.name))
+        hint = f"{_FORMS.get(target.name, '')} TRY_CAST gives NULL instead."
+        return ConversionError(f"Could not convert '{text}' to {target}.", hint=hint.strip())
     return ConversionError(
         f"The {source} {format_value(value, source)} does not fit {target}.",
         hint="Cast to a wider type, or use TRY_CAST for NULL instead.",

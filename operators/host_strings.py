@@ -99,6 +99,41 @@ def repeat(text: str, count: int) -> str:
     return text * max(count, 0)
 
 
+def translate(text: str, old: str, new: str) -> str:
+    """Each character of ``old`` replaced by the one at its place in ``new``, or dropped where ``new`` is shorter."""
+    table: dict[int, str] = {}
+    for i, c in enumerate(old):
+        table.setdefault(ord(c), new[i : i + 1])
+    return text.translate(table)
+
+
+def levenshtein(a: str, b: str) -> int:
+    """Single characters to insert, drop or replace, counted over UTF-8 bytes."""
+    x, y = a.encode(), b.encode()
+    row = list(range(len(y) + 1))
+    for i, c in enumerate(x):
+        diagonal, row[0] = row[0], i + 1
+        for j, d in enumerate(y):
+            diagonal, row[j + 1] = row[j + 1], min(row[j + 1] + 1, row[j] + 1, diagonal + (c != d))
+    return row[-1]
+
+
+def hamming(a: str, b: str) -> int:
+    """Places at which two texts of one length differ."""
+    x, y = a.encode(), b.encode()
+    if len(x) != len(y) or not x:
+        raise DataError("hamming compares texts of the same length, of at least one character")
+    return sum(c != d for c, d in zip(x, y))
+
+
+def strip_accents(text: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
@@ -187,6 +222,13 @@ def regexp_matches_array(text: pa.Array, pattern: str, options: str = "") -> pa.
     return _run(lambda: pc.match_substring_regex(text, wanted), pattern)
 
 
+def regexp_full_match_array(text: pa.Array, pattern: str, options: str = "") -> pa.Array:
+    import pyarrow.compute as pc
+
+    wanted, _ = _pattern(pattern, options)
+    return _run(lambda: pc.match_substring_regex(text, rf"\A(?:{wanted})\z"), pattern)
+
+
 def regexp_replace_array(text: pa.Array, pattern: str, new: str, options: str = "") -> pa.Array:
     import pyarrow.compute as pc
 
@@ -260,9 +302,16 @@ SCALAR: dict[str, Callable[..., Any]] = {
     "ascii": code_point,
     "chr": character,
     "md5": md5,
+    "sha256": sha256,
+    "translate": translate,
+    "levenshtein": levenshtein,
+    "hamming": hamming,
+    "strip_accents": strip_accents,
+    "unicode": lambda text: ord(text[0]) if text else -1,
     "like": matches,
     "ilike": lambda text, pattern, escape=None: matches(text, pattern, escape, True),
     "regexp_matches": _by_array(regexp_matches_array),
+    "regexp_full_match": _by_array(regexp_full_match_array),
     "regexp_replace": _by_array(regexp_replace_array),
     "regexp_extract": _by_array(regexp_extract_array),
 }
@@ -444,6 +493,7 @@ VECTOR: dict[str, Callable[..., Any]] = {
     "like": _like,
     "ilike": _ilike,
     "regexp_matches": _regexp(regexp_matches_array),
+    "regexp_full_match": _regexp(regexp_full_match_array),
     "regexp_replace": _regexp(regexp_replace_array),
     "regexp_extract": _regexp(regexp_extract_array),
 }

@@ -7,6 +7,7 @@ is checked, one that can't is not.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from finequery.errors import NotSupportedError
@@ -41,7 +42,9 @@ def value(lower: Lower, expr: Expr) -> Value:
                 )
                 break
     if result is None:
+        outer, lower.program.subject = lower.program.subject, expr
         result = _compute(lower, expr)
+        lower.program.subject = outer
     lower.memo[key] = (lower.space, result)
     return result
 
@@ -73,17 +76,19 @@ def _compute(lower: Lower, expr: Expr) -> Value:
     if isinstance(expr, Case):
         return _case(lower, expr)
     if isinstance(expr, Call):
-        handler = HANDLERS.get(expr.name) or _string_handlers().get(expr.name)
+        handler = HANDLERS.get(expr.name) or _more_handlers().get(expr.name)
         if handler is None:
             raise NeedsHost(expr)
         return handler(lower, expr)
     raise NotSupportedError(f"expression {type(expr).__name__}")
 
 
-def _string_handlers() -> dict[str, Callable[[Lower, Any], Value]]:
-    from finequery.operators.lower_strings import STRING_HANDLERS  # they are built from what is here
+@lru_cache(maxsize=1)
+def _more_handlers() -> dict[str, Callable[[Lower, Any], Value]]:
+    from finequery.operators.lower_bits import BIT_HANDLERS  # they are built from what is here
+    from finequery.operators.lower_strings import STRING_HANDLERS
 
-    return STRING_HANDLERS
+    return {**STRING_HANDLERS, **BIT_HANDLERS}
 
 
 def is_true(lower: Lower, expr: Expr) -> Reg:

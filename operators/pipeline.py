@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from finequery.errors import InternalError, NotSupportedError
+from finequery.jetson import memory
 from finequery.operators.column import BLOCK, ColumnData, Frame, Stats
 from finequery.operators.expr import (
     Call,
@@ -33,7 +34,7 @@ from finequery.operators.lower import Lower, NeedsHost, Stored
 from finequery.operators.materialize import Materialize
 from finequery.operators.pool import Pool
 from finequery.operators.probe import Probe, column_signature, lower_probe, residual
-from finequery.operators.program import MORSEL, ONE_THREAD, TILE, Instance, Symbol
+from finequery.operators.program import MORSEL, ONE_THREAD, TILE, Instance, Symbol, too_many_rows
 from finequery.operators.star import ordered, passing, range_tests
 from finequery.operators.trace import same
 
@@ -115,6 +116,7 @@ class Context:
     stopped: Callable[[], bool] | None = None
     gpu: Any = None  # where pipelines run, if not on the CPU (jetson.device)
     strict: bool = False  # a departure from that is an error
+    account: memory.Account = field(default_factory=memory.Account)  # memory held and bytes moved, by kind
     scalar_seconds: float = 0.0  # spent on scalar subqueries, which run inside of what first needs them
 
     def constant(self, expr: Expr) -> Any:
@@ -127,13 +129,11 @@ class Context:
         """The one value of a scalar subquery, computed once a run."""
         key = id(plan)
         if key not in self.results:
-            from finequery.errors import DataError
-
             begin, spent = time.perf_counter(), self.scalar_seconds
             frame, column = plan.scalar(self)
             self.scalar_seconds = spent + time.perf_counter() - begin
             if frame.length > 1:
-                raise DataError("More than one row returned by a subquery used as an expression")
+                raise too_many_rows()
             from finequery.operators.values import physical_value
 
             self.results[key] = None if frame.length == 0 else physical_value(frame.columns[column], 0)

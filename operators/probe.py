@@ -512,7 +512,7 @@ def _select(lower: Lower, probe: Probe, lookup: Lookup, key: Key) -> bool:
         positions, found = Reg(4), Reg(4)
         bloom: Any = _symbol(probe, "bloom") if lookup.bloom is not None else 0
         keys = (*_register(lower, key, lookup), _symbol(probe, "table"), lookup.lines, bloom, lookup.bloom_shift, 0)
-        scratch = (Out(Reg(8)), Out(Reg(4)), Out(Reg(4)), Out(Reg(4)))
+        scratch = (Out(Reg(8)), Out(Reg(4)), Out(Reg(1)), Out(Reg(4)), Out(Reg(4)))
         lower.emit("probe_lines", *keys, *scratch, Out(positions), Optional(found), pure=False)
         lower.enter(positions)
         if probe.kind == "inner":

@@ -16,6 +16,7 @@ import numpy as np
 from finequery.errors import DataError, InterruptError, OutOfRangeError
 from finequery.jetson import memory
 from finequery.operators import native
+from finequery.operators.expr import Expr
 from finequery.operators.pool import AGAIN, Pool, new_job
 
 #: Rows per tile: its vectors stay in the caches next to the core (reference: cpu-execution 3.2).
@@ -46,9 +47,9 @@ class Reg:
 class Symbol:
     """Something whose address is known when the program runs: the same for all threads, or one for each.
 
-    ``value`` is a numpy array, or a function of the thread number that gives one (or an address). ``content``: where the
-    words at the address are addresses themselves, a function that gives the array they lead to, for back ends that pass
-    arrays.
+    ``value`` is a numpy array, or a function of the thread number that gives one (or an address). ``content``: where
+    the words at the address are addresses themselves, a function that gives the array they lead to, for back ends that
+    pass arrays.
     """
 
     __slots__ = ("_address", "_last", "computed", "content", "offset", "value")
@@ -100,6 +101,7 @@ class Instruction:
     pure: bool = True
     always: bool = False
     expands: bool = False
+    subject: Expr | None = None  # what it computes, for errors
 
 
 @dataclass(slots=True, eq=False)
@@ -109,10 +111,11 @@ class Program:
     instructions: list[Instruction] = field(default_factory=list)
     constants: dict[tuple[str, Any], Reg] = field(default_factory=dict)
     constant_data: dict[Reg, np.ndarray] = field(default_factory=dict)
+    subject: Expr | None = None  # the expression that is being lowered
 
     def emit(self, name: str, *words: Any, pure: bool = True, always: bool = False, expands: bool = False) -> None:
         """Append an instruction. Words: ints, Reg (read), Out(Reg), Optional(Reg), Symbol."""
-        self.instructions.append(Instruction(name, list(words), pure, always, expands))
+        self.instructions.append(Instruction(name, list(words), pure, always, expands, self.subject))
 
     def constant(self, kind: str, value: Any) -> Reg:
         """A vector that holds one value everywhere; filled once. ``kind``: u8 u32 i64 f64 w."""
@@ -147,6 +150,7 @@ class Instance:
         self.threads = threads
         kept = _live(program)
         self.names = [i.name for i in kept]
+        self.subjects = [None if i.pure else i.subject for i in kept]
         slots, sizes = _allocate(kept, program)
         stride = TILE + SLACK
         scratch = sum(size * stride for size in sizes)
@@ -234,31 +238,30 @@ class Instance:
             states[thread, 11] = cursor(thread) if cursor is not None else 0
             for word in self.expander_words:
                 self.blocks[thread][word] = 0
-        addresses = self.state_addresses[:threads]
-        while True:
+        active = list(range(threads))
+        while active:
             try:
-                statuses = pool.run("run_program", addresses)
+                statuses = pool.run("run_program", [self.state_addresses[t] for t in active])
             except KeyboardInterrupt:
                 job[11] = 1
                 raise InterruptError("the query was stopped") from None
             if stopped is not None and stopped():
                 job[11] = 1
                 raise InterruptError("the query was stopped")
-            again = False
-            for thread, status in enumerate(statuses):
+            inside: list[int] = []  # threads that are inside a program
+            for thread, status in zip(active, statuses):
                 if status == -1:
                     assert grow is not None, "a primitive asked for room and nobody gives it"
                     grow(thread)
-                    again = True
-                elif status == AGAIN:
-                    again = True
                 elif status < 0:
                     job[11] = 1
                     step = int(states[thread, 3])
-                    raise error_of(status, self.names[step])
-            # A thread whose work was taken back before it began again reports 0, though it is inside a program.
-            if not again and not (states[:threads, 8] == 1).any():
-                return
+                    raise error_of(status, self.names[step], self.subjects[step])
+                # one whose work was taken back before it began again reports 0, and may be inside a program too
+                if status in (-1, AGAIN) or states[thread, 8] == 1:
+                    inside.append(thread)
+            # The first in the list is run by this thread itself: work that is left is done even if no worker wakes.
+            active = inside + [t for t in active if t not in inside] if AGAIN in statuses else inside
 
     def unbind(self) -> None:
         """Forget the arrays of the last run."""
@@ -266,15 +269,28 @@ class Instance:
             symbol.forget()
 
 
-def error_of(status: int, name: str) -> Exception:
-    """The error that a negative status of a primitive stands for."""
-    if name == "divisor":
-        return DataError("Division by zero")
-    if status == -2:
-        return OutOfRangeError(f"Overflow: a result does not fit its type ({name})")
+def error_of(status: int, name: str, subject: Expr | None = None) -> DataError:
+    """The error that a negative status of a primitive stands for. It has the expression that was computed as its
+    ``subject``, which the session writes out."""
     if status == -4:
-        return DataError("More than one row returned by a subquery used as an expression")
-    return DataError(f"primitive {name} failed with status {status}")
+        return too_many_rows()
+    if name == "divisor":
+        error: DataError = DataError("Division by zero", hint="nullif(x, 0) as the divisor gives NULL instead.")
+    elif status == -2:
+        wanted = "its type" if subject is None else str(subject.type)
+        hint = "Cast its parts to a wider type, such as HUGEINT or DOUBLE."
+        error = OutOfRangeError(f"Overflow: a result does not fit {wanted}", hint=hint)
+    else:
+        error = DataError(f"primitive {name} failed with status {status}")
+    error.subject = subject
+    return error
+
+
+def too_many_rows() -> DataError:
+    return DataError(
+        "More than one row returned by a subquery used as an expression",
+        hint="Take one of its rows with LIMIT 1, or with an aggregate such as max(…).",
+    )
 
 
 def _live(program: Program) -> list[Instruction]:

@@ -254,6 +254,21 @@ def floor_mod_i64(a, d):
     return a - floor_div_i64(a, d) * d
 
 
+@instruction("bit_and_i64", "i64 i64 -> i64")
+def bit_and_i64(a, b):
+    return a & b
+
+
+@instruction("bit_or_i64", "i64 i64 -> i64")
+def bit_or_i64(a, b):
+    return a | b
+
+
+@instruction("bit_xor_i64", "i64 i64 -> i64")
+def bit_xor_i64(a, b):
+    return a ^ b
+
+
 # --- floating point --------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from finequery.errors import ConversionError, DataError, InternalError, OutOfRan
 from finequery.operators import calendar
 from finequery.operators.calendar import DAY, UNITS
 from finequery.operators.host_dates import strftime, strptime
+from finequery.operators.host_numbers import DOUBLES, bit_count, factorial, lcm, shift_left, shift_right
 from finequery.operators.host_strings import SCALAR as STRINGS
 from finequery.operators.host_text import LIMITS, format_value, round_half_away, single
 from finequery.types import Interval, SqlType
@@ -337,6 +338,27 @@ def _make_date(name: str, types: Sequence[SqlType], type_: SqlType) -> Function:
     return make
 
 
+def _make_timestamp(name: str, types: Sequence[SqlType], type_: SqlType) -> Function:
+    """Of microseconds, or of year, month, day, hour, minute and second."""
+
+    def make(year: int, month: int, day: int, hour: int, minute: int, second: float) -> int:
+        days = calendar.days_of(year, month, day) if abs(year) < 10**7 else None
+        if days is None or not (0 <= hour < 24 and 0 <= minute < 60 and 0 <= second <= 60):
+            shown = ", ".join(map(str, (year, month, day, hour, minute, second)))
+            raise ConversionError(f"make_timestamp({shown}): there is no such time.")
+        micros = days * DAY + (hour * 60 + minute) * 60 * calendar.SECOND + round(second * calendar.SECOND)
+        return _moment(micros, type_)
+
+    return make if len(types) == 6 else lambda micros: _moment(micros, type_)
+
+
+def _try_strptime(text: str, form: str) -> int | None:
+    try:
+        return strptime(text, form)
+    except DataError:
+        return None
+
+
 def _last_day(micros: int) -> int:
     days = micros // DAY
     year, month, day = calendar.civil(days)
@@ -345,6 +367,10 @@ def _last_day(micros: int) -> int:
 
 def _moments(function: Function) -> Maker:
     return lambda name, types, type_: _of_moments(function, types)
+
+
+def _plain(function: Function) -> Maker:
+    return lambda name, types, type_: function
 
 
 _MAKERS: dict[str, Maker] = {
@@ -361,6 +387,17 @@ _MAKERS: dict[str, Maker] = {
     "log2": _logarithm(math.log2),
     **{n: _math(getattr(math, n)) for n in ("sin", "cos", "tan", "asin", "acos", "atan", "atan2")},
     "pow": _math(_power),
+    **{n: _math(function) for n, function in DOUBLES.items()},
+    "signbit": lambda name, types, type_: lambda a: math.copysign(1.0, a) < 0,
+    "gcd": _plain(math.gcd),
+    "lcm": lambda name, types, type_: lambda a, b: within(lcm(a, b), type_, "a least common multiple"),
+    "factorial": _plain(factorial),
+    "bit_and": _plain(operator.and_),
+    "bit_or": _plain(operator.or_),
+    "bit_xor": _plain(operator.xor),
+    "bit_count": lambda name, types, type_: lambda a: bit_count(a, types[0]),
+    "shift_left": lambda name, types, type_: lambda a, b: shift_left(a, b, type_),
+    "shift_right": lambda name, types, type_: lambda a, b: shift_right(a, b, type_),
     **dict.fromkeys(_COMPARE, _compare),
     "not": lambda name, types, type_: lambda a: not a,
     "date_trunc": _date_trunc,
@@ -371,7 +408,15 @@ _MAKERS: dict[str, Maker] = {
     "timestamp_diff": _timestamp_diff,
     "make_date": _make_date,
     "strftime": _moments(strftime),
-    "strptime": lambda name, types, type_: strptime,
+    "strptime": _plain(strptime),
+    "try_strptime": _plain(_try_strptime),
+    "date_sub": lambda name, types, type_: _of_moments(
+        lambda unit, a, b: calendar.whole_units(_unit(unit), a, b), types
+    ),
+    "age": _moments(calendar.age),
+    "time_bucket": _moments(calendar.bucket),
+    "epoch_us": _moments(lambda micros: micros),
+    "make_timestamp": _make_timestamp,
     "last_day": _moments(_last_day),
     "dayname": _moments(lambda micros: calendar.DAYS[(micros // DAY + 3) % 7]),
     "monthname": _moments(lambda micros: calendar.MONTHS[calendar.civil(micros // DAY)[1] - 1]),

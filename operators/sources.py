@@ -1,4 +1,5 @@
-"""Tables of other libraries' objects: Arrow, datasets, pandas, polars, numpy. Recognising one imports none of them."""
+"""Tables of other libraries' objects: Arrow, datasets, pandas, polars, numpy, and dicts of arrays on a device (CuPy,
+PyTorch). Recognising one imports none of them."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from finequery.errors import NotSupportedError
+from finequery.jetson import foreign
 from finequery.operators.arrow_types import from_arrow
 from finequery.operators.column import ColumnData
 from finequery.operators.table import ArrowTable, KeptTable, Table
@@ -40,7 +42,8 @@ def table_of(source: Any, name: str) -> Table | None:
         )
     if library == "polars" and kind in ("DataFrame", "LazyFrame"):
         return ArrowTable(name, _polars(source))
-    if isinstance(source, dict) and source and all(_is_array(v) for v in source.values()):
+    if isinstance(source, dict) and source and all(_is_array(v) or foreign.is_array(v) for v in source.values()):
+        source = {k: v if _is_array(v) else foreign.host_array(v) for k, v in source.items()}
         lengths = {len(v) for v in source.values()}
         if len(lengths) > 1:
             raise NotSupportedError(f'the arrays of "{name}" have different lengths: {sorted(lengths)}')

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from finequery.errors import InternalError
+from finequery.jetson import memory
 from finequery.operators.column import ColumnData, Stats
 from finequery.operators.threads import parallel
 from finequery.types import SqlType
@@ -143,8 +145,8 @@ class MemoryTable(Table):
         def one(place: int) -> ColumnData:
             parts = [append[place] for append in self._pending]
             if self._data[place].length == 0 and len(parts) == 1 and parts[0].type == self.columns[place][1]:
-                return compact(parts[0])
-            return compact(concat_columns([self._data[place], *parts]))
+                return _settled(compact(parts[0]))
+            return _settled(compact(concat_columns([self._data[place], *parts])))
 
         self._data = parallel(one, range(len(self.columns)))
         self._pending = []
@@ -154,6 +156,16 @@ class MemoryTable(Table):
 
     def encoded(self, name: str) -> ColumnData | None:
         return self.load([name])[0]
+
+
+def _settled(column: ColumnData) -> ColumnData:
+    """The column in the kind of memory for columns that stay. What a query computed may lie elsewhere."""
+    parts = (column.data, column.validity, column.chars)
+    data, validity, chars = (None if part is None else memory.settled(part) for part in parts)
+    if all(new is old for new, old in zip((data, validity, chars), parts)):
+        return column
+    assert data is not None
+    return replace(column, data=data, validity=validity, chars=chars)
 
 
 class ArrowTable(KeptTable):

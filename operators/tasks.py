@@ -17,11 +17,12 @@ from finequery.errors import DataError
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Frame, Stats
 from finequery.operators.evaluate import evaluate
-from finequery.operators.expr import Column, Expr
+from finequery.operators.expr import Column, Expr, WindowCall
 from finequery.operators.filter import lower_filter
 from finequery.operators.lower import Lower
 from finequery.operators.pipeline import Context, Filter, Measured, Pipeline, Project, Step, materialize
 from finequery.operators.probe import Probe, lower_probe
+from finequery.operators.program import too_many_rows
 from finequery.types import BIGINT
 
 
@@ -266,7 +267,8 @@ class Window(Task):
     """Window functions: columns beside the input's rows. All expressions are columns."""
 
     source: Task
-    calls: tuple[tuple[Column, str, tuple[Column, ...], tuple[Column, ...], tuple[Any, ...], bool], ...]
+    #: Output, call, and its arguments, partition and order (column, descending, nulls first) as columns.
+    calls: tuple[tuple[Column, WindowCall, tuple[Column, ...], tuple[Column, ...], tuple[Any, ...]], ...]
 
     @property
     def inputs(self) -> tuple[Task, ...]:
@@ -279,17 +281,19 @@ class Window(Task):
         begin = time.perf_counter()
         orders: dict[Any, Any] = {}
         columns = dict(frame.columns)
-        for output, name, args, partition, order, running in self.calls:
+        for output, call, args, partition, order in self.calls:
             columns[output.id] = evaluate_window(
-                name,
+                call.name,
                 [frame.columns[c.id] for c in args],
                 [frame.columns[c.id] for c in partition],
                 [(frame.columns[c.id], descending, first) for c, descending, first in order],
-                running,
+                call.running,
                 output.type,
                 frame.length,
                 context.pool,
                 orders,
+                call.frame,
+                call.ignore_nulls,
             )
         record = self.measure(context)
         record.rows_in = record.rows_out = frame.length
@@ -355,7 +359,7 @@ class PairJoin(Task):
                 {**left.columns, self.mark.id: exact_column(self.mark.type, hit.astype(np.int64))}, left.length
             )
         if kind == "single" and len(lefts) != len(np.unique(lefts)):
-            raise DataError("More than one row returned by a subquery used as an expression")
+            raise too_many_rows()
         right = self.probe.current().frame
         none = np.uint32(0xFFFFFFFF)
         missing = np.flatnonzero(~hit)

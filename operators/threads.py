@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -59,7 +60,8 @@ def parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[
     with _lock:
         if _pool is None:
             _pool = ThreadPoolExecutor(_size, "finequery", initializer=lambda: setattr(_here, "worker", True))
-        helpers = [_pool.submit(drain) for _ in range(min(_size, len(work)) - 1)]
+        # Each in a context like the caller's: what it allocates is in the account of the caller's query.
+        helpers = [_pool.submit(copy_context().run, drain) for _ in range(min(_size, len(work)) - 1)]
     _here.worker = True
     try:
         drain()

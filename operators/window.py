@@ -10,10 +10,12 @@ import numpy as np
 
 from finequery.errors import DataError, NotSupportedError, OutOfRangeError
 from finequery.jetson import memory
-from finequery.operators import native
+from finequery.operators import native, window_frames
 from finequery.operators.column import ColumnData, Stats
 from finequery.operators.concat import concat_columns, mask_of
-from finequery.operators.export import integers
+from finequery.operators.dictionary import build, code_type
+from finequery.operators.export import column_to_arrow, column_to_python, integers
+from finequery.operators.expr import Frame
 from finequery.operators.pool import Pool
 from finequery.operators.sort import Sort, all_fields, dense_ranks, known_order, mark_changes
 from finequery.operators.sort_keys import TILE_WORDS, Field, Key, Piece, Program, chunk_program, cut
@@ -46,12 +48,20 @@ def evaluate_window(
     length: int,
     pool: Pool,
     order_cache: dict[Any, Any],
+    frame: Frame | None = None,
+    ignore_nulls: bool = False,
 ) -> ColumnData:
     """One window call over ``length`` rows, in their own order. ``order``: (column, descending, nulls first).
-    ``running``: the frame ends with the current row's peers; else it is the whole partition. ``order_cache``: kept by
-    the caller for the calls over the same columns, so that equal windows sort once.
+    ``running``: the frame ends with the current row's peers; else it is the whole partition, or a ``frame`` that moves
+    with the row. ``order_cache``: kept by the caller for the calls over the same columns, so that equal windows sort
+    once.
     """
-    call = _Call(_sorted(partition, order, length, pool, order_cache), running and bool(order), type, length, pool)
+    ordered = _sorted(partition, order, length, pool, order_cache)
+    if frame is not None or ignore_nulls:
+        moving = frame or Frame("range", None, 0 if running and order else None)
+        rows = window_frames.Ordered(ordered.rows, ordered.flags, type, length, pool)
+        return window_frames.evaluate(name, args, rows, order, moving, ignore_nulls)
+    call = _Call(ordered, running and bool(order), type, length, pool)
     if name in _RANKS:
         return call.numbers("window_rank", _RANKS[name], low=1)
     if name in ("count", "count_star"):
@@ -71,6 +81,8 @@ def evaluate_window(
         return call.least(args[0], name == "max")
     if name in ("sum", "avg"):
         return call.sum(args[0], name == "avg")
+    if name == "string_agg":
+        return call.joined(args[0], args[1])
     raise NotSupportedError(f"{name} as a window function is not supported")
 
 
@@ -177,6 +189,29 @@ class _Call:
         source = memory.array(self.length, np.uint32)
         self.run("window_least", source, int(self.running), program.address, tiles.ctypes.data)
         return self.rows(column, source)
+
+    def joined(self, text: ColumnData, separator: ColumnData) -> ColumnData:
+        """The texts of each partition one after another, in the window's order: one dictionary value a partition."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        starts = np.flatnonzero(self.order.flags & 2)
+        between = column_to_python(separator)[0] if self.length else None
+        values = column_to_arrow(text).cast(pa.large_string()).take(pa.array(self.order.rows))
+        known = pc.is_valid(values)
+        before = np.concatenate([[0], np.cumsum(known.to_numpy(zero_copy_only=False))])
+        ends = before[np.append(starts, self.length)]
+        lists = pa.LargeListArray.from_arrays(pa.array(ends), values.filter(known))
+        parts = pc.binary_join(lists, pa.scalar(between, pa.large_string()))
+        dictionary, codes = build(pc.fill_null(parts, ""))
+        partition = np.cumsum(self.order.flags >> 1 & 1) - 1
+        data = memory.array(self.length, code_type(len(dictionary)))
+        data[self.order.rows] = codes[partition]
+        empty = (ends[1:] == ends[:-1]) | (between is None)
+        column = ColumnData(self.type, "dict", self.length, data, dictionary=dictionary)
+        valid = np.empty(self.length, np.bool_)
+        valid[self.order.rows] = ~empty[partition]
+        return _with_nulls(column, None if valid.all() else valid)
 
     def sum(self, column: ColumnData, mean: bool) -> ColumnData:
         kind = column.type

@@ -27,7 +27,8 @@ class _Checker:
                 return
             self.shared.add(id(node))
         for child in node.inputs:
-            self.visit(child, outer)
+            beside = {c.id for c in node.left.schema} if isinstance(node, Join) and child is node.right else set()
+            self.visit(child, outer | beside)  # a lateral join's right side reads the left one
         below = [{c.id for c in child.schema} for child in node.inputs]
         if len(below) == 2 and isinstance(node, Join) and below[0] & below[1]:
             raise InternalError(f"both inputs of a join produce {below[0] & below[1]}")

@@ -21,6 +21,7 @@ from finequery.operators.expr import (
     SortKey,
     WindowCall,
 )
+from finequery.operators.host_text import format_interval
 from finequery.planner.logical import (
     Aggregate,
     Filter,
@@ -49,6 +50,7 @@ INFIX = {
     "sub": "-",
     "mul": "*",
     "div": "/",
+    "intdiv": "//",
     "mod": "%",
     "concat": "||",
 }
@@ -167,8 +169,9 @@ class Printer:
     def window(self, call: WindowCall) -> str:
         parts = [f"partition by {self.list(call.partition)}"] if call.partition else []
         parts += [f"order by {', '.join(map(self.key, call.order))}"] if call.order else []
-        parts += ["running"] if call.running and call.order else []
-        return f"{call.name}({self.list(call.args)}) over ({' '.join(parts)})"
+        parts += [frame_text(call)] if call.order or call.frame else []
+        nulls = " ignore nulls" if call.ignore_nulls else ""
+        return f"{call.name}({self.list(call.args)}{nulls}) over ({' '.join(filter(None, parts))})"
 
     def list(self, exprs: tuple[Expr, ...]) -> str:
         return ", ".join(self.expr(e) for e in exprs)
@@ -242,3 +245,21 @@ def literal(type: SqlType, value: object) -> str:
         except OverflowError:
             pass
     return repr(value)
+
+
+def frame_text(call: WindowCall) -> str:
+    """The frame of a window call in a plan; nothing for the whole partition."""
+    if call.frame is None:
+        return "running" if call.running and call.order else ""
+    ends = []
+    for distance, side in ((call.frame.start, "preceding"), (call.frame.end, "following")):
+        if distance is None:
+            ends.append(f"unbounded {side}")
+        elif distance == 0:
+            ends.append("current row")
+        else:
+            parts = tuple(distance) if isinstance(distance, Interval) else (distance,)
+            before = next(p for p in parts if p) < 0
+            size = format_interval(Interval(*map(abs, parts))) if len(parts) > 1 else abs(distance)
+            ends.append(f"{size} {'preceding' if before else 'following'}")
+    return f"{call.frame.unit} between {ends[0]} and {ends[1]}"

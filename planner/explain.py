@@ -20,7 +20,7 @@ from finequery.operators.pipeline import Context, Measured, Project
 from finequery.operators.probe import Probe
 from finequery.planner import algorithms
 from finequery.planner.algorithms import Choice
-from finequery.planner.display import Printer
+from finequery.planner.display import Printer, frame_text
 from finequery.planner.subtasks import RANDOM_READ, RANDOM_WRITE, PipelineInfo, SubTask, split
 
 #: Columns of the text, and of its parts.
@@ -319,14 +319,15 @@ class Names(Printer):
         return f"{name}({argument})" + ("" if call.filter is None else f" filter ({self.column(call.filter)})")
 
     def window_call(self, call: Any) -> str:
-        _, name, args, partition, order, running = call
+        _, over, args, partition, order = call
+        name = over.name
         parts = [f"partition by {', '.join(map(self.column, partition))}"] if partition else []
         if order:
             keys = ", ".join(self.column(c) + " desc" * down + " nulls first" * first for c, down, first in order)
             parts.append(f"order by {keys}")
-        parts += ["running"] if running and order else []
+        parts += [frame_text(over)] if order or over.frame else []
         inner = "*" if name == "count_star" else ", ".join(map(self.column, args))
-        return f"{'count' if name == 'count_star' else name}({inner}) over ({' '.join(parts)})"
+        return f"{'count' if name == 'count_star' else name}({inner}) over ({' '.join(filter(None, parts))})"
 
 
 def _plural(count: int, noun: str) -> str:

@@ -190,6 +190,48 @@ def float_class(function: Function, name: str, args: list[Expr]) -> Expr:
     return infinite if name == "isinf" else call(BOOLEAN, "not", call(BOOLEAN, "or", *equal))
 
 
+def bitwise(function: Function, name: str, args: list[Expr]) -> Expr:
+    """&, |, xor, << and >>: of integers, in the type in which they would be added."""
+    args = [cast(a, BIGINT) if is_string_literal(a) else a for a in args]
+    if len(args) != 2 or not all(a.type.is_integer or is_null(a) for a in args):
+        raise no_overload(function, name, args)
+    both = arithmetic("add", *args)
+    return call(both.type, function.canonical, *(cast(a, both.type) for a in args))
+
+
+def bit_not(function: Function, name: str, args: list[Expr]) -> Expr:
+    """~x by subtraction: -1 - x, and without a sign the largest number - x."""
+    if len(args) != 1 or not (args[0].type.is_integer or is_null(args[0])):
+        raise no_overload(function, name, args)
+    x = cast(args[0], BIGINT) if is_null(args[0]) else settle(args[0])
+    low, high = x.type.limits
+    return call(x.type, "sub", Literal(x.type, high if low == 0 else -1), x)
+
+
+def bit_count(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 1 or not (args[0].type.is_integer or is_null(args[0])):
+        raise no_overload(function, name, args)
+    return call(TINYINT, "bit_count", cast(args[0], BIGINT) if is_null(args[0]) else args[0])
+
+
+def bit_length(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 1 or implicit_cost(args[0], VARCHAR) is None:
+        raise no_overload(function, name, args)
+    return call(BIGINT, "mul", call(BIGINT, "strlen", cast(args[0], VARCHAR)), Literal(BIGINT, 8))
+
+
+def logarithm(function: Function, name: str, args: list[Expr]) -> Expr:
+    if not 1 <= len(args) <= 2 or any(implicit_cost(a, DOUBLE) is None for a in args):
+        raise no_overload(function, name, args)
+    return call(DOUBLE, "log10" if len(args) == 1 else "log_of", *cast_all(args, DOUBLE))
+
+
+def fdiv(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 2:
+        raise no_overload(function, name, args)
+    return call(DOUBLE, "floor", arithmetic("div", *(cast(a, DOUBLE) for a in args)))
+
+
 def concat(function: Function, name: str, args: list[Expr]) -> Expr:
     if not args:
         raise no_overload(function, name, args)
@@ -266,6 +308,8 @@ _PARTS = (
     "epoch",
     "decade",
     "century",
+    "millennium",
+    "era",
 )
 _TIME_PARTS = ("hour", "minute", "second", "millisecond", "microsecond", "epoch")
 
@@ -356,9 +400,85 @@ def date_diff(function: Function, name: str, args: list[Expr]) -> Expr:
 
 
 def date_add(function: Function, name: str, args: list[Expr]) -> Expr:
-    if len(args) != 2 or args[1].type != INTERVAL:
+    if len(args) != 2 or not (args[1].type == INTERVAL or args[1].type.is_integer):
         raise no_overload(function, name, args)
-    return call(TIMESTAMP, "add_interval", _temporal(name, args[0]), args[1])
+    return arithmetic("add", _temporal(name, args[0]), args[1])
+
+
+def yearweek(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 1:
+        raise no_overload(function, name, args)
+    year, week = date_part("isoyear", args[0]), date_part("week", args[0])
+    return call(BIGINT, "add", call(BIGINT, "mul", year, Literal(BIGINT, 100)), week)
+
+
+def date_sub(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 3 or args[0].type != VARCHAR:
+        raise no_overload(function, name, args)
+    moments = [cast(_temporal(name, a), TIMESTAMP) for a in args[1:]]
+    return call(BIGINT, "date_sub", _unit(name, args[0]), *moments)
+
+
+def age(function: Function, name: str, args: list[Expr]) -> Expr:
+    if len(args) != 2:
+        raise no_overload(function, name, args)
+    return call(INTERVAL, "age", *(cast(_temporal(name, a), TIMESTAMP) for a in args))
+
+
+def epoch_units(per_second: int) -> Rule:
+    """epoch_ms, epoch_us, epoch_ns of a moment; epoch_ms of a number is the way back."""
+
+    def rule(function: Function, name: str, args: list[Expr]) -> Expr:
+        if len(args) != 1:
+            raise no_overload(function, name, args)
+        if name == "epoch_ms" and args[0].type.is_integer:
+            micros = call(BIGINT, "mul", cast(args[0], BIGINT), Literal(BIGINT, 1000))
+            return call(TIMESTAMP, "make_timestamp", micros)
+        micros = call(BIGINT, "epoch_us", cast(_temporal(name, args[0]), TIMESTAMP))
+        if per_second >= 1_000_000:
+            return micros if per_second == 1_000_000 else call(BIGINT, "mul", micros, Literal(BIGINT, 1000))
+        return call(BIGINT, "intdiv", micros, Literal(BIGINT, 1_000_000 // per_second))
+
+    return rule
+
+
+def to_timestamp(function: Function, name: str, args: list[Expr]) -> Expr:
+    """Seconds since 1970, in UTC: there is no type with a time zone."""
+    if len(args) != 1 or implicit_cost(args[0], DOUBLE) is None:
+        raise no_overload(function, name, args)
+    micros = call(DOUBLE, "mul", cast(args[0], DOUBLE), Literal(DOUBLE, 1e6))
+    return call(TIMESTAMP, "make_timestamp", cast(micros, BIGINT))
+
+
+_MONDAY, _JANUARY = 946_857_600_000_000, 946_684_800_000_000  # 2000-01-03 and 2000-01-01
+
+
+def time_bucket(function: Function, name: str, args: list[Expr]) -> Expr:
+    """Buckets are counted from Monday 2000-01-03, or an origin, or moved by an offset; months from January 2000."""
+    if not 2 <= len(args) <= 3:
+        raise no_overload(function, name, args)
+    width = require_constant(cast(args[0], INTERVAL), f"The width of {name}")
+    if width is None:
+        return Literal(TIMESTAMP, None)
+    if not isinstance(width, Interval) or (width.months and (width.days or width.micros)):
+        raise NotSupportedError(f"{name} by months and days together is not supported.")
+    if min(width) < 0 or not any(width):
+        raise BindError(f"The width of {name} must be greater than zero.")
+    moment = _temporal(name, args[1])
+    result, x = moment.type, cast(moment, TIMESTAMP)
+    origin: Expr = Literal(TIMESTAMP, _JANUARY if width.months else _MONDAY)
+    if len(args) == 3 and args[2].type == INTERVAL:
+        moved = call(TIMESTAMP, "sub_interval", x, args[2])
+        start = call(TIMESTAMP, "time_bucket", Literal(INTERVAL, width), moved, origin)
+        return cast(call(TIMESTAMP, "add_interval", start, args[2]), result)
+    if len(args) == 3:
+        origin = cast(_temporal(name, args[2]), TIMESTAMP)
+        if isinstance(origin, Literal):  # the instructions want its value
+            origin = Literal(TIMESTAMP, origin.value)
+    elif width.months in (1, 3, 12):
+        unit = {1: "month", 3: "quarter", 12: "year"}[width.months]
+        return cast(call(TIMESTAMP, "date_trunc", Literal(VARCHAR, unit), x), result)
+    return cast(call(TIMESTAMP, "time_bucket", Literal(INTERVAL, width), x, origin), result)
 
 
 def of_temporal(result: SqlType) -> Rule:

@@ -76,7 +76,7 @@ def resolve(function: Function, name: str, args: list[Expr]) -> Expr:
 
 _NUMERIC1 = "(numeric) -> same type"
 for _name, _what in (
-    ("sqrt", "Square root; NULL is NULL, a negative number is an error."),
+    ("sqrt", "Square root; of a negative number NaN."),
     ("exp", "e to the power of x."),
     ("ln", "Natural logarithm."),
     ("log10", "Logarithm to base 10."),
@@ -88,7 +88,7 @@ for _name, _what in (
     ("acos", "Arccosine in radians."),
     ("atan", "Arctangent in radians."),
 ):
-    _add("numeric", "log10 log" if _name == "log10" else _name, "(DOUBLE) -> DOUBLE", _what)
+    _add("numeric", _name, "(DOUBLE) -> DOUBLE", _what)
 _add("numeric", "atan2", "(DOUBLE, DOUBLE) -> DOUBLE", "Angle of the point (x, y): atan2(y, x).")
 _add("numeric", "pow power", "(DOUBLE, DOUBLE) -> DOUBLE", "x to the power of y; also x ** y and x ^ y.")
 _add("numeric", "degrees", "(DOUBLE) -> DOUBLE", "Radians to degrees.", rules.factor(180 / math.pi), "mul")
@@ -96,6 +96,46 @@ _add("numeric", "radians", "(DOUBLE) -> DOUBLE", "Degrees to radians.", rules.fa
 for _name, _what in (("isnan", "not a number"), ("isinf", "an infinity"), ("isfinite", "neither infinite nor NaN")):
     _add("numeric", _name, "(DOUBLE) -> BOOLEAN", f"Whether x is {_what}.", rules.float_class)
 _add("conditional", "typeof", "(any) -> VARCHAR", "The name of the argument's type.", rules.typeof)
+for _name, _what in (
+    ("cbrt", "Cube root."),
+    ("cot", "Cotangent of x in radians."),
+    ("sinh", "Hyperbolic sine."),
+    ("cosh", "Hyperbolic cosine."),
+    ("tanh", "Hyperbolic tangent."),
+    ("asinh", "Inverse hyperbolic sine."),
+    ("acosh", "Inverse hyperbolic cosine."),
+    ("atanh", "Inverse hyperbolic tangent."),
+    ("even", "The next even number away from zero."),
+    ("gamma", "Gamma function."),
+    ("lgamma", "Natural logarithm of the gamma function."),
+):
+    _add("numeric", _name, "(DOUBLE) -> DOUBLE", _what)
+_add(
+    "numeric",
+    "log",
+    "(DOUBLE) -> DOUBLE; (DOUBLE, DOUBLE) -> DOUBLE",
+    "Logarithm to base 10; log(b, x) to base b.",
+    rules.logarithm,
+)
+_add("numeric", "fmod", "(DOUBLE, DOUBLE) -> DOUBLE", "x - fdiv(x, y) * y.")
+_add("numeric", "fdiv", "(DOUBLE, DOUBLE) -> DOUBLE", "x / y, rounded down.", rules.fdiv)
+_add("numeric", "signbit", "(DOUBLE) -> BOOLEAN", "Whether x has a minus sign, -0.0 too.")
+_add("numeric", "factorial", "(INTEGER) -> HUGEINT", "1 * 2 * … * x.")
+_add(
+    "numeric",
+    "gcd greatest_common_divisor",
+    "(BIGINT, BIGINT) -> BIGINT; (HUGEINT, HUGEINT) -> HUGEINT",
+    "Greatest common divisor.",
+)
+_add(
+    "numeric",
+    "lcm least_common_multiple",
+    "(BIGINT, BIGINT) -> BIGINT; (HUGEINT, HUGEINT) -> HUGEINT",
+    "Least common multiple.",
+)
+_INTEGERS = "(integer, integer) -> common type"
+_add("numeric", "xor", _INTEGERS, "Bits in which the two differ.", rules.bitwise, "bit_xor")
+_add("numeric", "bit_count", "(integer) -> TINYINT", "Number of ones in binary.", rules.bit_count)
 _add("numeric", "pi", "() -> DOUBLE", "The number pi.", rules.pi)
 _add("numeric", "abs", _NUMERIC1, "Absolute value; also @x.", rules.same_type)
 _add("numeric", "sign", "(numeric) -> TINYINT", "-1, 0 or 1.", rules.sign)
@@ -215,7 +255,20 @@ _add(
     "The first match (all with option 'g') replaced.",
 )
 _add("string", "regexp_extract", "(VARCHAR, VARCHAR [, INTEGER]) -> VARCHAR", "The first match, or its n-th group.")
-_add("string", "ascii ord", "(VARCHAR) -> INTEGER", "Code point of the first character.")
+_add(
+    "string",
+    "regexp_full_match",
+    "(VARCHAR, VARCHAR [, VARCHAR]) -> BOOLEAN",
+    "Whether the pattern fits all of x; also x SIMILAR TO pattern.",
+)
+_add("string", "ascii", "(VARCHAR) -> INTEGER", "Code point of the first character; of no text 0.")
+_add("string", "unicode ord", "(VARCHAR) -> INTEGER", "Code point of the first character; of no text -1.")
+_add("string", "translate", "(VARCHAR, VARCHAR, VARCHAR) -> VARCHAR", "Characters replaced one for one.")
+_add("string", "levenshtein editdist3", "(VARCHAR, VARCHAR) -> BIGINT", "Edits that make one text the other.")
+_add("string", "hamming mismatches", "(VARCHAR, VARCHAR) -> BIGINT", "Places at which two texts differ.")
+_add("string", "strip_accents", "(VARCHAR) -> VARCHAR", "Letters without their accents.")
+_add("string", "bit_length", "(VARCHAR) -> BIGINT", "Number of bits.", rules.bit_length)
+_add("string", "sha256", "(VARCHAR) -> VARCHAR", "SHA-256 digest in hexadecimal.")
 _add("string", "chr", "(INTEGER) -> VARCHAR", "The character with a code point.")
 _add(
     "string",
@@ -250,6 +303,8 @@ for _name, _more, _what in (
     ("dayofyear", "", "1 to 366."),
     ("decade", "", "Year / 10."),
     ("century", "", "Century."),
+    ("millennium", "", "Millennium."),
+    ("era", "", "1, and 0 before Christ."),
 ):
     _add(
         "date",
@@ -281,8 +336,41 @@ _add(
     "Unit borders between a and b.",
     rules.date_diff,
 )
+_add(
+    "date",
+    "date_sub datesub",
+    "(constant VARCHAR, DATE or TIMESTAMP, DATE or TIMESTAMP) -> BIGINT",
+    "Whole units between a and b.",
+    rules.date_sub,
+)
 _add("date", "date_add", "(DATE or TIMESTAMP, INTERVAL) -> TIMESTAMP", "x + interval.", rules.date_add, "add_interval")
+_add("date", "age", "(TIMESTAMP, TIMESTAMP) -> INTERVAL", "a - b in years, months, days and time.", rules.age)
+_add(
+    "date",
+    "time_bucket",
+    "(constant INTERVAL, DATE or TIMESTAMP [, origin TIMESTAMP or offset INTERVAL]) -> same type",
+    "The start of the bucket of that width that x lies in.",
+    rules.time_bucket,
+)
+_add("date", "yearweek", "(DATE or TIMESTAMP) -> BIGINT", "ISO year and week, as in 202401.", rules.yearweek)
+_EPOCH = "(DATE or TIMESTAMP) -> BIGINT"
+_add(
+    "date",
+    "epoch_ms",
+    f"{_EPOCH}; (BIGINT) -> TIMESTAMP",
+    "Milliseconds since 1970-01-01; of a number, the way back.",
+    rules.epoch_units(1000),
+)
+_add("date", "epoch_us", _EPOCH, "Microseconds since 1970-01-01.", rules.epoch_units(10**6))
+_add("date", "epoch_ns", _EPOCH, "Nanoseconds since 1970-01-01.", rules.epoch_units(10**9))
+_add("date", "to_timestamp", "(DOUBLE) -> TIMESTAMP", "Seconds since 1970-01-01 as a time in UTC.", rules.to_timestamp)
 _add("date", "make_date", "(BIGINT, BIGINT, BIGINT) -> DATE", "Date from year, month, day.")
+_add(
+    "date",
+    "make_timestamp",
+    "(BIGINT, BIGINT, BIGINT, BIGINT, BIGINT, DOUBLE) -> TIMESTAMP; (BIGINT) -> TIMESTAMP",
+    "Timestamp from year, month, day, hour, minute, second, or from microseconds since 1970-01-01.",
+)
 _add(
     "date",
     "strftime",
@@ -291,12 +379,24 @@ _add(
     rules.strftime,
 )
 _add("date", "strptime", "(VARCHAR, VARCHAR) -> TIMESTAMP", "Text to a timestamp by a format.")
+_add("date", "try_strptime", "(VARCHAR, VARCHAR) -> TIMESTAMP", "As strptime; NULL where the text is none.")
 _add("date", "last_day", "(DATE or TIMESTAMP) -> DATE", "The last day of the month.", rules.of_temporal(DATE))
 _add("date", "dayname", "(DATE or TIMESTAMP) -> VARCHAR", "Name of the day.", rules.of_temporal(VARCHAR))
 _add("date", "monthname", "(DATE or TIMESTAMP) -> VARCHAR", "Name of the month.", rules.of_temporal(VARCHAR))
 for _unit_name in UNITS:
     _plural = {"century": "centuries", "millennium": "millennia"}.get(_unit_name, _unit_name + "s")
     _add("date", f"to_{_plural}", "(BIGINT) -> INTERVAL", f"An interval of n {_plural}.", rules.interval_of(_unit_name))
+
+
+#: Operators that are functions, by their node in the syntax tree.
+OPERATORS = {
+    "BitwiseAnd": Function(("&",), "bit_and", (_INTEGERS,), "Bits that both have.", rules.bitwise),
+    "BitwiseOr": Function(("|",), "bit_or", (_INTEGERS,), "Bits that one of them has.", rules.bitwise),
+    "BitwiseLeftShift": Function(("<<",), "shift_left", (_INTEGERS,), "Bits moved up.", rules.bitwise),
+    "BitwiseRightShift": Function((">>",), "shift_right", (_INTEGERS,), "Bits moved down.", rules.bitwise),
+    "BitwiseNot": Function(("~",), "bit_not", ("(integer) -> same type",), "Bits it has not.", rules.bit_not),
+    "SimilarTo": FUNCTIONS["regexp_full_match"],
+}
 
 
 # --- aggregates ----------------------------------------------------------------------------------------------------
@@ -329,6 +429,40 @@ _add_aggregate("bool_or", "(BOOLEAN) -> BOOLEAN", "Whether one is true.")
 _add_aggregate("any_value", "(any) -> same type", "The first value that is not NULL.")
 _add_aggregate("first arbitrary", "(any) -> same type", "The first value, NULL or not.")
 _add_aggregate("count_if countif", "(BOOLEAN) -> HUGEINT", "Number of rows for which it is true.")
+_add_aggregate("last", "(any [ORDER BY …]) -> same type", "The last value, NULL or not.")
+_add_aggregate(
+    "arg_max argmax max_by", "(any, any) -> type of the first", "The first argument where the second is greatest."
+)
+_add_aggregate(
+    "arg_min argmin min_by", "(any, any) -> type of the first", "The first argument where the second is least."
+)
+_add_aggregate("mode", "(any) -> same type", "The most frequent value.")
+_add_aggregate("median", "(any) -> DOUBLE, DECIMAL, TIMESTAMP or same type", "The value in the middle.")
+_add_aggregate(
+    "quantile_cont percentile_cont",
+    "(numeric, DATE or TIMESTAMP, constant share) -> DOUBLE, DECIMAL or TIMESTAMP",
+    "The value at a share of the sorted values, between two of them if need be.",
+)
+_add_aggregate(
+    "quantile_disc percentile_disc quantile",
+    "(any, constant share) -> same type",
+    "The value at a share of the sorted values.",
+)
+_add_aggregate(
+    "string_agg group_concat listagg",
+    "(VARCHAR [, constant VARCHAR] [ORDER BY …]) -> VARCHAR",
+    "The texts that are not NULL, one after another with a separator (a comma) between them.",
+)
+_PAIR = "(numeric, numeric) -> DOUBLE"
+_add_aggregate("corr", _PAIR, "Correlation.")
+_add_aggregate("covar_pop", _PAIR, "Covariance of a population.")
+_add_aggregate("covar_samp", _PAIR, "Covariance of a sample.")
+_add_aggregate("regr_slope", _PAIR, "Slope of the line through the points (y, x).")
+_add_aggregate("regr_count", "(numeric, numeric) -> UINTEGER", "Number of pairs without NULL.")
+_add_aggregate("percent_rank", "() -> DOUBLE", "(rank - 1) / (rows - 1).", window=True)
+_add_aggregate("cume_dist", "() -> DOUBLE", "Share of the rows up to the row's peers.", window=True)
+_add_aggregate("ntile", "(BIGINT) -> BIGINT", "Number of the row's bucket of n.", window=True)
+_add_aggregate("nth_value", "(any, BIGINT) -> same type", "The n-th value of the frame.", window=True)
 _add_aggregate("row_number", "() -> BIGINT", "Number of the row in its partition.", window=True)
 _add_aggregate("rank", "() -> BIGINT", "Rank with gaps.", window=True)
 _add_aggregate("dense_rank rank_dense", "() -> BIGINT", "Rank without gaps.", window=True)
@@ -345,7 +479,7 @@ def aggregate_type(entry: AggregateFunction, name: str, args: list[Expr]) -> tup
     e, kind = args[0], entry.canonical
     if kind == "count":
         return [settle(e)], BIGINT
-    if kind in ("min", "max", "any_value", "first", "lag", "lead", "first_value", "last_value"):
+    if kind in ("min", "max", "any_value", "first", "last", "lag", "lead", "first_value", "last_value", "nth_value"):
         e = cast(e, INTEGER) if is_null(e) else settle(e)
         return [e], e.type
     if kind in ("bool_and", "bool_or", "count_if"):
@@ -369,15 +503,29 @@ def aggregate_type(entry: AggregateFunction, name: str, args: list[Expr]) -> tup
 
 #: Functions that users of DuckDB know and that FineQuery does not have: named as such, not as unknown.
 UNSUPPORTED = frozenset(
-    """median mode quantile quantile_cont quantile_disc approx_quantile approx_count_distinct string_agg group_concat
-    listagg list array_agg arg_max arg_min max_by min_by product corr covar_pop covar_samp regr_slope kurtosis skewness
-    entropy bit_and bit_or bit_xor histogram last ntile percent_rank cume_dist nth_value random uuid unnest range
-    generate_series list_value struct_pack columns age to_timestamp epoch_ms epoch_us epoch_ns
-    time_bucket format printf hash sha256 initcap translate levenshtein jaccard gcd
-    lcm factorial gamma cbrt cot sinh cosh tanh
-    isnan isinf isfinite bit_count xor typeof date_sub make_timestamp make_time julian yearweek era week_of_year
-    regexp_full_match regexp_extract_all string_split grouping grouping_id row struct_extract json_extract""".split()
+    """approx_quantile approx_count_distinct list array_agg product kurtosis skewness entropy histogram random uuid
+    unnest range generate_series list_value struct_pack columns format printf hash initcap jaccard make_time julian
+    week_of_year regexp_extract_all string_split grouping grouping_id row struct_extract json_extract nextval
+    to_base hex unhex bin from_hex encode decode try_cast bar nextafter round_even overlay bit_and bit_or bit_xor
+    regr_intercept regr_r2 regr_avgx regr_avgy regr_sxx regr_syy regr_sxy geomean geometric_mean fsum kahan_sum favg
+    mad sem array_slice octet_length""".split()
 )
+
+
+_NO_LISTS = "There are no lists; string_agg makes one text of a group's values."
+#: What to use instead of some of them.
+INSTEAD = {
+    **dict.fromkeys(("list", "array_agg", "histogram", "list_value", "unnest"), _NO_LISTS),
+    **dict.fromkeys(("string_split", "regexp_split_to_array"), "split_part(x, separator, n) gives one piece."),
+    "regexp_extract_all": "regexp_extract gives the first match.",
+    "approx_count_distinct": "count(DISTINCT x) is exact.",
+    "approx_quantile": "quantile_cont is exact.",
+    "product": "exp(sum(ln(x))) is near it for positive numbers.",
+    **dict.fromkeys(("format", "printf"), "Join the parts with ||, and CAST them to VARCHAR."),
+    "make_time": "There is no type TIME; make_timestamp has a date too.",
+    "columns": "Name the columns, or use * EXCLUDE (…).",
+    "hash": "md5 and sha256 give digests.",
+}
 
 
 def names() -> list[str]:

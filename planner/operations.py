@@ -197,6 +197,28 @@ def compare(op: str, a: Expr, b: Expr) -> Expr:
     return call(BOOLEAN, op, cast(a, target), cast(b, target))
 
 
+def compare_rows(op: str, left: Sequence[Expr], right: Sequence[Expr]) -> Expr:
+    """(a, b) op (c, d), value by value from the left. NULL is equal to NULL and greater than all else, as in DuckDB's
+    rows: the answer is never NULL."""
+    if op in ("gt", "le"):
+        return compare_rows({"gt": "lt", "le": "ge"}[op], right, left)
+    equal = [compare("not_distinct_from", a, b) for a, b in zip(left, right)]
+    if op in ("lt", "ge"):
+        terms = []
+        for i, (a, b) in enumerate(zip(left, right)):
+            to_null = call(BOOLEAN, "and", call(BOOLEAN, "not", _is_null(a)), _is_null(b))
+            less = call(BOOLEAN, "coalesce", compare("lt", a, b), to_null)
+            terms.append(call(BOOLEAN, "and", *equal[:i], less) if i else less)
+        below = call(BOOLEAN, "or", *terms) if len(terms) > 1 else terms[0]
+        return below if op == "lt" else call(BOOLEAN, "not", below)
+    same = call(BOOLEAN, "and", *equal) if len(equal) > 1 else equal[0]
+    return call(BOOLEAN, "not", same) if op in ("ne", "distinct_from") else same
+
+
+def _is_null(e: Expr) -> Expr:
+    return call(BOOLEAN, "is_null", e)
+
+
 def meet(exprs: Sequence[Expr], context: str = "") -> SqlType:
     """The common type of expressions that are compared with or stand for each other, or an error that names two."""
     target = common_type(exprs)

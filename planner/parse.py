@@ -25,6 +25,9 @@ STATEMENTS = (
     "EXPLAIN",
     "CREATE",
     "INSERT",
+    "UPDATE",
+    "DELETE",
+    "TRUNCATE",
     "DROP",
     "DESCRIBE",
     "SHOW",
@@ -34,6 +37,8 @@ STATEMENTS = (
 )
 
 _ANONYMOUS = ["sqlglot.anonymous"]
+#: Functions whose arguments have words between them: only these keep the parsers of their own that sqlglot has.
+_KEYWORD_ARGUMENTS = frozenset(("CAST", "TRY_CAST", "EXTRACT", "OVERLAY", "POSITION", "SUBSTRING", "TRIM"))
 _EXPLAIN = re.compile(r"explain(\s+analyze)?\b", re.IGNORECASE)
 _SHOW = re.compile(r"(show|reset)\s+(\w+|\"[^\"]+\")\s*$", re.IGNORECASE)
 
@@ -106,9 +111,12 @@ def _tokens(sql: str, start: int = 0) -> list[Any]:
             sql=sql,
             position=_open_quote(sql, start),
         ) from None
-    closing, colon, previous = TokenType.R_PAREN, TokenType.COLON, None
+    closing, opening, colon, previous = TokenType.R_PAREN, TokenType.L_PAREN, TokenType.COLON, None
+    special = _special_functions()
     for i, token in enumerate(tokens):
         kind = token.token_type
+        if kind is opening and i and tokens[i - 1].text.upper() in special:
+            tokens[i - 1].text += " "  # a name that sqlglot does not know; ``_tree`` takes the space away
         token.comments = _ANONYMOUS if kind is closing else []
         if (
             kind is colon
@@ -119,6 +127,12 @@ def _tokens(sql: str, start: int = 0) -> list[Any]:
             token.token_type = TokenType.PARAMETER  # :name is $name; after an operand a colon is something else
         previous = kind
     return tokens
+
+
+@lru_cache(maxsize=1)
+def _special_functions() -> frozenset[str]:
+    """Functions to which sqlglot gives nodes of their own, marker or not."""
+    return frozenset(_dialect().parser_class.FUNCTION_PARSERS) - _KEYWORD_ARGUMENTS
 
 
 def _typed_literals(tokens: list[Any]) -> list[Any]:
@@ -192,6 +206,7 @@ def _statement(sql: str, tokens: list[Any]) -> ParsedStatement:
 
 
 def _tree(sql: str, tokens: list[Any]) -> Any:
+    from sqlglot import exp
     from sqlglot.errors import ParseError as SqlglotError
 
     parser = _dialect().parser()
@@ -204,6 +219,9 @@ def _tree(sql: str, tokens: list[Any]) -> Any:
         raise ParseError("The statement is nested too deeply.", sql=sql, position=tokens[0].start) from None
     finally:
         _parsing.active = False
+    if trees and trees[0] is not None and any(t.text.endswith(" ") for t in tokens):
+        for call in trees[0].find_all(exp.Anonymous):
+            call.set("this", call.this.rstrip(" ") if isinstance(call.this, str) else call.this)
     return trees[0] if trees else None
 
 

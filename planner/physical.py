@@ -219,7 +219,7 @@ class Planner:
             args = tuple(named.name(a) for a in call.args)
             partition = tuple(named.name(p) for p in call.partition)
             order = tuple((named.name(k.expr), k.descending, k.nulls_first) for k in call.order)
-            calls.append((output, call.name, args, partition, order, call.running))
+            calls.append((output, call, args, partition, order))
         source = self._with(node.input, named)
         return Open(Window(self.columns(node), source, tuple(calls), **_known(node)), [])
 

@@ -82,6 +82,16 @@ class Insert(Statement):
 
 
 @dataclass(frozen=True)
+class Replace(Statement):
+    """UPDATE, DELETE, TRUNCATE: ``query`` yields what the table holds afterwards; if ``flagged`` then with a BOOLEAN
+    column behind the table's own that says which rows changed."""
+
+    table: Any
+    query: Query
+    flagged: bool
+
+
+@dataclass(frozen=True)
 class CreateView(Statement):
     view: View
     if_not_exists: bool = False

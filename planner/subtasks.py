@@ -367,13 +367,13 @@ class _Splitter:
     def window(self, task: tasks.Window) -> PipelineInfo:
         open_ = self.open(task.source)
         rows = open_.rows
-        keys = {c.id: c for _, _, args, part, order, _ in task.calls for c in (*args, *part, *(k for k, _, _ in order))}
+        keys = {c.id: c for _, _, args, part, order in task.calls for c in (*args, *part, *(k for k, _, _ in order))}
         inputs = tuple(map(self.attribute, keys.values()))
         outputs = tuple(output for output, *_ in task.calls)
         operands = self.reads(open_, inputs, rows) + [Operand("sort words", RANDOM_WRITE, rows, 8.0)]
         operands += [Operand(a.name, RANDOM_READ, rows, a.width) for a in inputs]
         operands += self.writes(outputs, rows, RANDOM_WRITE)
-        orders = {(part, order) for _, _, _, part, order, _ in task.calls}
+        orders = {(part, order) for _, _, _, part, order in task.calls}
         reason = f"{len(orders)} order{'s' if len(orders) > 1 else ''} for {len(task.calls)} columns"
         choice = Choice("sort", reason, 8 * rows)
         return self.end(open_, SubTask("window", task, rows, rows, inputs, tuple(operands), choice))

@@ -56,10 +56,19 @@ def kind(argument: Any) -> str:
 
 def record() -> None:
     """Put a recorder in front of every kernel that is made from now on."""
-    from finequery.jetson import cuda
+    from finequery.jetson.cuda import cuda
 
-    make = cuda.kernel
-    cuda.kernel = lambda function: Recorder(function, make(function))
+    module = cuda()
+    make = module.jit
+
+    def jit(function: Any = None, **options: Any) -> Any:
+        if options.get("device"):
+            return make(function, **options)
+        if function is None:
+            return lambda function: Recorder(function, make(**options)(function))
+        return Recorder(function, make(function, **options))
+
+    module.jit = jit
 
 
 def main(arguments: list[str]) -> int:

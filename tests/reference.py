@@ -355,9 +355,9 @@ class Machine:
         args = [self.eval(a, row) for a in e.args]
         if name == "is_null":
             return args[0] is None
-        if name in ("is_not_distinct", "is_distinct"):
+        if name in ("not_distinct_from", "distinct_from"):
             same = args[0] == args[1] if None not in args else args[0] is args[1]
-            return same == (name == "is_not_distinct")
+            return same == (name == "not_distinct_from")
         if name == "coalesce":
             return next((a for a in args if a is not None), None)
         if name == "in":

@@ -184,8 +184,7 @@ def test_all_reasons_of_a_program() -> None:
 def refused() -> Exception:
     from finequery.jetson.cuda import cuda
 
-    cuda = cuda() if callable(cuda) else cuda
-    return cuda.cudadrv.driver.CudaAPIError("[719] Call to cuLaunchKernel results in UNKNOWN_ERROR")
+    return cuda().cudadrv.driver.CudaAPIError("[719] Call to cuLaunchKernel results in UNKNOWN_ERROR")
 
 
 @pytest.mark.parametrize("failure", [refused, lambda: MemoryError("no 8 GB left")], ids=["launch", "memory"])

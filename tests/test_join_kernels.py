@@ -19,8 +19,7 @@ EDGES = np.array([0, -1, 1, 2**63 - 1, -(2**63), 2**32, -(2**32)], dtype=np.int6
 def mixed(keys: np.ndarray) -> np.ndarray:
     """The kernels' hash."""
     h = keys.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    h ^= h >> np.uint64(32)
-    return h * np.uint64(0xD6E8FEB86659FD93)
+    return h ^ (h >> np.uint64(32))
 
 
 def one_region(count: int) -> np.ndarray:
@@ -66,7 +65,8 @@ def kept(lookup: Lookup, probes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions and values that ``probe_lines`` gives, its Bloom filter turned off and on by itself."""
     assert lookup.table is not None
     bloom = 0 if lookup.bloom is None else lookup.bloom.ctypes.data
-    scratch = [padded(TILE, np.uint64), *(padded(TILE, np.uint32) for _ in range(5))]
+    kinds = (np.uint64, np.uint32, np.uint8, np.uint32, np.uint32, np.uint32, np.uint32)
+    scratch = [padded(TILE + 64, kind) for kind in kinds]
     addresses = [a.ctypes.data for a in scratch]
     block = np.array(
         [probes.ctypes.data, 8, lookup.table.ctypes.data, lookup.lines, bloom, lookup.bloom_shift, 0, *addresses],
@@ -76,8 +76,8 @@ def kept(lookup: Lookup, probes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for t in range(0, len(probes), TILE):
         k = min(TILE, len(probes) - t)
         z = native.function("probe_lines")(t, k, k, block.ctypes.data)
-        positions.append(scratch[4][:z].astype(np.int64) + t)
-        values.append(scratch[5][:z].copy())
+        positions.append(scratch[5][:z].astype(np.int64) + t)
+        values.append(scratch[6][:z].copy())
     return np.concatenate(positions), np.concatenate(values)
 
 

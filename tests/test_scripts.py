@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
+import access_patterns
 import bench
 import bench_groups
 import pyarrow as pa
@@ -70,3 +73,20 @@ def test_progress_is_silent_without_a_terminal(capfd: pytest.CaptureFixture[str]
         bar.step("one")
         bar.clear()
     assert capfd.readouterr() == ("", "")
+
+
+def test_access_patterns(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert access_patterns.main(["--mebibytes", "1", "--threads", "2", "--json", str(tmp_path / "out.json")]) == 0
+    assert "threads take turns" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert all(row["gigabytes_per_second"] > 0 for row in rows)
+
+
+def test_access_patterns_in_the_simulator() -> None:
+    script = Path(access_patterns.__file__)
+    environment = {**os.environ, "FINEQUERY_CUDA": "simulator"}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kinds = [line.split()[2] for line in done.stdout.splitlines()[1:]]
+    assert kinds == [kind for kind in ("mapped", "managed", "device") for _ in range(3)]
+    assert done.stdout.count("simulated") == 18  # no speed is claimed

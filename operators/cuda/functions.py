@@ -2,7 +2,7 @@
 nothing but numpy's scalar types, each other, and ``cuda``, which a kernel's module has."""
 
 # mypy: ignore-errors
-# ruff: noqa: F821
+# ruff: noqa: F821, SIM110
 from __future__ import annotations
 
 import numpy as np

@@ -19,7 +19,7 @@ def element(t: Translation, base: Any, stride: int, index: Any, item: str | None
     return f"{t.array(base, item)}[{t.row(stride, index)}]"
 
 
-# --- columns -----------------------------------------------------------------------------------------------------------
+# --- columns -------------------------------------------------------------------------------------------------------
 
 
 def _define_columns(item: str) -> None:
@@ -222,7 +222,7 @@ def row_numbers(t: Translation, i: Instruction) -> None:
     t.set(out, f"np.uint32({t.row(1, index)})")
 
 
-# --- selections and look-ups -------------------------------------------------------------------------------------------
+# --- selections and look-ups ---------------------------------------------------------------------------------------
 
 
 @template("select")
@@ -364,7 +364,7 @@ def find_interned(t: Translation, i: Instruction) -> None:
     t.set(out, f"find_text({text}, {t.array(offsets, 'i64')}, {t.array(chars, 'u8')}, {tail})")
 
 
-# --- strings -----------------------------------------------------------------------------------------------------------
+# --- strings -------------------------------------------------------------------------------------------------------
 
 
 def _define_comparison(name: str, test: str) -> None:

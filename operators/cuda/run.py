@@ -19,10 +19,14 @@ from finequery.operators.program import error_of
 
 #: What stands above every kernel in its file.
 PREAMBLE = """import numpy as np
-from finequery.jetson.cuda import cuda, device, kernel as jit
+from finequery.jetson.cuda import cuda as _cuda
+
+cuda = _cuda()
+device = cuda.jit(device=True, inline="always")
 
 
 """
+CUDA_OUT_OF_MEMORY = 2
 _loaded: dict[str, Any] = {}
 
 
@@ -31,12 +35,12 @@ def load(source: str) -> Any:
     what it compiles from them, by versions and target, beside them."""
     found = _loaded.get(source)
     if found is None:
-        name = "kernel_" + hashlib.sha256(source.encode()).hexdigest()[:24]
+        name = "kernel_" + hashlib.sha256((PREAMBLE + source).encode()).hexdigest()[:24]
         path = _folder() / f"{name}.py"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}")
-            partial.write_text(PREAMBLE + source.replace("def kernel(", "@jit\ndef kernel("))
+            partial.write_text(PREAMBLE + source.replace("def kernel(", "@cuda.jit(cache=True)\ndef kernel("))
             partial.replace(path)
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None
@@ -99,24 +103,25 @@ class Run:
         """Launch a kernel and wait for it; False where a table was full."""
         status = np.zeros(3, dtype=np.int64)
         self.groups[:] = 0
+        own = [status, self.groups, places, *texts]
+        hosts = [_host(p) for p in self.kernel.parameters]
+        written = [False, *[True] * len(own), *(p.written for p in self.kernel.parameters)]
         device = self.device
-        fixed = [device.view(a) for a in (self.skip, status, self.groups, places)]
-        skip, *others = fixed
-        views = [device.view(a) for a in texts]
-        arrays = [_host(p) for p in self.kernel.parameters]
-        views += [device.view(a) for a in arrays]
-        blocks, threads = device.launch_shape(self.rows)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # the simulator computes with numpy's scalars
-            load(source)[blocks, threads](self.rows, skip, self.skips, *others, *views)
-        device.synchronise()
-        for array, view in zip((status, self.groups, places, *texts), (*others, *views)):
-            device.fetch(view, array)
-        for parameter, array, view in zip(self.kernel.parameters, arrays, views[len(texts) :]):
-            if parameter.written:
-                device.fetch(view, array)
+        with device.query():
+            skip, *arguments, back = _arguments(device, [self.skip, *own, *hosts], written)
+            head, rest = arguments[:3], arguments[3:]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # the simulator computes with numpy's scalars
+                launch = load(source)[(*device.launch_shape(self.rows), device.stream)]
+                launch(self.rows, skip, self.skips, *head, *rest)
+            device.synchronise()
+            for host, argument in back:
+                found = device.to_host(argument)
+                if found.ctypes.data != host.ctypes.data:
+                    host[...] = found
         if status[0]:
-            raise error_of(-(int(status[0]) >> 16), self.kernel.names[int(status[0]) & 0xFFFF])
+            number = int(status[0]) & 0xFFFF
+            raise error_of(-(int(status[0]) >> 16), self.kernel.names[number], self.kernel.subjects[number])
         return not status[1]
 
 
@@ -125,7 +130,7 @@ def device_failure(error: Exception) -> str | None:
     the query, or of the engine. CUDA's errors are told by the package of their class: Numba's built-in target, the
     simulator, numba-cuda and NVIDIA's bindings have different ones."""
     packages = ("numba.cuda.", "cuda.", "finequery.jetson.")
-    if isinstance(error, (MemoryError, OutOfMemoryError)):
+    if isinstance(error, (MemoryError, OutOfMemoryError)) or getattr(error, "code", 0) == CUDA_OUT_OF_MEMORY:
         what = "out of memory"
     elif any(f"{kind.__module__}.".startswith(packages) for kind in type(error).__mro__):
         what = "the kernel failed"
@@ -135,27 +140,43 @@ def device_failure(error: Exception) -> str | None:
     return f"{what}: {text}" if text else what
 
 
+def _arguments(device: Any, hosts: list[np.ndarray], written: list[bool]) -> list[Any]:
+    """Kernel arguments of host arrays, and behind them the list of (bytes of the host, argument) to be copied back.
+
+    Arrays that overlap are views of one array on the device too: a row table and the accumulators in it."""
+    if device.info.simulated:
+        from finequery.jetson.cuda import cuda
+
+        wrap = type(cuda().device_array(1, np.uint8))  # of a plain array the simulator makes a copy for each argument
+        return [*(wrap(a) for a in hosts), []]
+    views: list[Any] = [None] * len(hosts)
+    back: list[tuple[np.ndarray, Any]] = []
+    order = sorted(range(len(hosts)), key=lambda i: (hosts[i].ctypes.data, -hosts[i].nbytes))
+    at = 0
+    while at < len(order):
+        whole = hosts[order[at]]
+        low, high, members = whole.ctypes.data, whole.ctypes.data + whole.nbytes, [order[at]]
+        at += 1
+        while at < len(order) and hosts[order[at]].ctypes.data < high:
+            assert hosts[order[at]].ctypes.data + hosts[order[at]].nbytes <= high, "arrays overlap in part"
+            members.append(order[at])
+            at += 1
+        changed = any(written[i] for i in members)
+        if not changed:
+            for i in members:
+                views[i] = device.view(hosts[i])
+            continue
+        raw = whole.view(np.uint8)
+        root = device.upload(raw)
+        back.append((raw, root))
+        for i in members:
+            offset = hosts[i].ctypes.data - low
+            views[i] = root[offset : offset + hosts[i].nbytes].view(hosts[i].dtype)
+    return [*views, back]
+
+
 def _host(parameter: Parameter) -> np.ndarray:
     """The array that a parameter stands for, as it sees it."""
     found = parameter.fetch()
     data = found.reshape(-1).view(np.uint8)[parameter.offset :]
     return data[: len(data) // parameter.dtype.itemsize * parameter.dtype.itemsize].view(parameter.dtype)
-
-
-class Simulated:
-    """Numba's simulator: kernels work on the host's arrays."""
-
-    def view(self, array: np.ndarray) -> np.ndarray:
-        from finequery.jetson.cuda import cuda
-
-        # A plain array would be copied for each argument, and several arguments may be views of one array.
-        return type(cuda.device_array(1, np.uint8))(array)
-
-    def fetch(self, view: Any, array: np.ndarray) -> None:
-        pass
-
-    def launch_shape(self, rows: int) -> tuple[int, int]:
-        return (1 if rows < 256 else 2), 32
-
-    def synchronise(self) -> None:
-        pass

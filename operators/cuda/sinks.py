@@ -17,7 +17,7 @@ from finequery.operators.program import Instruction, Reg
 EVERY = ("u8", "u16", "u32", "i64", "f64")
 
 
-# --- totals ------------------------------------------------------------------------------------------------------------
+# --- totals --------------------------------------------------------------------------------------------------------
 
 
 def _total(t: Translation, value: str, accumulator: Any, item: str) -> None:
@@ -79,7 +79,7 @@ for _item in EVERY:
     _define_sums(_item)
 
 
-# --- groups ------------------------------------------------------------------------------------------------------------
+# --- groups --------------------------------------------------------------------------------------------------------
 
 
 @template("count")
@@ -133,7 +133,7 @@ def sum_w_i64(t: Translation, i: Instruction) -> None:
 
 @template("sum_w")
 def sum_w(t: Translation, i: Instruction) -> None:
-    at, inner = _grouped(t, i)
+    at, _ = _grouped(t, i)
     t.use(functions.add_wide)
     low, high = t.register(i.words[1], "w")
     t.indent += 1
@@ -201,7 +201,7 @@ def first_row(t: Translation, i: Instruction) -> None:
     t.line(f"{inner}cuda.atomic.min({t.array(i.words[3], 'u32', written=True)}, {at}, {_x(t, i)})")
 
 
-# --- hash tables of groups -----------------------------------------------------------------------------------------------
+# --- hash tables of groups -----------------------------------------------------------------------------------------
 
 
 def _define_find(name: str, item: str | None) -> None:
@@ -230,7 +230,7 @@ for _item in ("u8", "u16", "u32", "i64"):
     _define_find(f"find_rows_sum_{_item}", _item)
 
 
-# --- columns that are written --------------------------------------------------------------------------------------------
+# --- columns that are written --------------------------------------------------------------------------------------
 
 
 @template("reserve")

@@ -62,11 +62,12 @@ class Kernel:
     counted: bool  # rows are counted by a first pass (``counting`` is its source), then written at their places
     counting: str | None = None
     texts: int = 0  # string columns that are written: their bytes are counted and placed like the rows
-    names: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)  # of the instructions, and what they compute, for errors
+    subjects: list[Any] = field(default_factory=list)
 
 
-#: Rows; a byte per block of 65,536 rows to be skipped, and whether there are such; error status, whether a table is full,
-#: and a lock; groups entered; places of the rows that are written (counts of them in the first pass).
+#: Rows; a byte per block of 65,536 rows to be skipped, and whether there are such; error status, whether a table is
+#: full, and a lock; groups entered; places of the rows that are written (counts of them in the first pass).
 HEAD = ("n", "skip", "skips", "status", "groups", "places")
 
 Template = Callable[["Translation", Instruction], None]
@@ -110,7 +111,7 @@ class Translation:
         self.expansions = 0
         self.totals = 0
 
-    # --- lines and names ---------------------------------------------------------------------------------------------
+    # --- lines and names --------------------------------------------------------------------------------------------
 
     def line(self, text: str) -> None:
         self.lines.append("    " * self.indent + text)
@@ -181,7 +182,7 @@ class Translation:
             del self.functions[name]
             self.functions[name] = "@device\n" + source[source.index("def ") :]
 
-    # --- operands ------------------------------------------------------------------------------------------------------
+    # --- operands ---------------------------------------------------------------------------------------------------
 
     def operand(self, word: Any, stride: int, kind: str) -> list[str]:
         """An input of one row: an expression, or two for wide kinds."""
@@ -234,7 +235,7 @@ class Translation:
         """The row that an instruction reads in a column: the source's own, or an index's."""
         return "i" if index is None or index == 0 else self.one(index)
 
-    # --- what happens to a row -------------------------------------------------------------------------------------------
+    # --- what happens to a row --------------------------------------------------------------------------------------
 
     def keep(self, condition: str) -> None:
         """Go on with the rows for which a condition holds."""
@@ -252,7 +253,7 @@ class Translation:
         self.line(f"if {condition}:")
         self.line(f"    cuda.atomic.max(status, 0, np.int64({(-status << 16) | number}))")
 
-    # --- the whole -----------------------------------------------------------------------------------------------------
+    # --- the whole --------------------------------------------------------------------------------------------------
 
     def run(self, kept: list[Instruction]) -> None:
         """Translate the instructions; ``Unsupported`` with all reasons. What is computed from the result of one
@@ -329,5 +330,11 @@ def translate(program: Program) -> Kernel:
         first.run(kept)
         counting = first.source()
     return Kernel(
-        whole.source(), list(whole.parameters.values()), whole.counted, counting, whole.texts, [k.name for k in kept]
+        whole.source(),
+        list(whole.parameters.values()),
+        whole.counted,
+        counting,
+        whole.texts,
+        [k.name for k in kept],
+        [k.subject for k in kept],
     )

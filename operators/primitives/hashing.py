@@ -18,10 +18,10 @@ from finequery.operators.primitives import kernel
 
 @njit(error_model="numpy")
 def mix(x):
-    """Multiplicative hash, folded once: good top bits for any regular keys."""
+    """Multiplicative (Fibonacci) hash: good top bits for keys in any arithmetic order (Knuth, The Art of Computer
+    Programming 3, 6.4). Folded, so that its low bits depend on all of the key too."""
     h = np.uint64(x) * np.uint64(0x9E3779B97F4A7C15)
-    h ^= h >> np.uint64(32)
-    return h * np.uint64(0xD6E8FEB86659FD93)
+    return h ^ (h >> np.uint64(32))
 
 
 @kernel("views_of_w")

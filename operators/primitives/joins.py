@@ -26,8 +26,8 @@ from finequery.operators.intrinsics import (
 )
 from finequery.operators.primitives import kernel
 from finequery.operators.primitives.hashing import mix
+from finequery.operators.primitives.select import positions_of
 
-NONE = 0xFFFFFFFF
 #: Keys of a line; their values begin behind them.
 KEYS = 5
 VALUES = 8 * KEYS
@@ -79,10 +79,9 @@ def search(table, address, lines, key):
 
 @njit(error_model="numpy")
 def insert(table, lines, key, value):
-    """Put a key with its value + 1 into the table unless it is there: the value + 1 found, 0 if it was new, NONE where
-    the region is full."""
+    """Put a key with its value + 1 into the table unless it is there: the value + 1 found, 0 if it was new."""
     address = table + np.int64(line_of(mix(key), lines)) * 64
-    for _ in range(lines):
+    while True:
         keys, values = p_u64(address), p_u32(address + VALUES)
         for s in range(np.uint64(KEYS)):
             if values[s] == np.uint32(0):
@@ -92,7 +91,12 @@ def insert(table, lines, key, value):
                 return values[s]
         values[np.uint64(KEYS)] = np.uint32(1)
         address = next_line(table, address, lines)
-    return np.uint32(NONE)
+
+
+@njit(error_model="numpy")
+def most_keys(lines):
+    """Most keys of a region: a line always has room, so every search ends."""
+    return np.int64(lines) * np.int64(KEYS) * np.int64(3) // np.int64(4)
 
 
 @njit(error_model="numpy")
@@ -112,11 +116,14 @@ def build_lines(first, end, thread, args):
         return np.int64(0)
     keys, values, table, lines = p_u64(args[0]), p_u32(args[1]), args[2], np.uint64(args[3])
     clear(table, lines, keys[np.uint64(first)])
+    room = most_keys(lines)
     for j in range(np.uint64(first), np.uint64(end)):
         found = insert(table, lines, keys[j], values[j] + np.uint32(1))
-        if found == np.uint32(NONE):
-            return np.int64(-3)
-        if found != np.uint32(0) and args[4] != 0:
+        if found == np.uint32(0):
+            room -= np.int64(1)
+            if room < 0:
+                return np.int64(-3)
+        elif args[4] != 0:
             return np.int64(-1)
     return np.int64(0)
 
@@ -134,15 +141,15 @@ def group_lines(first, end, thread, args):
     keys, rows, table, lines = p_u64(args[0]), p_u32(args[1]), args[2], np.uint64(args[3])
     most, numbers, starts, listed = p_i64(args[4]), p_u32(args[5]), p_u32(args[6]), p_u32(args[7])
     clear(table, lines, keys[np.uint64(first)])
-    next_ = np.uint32(first)
+    next_, room = np.uint32(first), most_keys(lines)
     for j in range(np.uint64(first), np.uint64(end)):
         found = insert(table, lines, keys[j], next_ + np.uint32(1))
-        if found == np.uint32(NONE):
-            return np.int64(-3)
         if found == np.uint32(0):
             starts[np.uint64(next_)] = np.uint32(0)
             next_ += np.uint32(1)
             found = next_
+            if np.int64(next_) - np.int64(first) > room:
+                return np.int64(-3)
         numbers[j] = found - np.uint32(1)
         starts[np.uint64(numbers[j])] += np.uint32(1)
     at = np.uint32(first)
@@ -203,12 +210,13 @@ def find_lines(t, n, k, args):
 @kernel("probe_lines")
 def probe_lines(t, n, k, args):
     """Keep the rows whose key is there: keys (i64), stride, table, lines of a region, Bloom words or 0, shift to a
-    word, tiles left without Bloom filter (state), scratch (u64), scratch (u32) three times, out positions (u32), out
-    values (u32) or 0; the new k"""
+    word, tiles left without Bloom filter (state), scratch (u64, u32, u8, u32, u32), out positions (u32), out values
+    (u32) or 0; the new k"""
     keys, table, lines = p_u64(args[0] + t * args[1]), args[2], np.uint64(args[3])
     words, shift, scratch = p_u32(args[4]), np.uint64(args[5]), p_u64(args[7])
-    word, bits, passed, positions = p_u32(args[8]), p_u32(args[9]), p_u32(args[10]), p_u32(args[11])
-    values = p_u32(args[12]) if args[12] != 0 else p_u32(args[8])
+    word, hits, passed, bits = p_u32(args[8]), p_u8(args[9]), p_u32(args[10]), p_u32(args[11])
+    positions = p_u32(args[12])
+    values = p_u32(args[13]) if args[13] != 0 else word
     filtered = args[4] != 0 and args[6] == 0
     if args[6] > 0:
         args[6] -= 1
@@ -218,19 +226,17 @@ def probe_lines(t, n, k, args):
         if filtered:
             for j in range(start, end):
                 h = mix(keys[j])
-                scratch[j] = h
                 word[j] = np.uint32(h >> shift)
                 bits[j] = two_bits(h)
-            c = start
             for j in range(start, end):
-                passed[c] = np.uint32(j)
-                c += np.uint64((words[np.uint64(word[j])] & bits[j]) == bits[j])
+                hits[j] = np.uint8((words[np.uint64(word[j])] & bits[j]) == bits[j])
+            c = start + positions_of(args[10] + np.int64(start) * 4, args[9] + np.int64(start), start, end - start)
             for i in range(start, c):
-                prefetch(table + np.int64(line_of(scratch[np.uint64(passed[i])], lines)) * 64)
+                scratch[i] = np.uint64(table) + line_of(mix(keys[np.uint64(passed[i])]), lines) * np.uint64(64)
+                prefetch(np.int64(scratch[i]))
             for i in range(start, c):
                 j = np.uint64(passed[i])
-                line = table + np.int64(line_of(scratch[j], lines)) * 64
-                found = search(table, line, lines, keys[j])
+                found = search(table, np.int64(scratch[i]), lines, keys[j])
                 positions[z] = np.uint32(j)
                 values[z] = found - np.uint32(1)
                 z += np.uint64(found != np.uint32(0))

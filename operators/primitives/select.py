@@ -8,6 +8,7 @@ before. All appends are branch-free; their targets have room for 64 values more 
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from finequery.operators.intrinsics import AVX512, POINTER, compress16, p_u8, p_u32, p_u64, popcount
 from finequery.operators.primitives import kernel
@@ -40,25 +41,24 @@ for _name in CASTS:
     _define_between(_name)
 
 
+@njit(error_model="numpy")
+def positions_of(out, mask, first, count):
+    """Append first + j for the set bytes j of a mask: its address and the target's; how many there are."""
+    z, rows, bytes_ = np.uint64(0), p_u32(out), p_u8(mask)
+    whole = count & ~np.uint64(15) if AVX512 else np.uint64(0)
+    if AVX512:
+        for j in range(np.uint64(0), whole, np.uint64(16)):
+            z += compress16(np.int64(np.uint64(out) + z * np.uint64(4)), np.int64(np.uint64(mask) + j), first + j)
+    for j in range(whole, count):
+        rows[z] = np.uint32(first + j)
+        z += np.uint64(bytes_[j])
+    return z
+
+
 @kernel("select")
 def select(t, n, k, args):
     """mask, out: positions of the set bytes; the new k"""
-    z, out, mask = np.uint64(0), args[1], args[0]
-    if AVX512:
-        count = np.uint64(k)
-        whole = count & ~np.uint64(15)
-        for j in range(np.uint64(0), whole, np.uint64(16)):
-            z += compress16(np.int64(np.uint64(out) + z * np.uint64(4)), np.int64(np.uint64(mask) + j), j)
-        rows, bytes_ = p_u32(out), p_u8(mask)
-        for j in range(whole, count):
-            rows[z] = np.uint32(j)
-            z += np.uint64(bytes_[j])
-    else:
-        rows, bytes_ = p_u32(out), p_u8(mask)
-        for j in range(np.uint64(k)):
-            rows[z] = np.uint32(j)
-            z += np.uint64(bytes_[j])
-    return np.int64(z)
+    return np.int64(positions_of(args[1], args[0], np.uint64(0), np.uint64(k)))
 
 
 def _define_lookup(source: str) -> None:

@@ -1,29 +1,31 @@
-"""Aggregate and window calls, and the rewriting of expressions above a GROUP BY."""
+"""Aggregate calls, and the rewriting of expressions above a GROUP BY."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from finequery.errors import BindError, CatalogError, nearest
-from finequery.operators.expr import Aggregate, Column, Expr, Literal, SortKey, WindowCall, columns_of, walk
-from finequery.planner.binder.scope import at, checked, refuse, text_of
-from finequery.planner.coercion import cast, is_null, settle
+from finequery.operators.expr import Aggregate, Case, Column, Expr, Literal, SortKey, WindowCall, columns_of, walk
+from finequery.planner.binder.ordered import BY_ORDER, ORDERED, OrderedCall, ordered_call
+from finequery.planner.binder.scope import at, checked, refuse
+from finequery.planner.coercion import call, cast, is_null, settle
 from finequery.planner.function_rules import no_overload
-from finequery.planner.functions import AGGREGATES, FUNCTIONS, UNSUPPORTED, aggregate_type
+from finequery.planner.functions import AGGREGATES, FUNCTIONS, INSTEAD, UNSUPPORTED, aggregate_type
 from finequery.planner.logical import Subquery
-from finequery.planner.operations import boolean, case, require_constant
-from finequery.types import BIGINT, HUGEINT, INTEGER
+from finequery.planner.operations import boolean
+from finequery.types import BIGINT, BOOLEAN, DOUBLE, HUGEINT, INTEGER, UINTEGER
 
 if TYPE_CHECKING:
     from finequery.planner.binder.expressions import Expressions
 
-#: Aggregates that may stand before OVER.
-_WINDOW_AGGREGATES = ("count", "sum", "avg", "min", "max", "first")
 
-
-def bind_aggregate(env: Expressions, node: Any, name: str | None, condition: Any = None) -> Expr:
-    """The column that an aggregate call's result will be in; the call itself is noted in the query."""
-    name = name or _call_name(env, node)
+def bind_aggregate(
+    env: Expressions, node: Any, name: str | None, condition: Any = None, within: Sequence[Any] = ()
+) -> Expr:
+    """The column that an aggregate call's result will be in; the call itself is noted in the query. ``within``: the
+    terms of WITHIN GROUP (ORDER BY …)."""
+    name = name or call_name(env, node)
     entry = AGGREGATES[name]
     if entry.window:
         raise BindError(f"{name} needs OVER (…).")
@@ -32,21 +34,31 @@ def bind_aggregate(env: Expressions, node: Any, name: str | None, condition: Any
     if not env.aggregates:
         remedy = "HAVING" if env.clause == "WHERE" else "a subquery"
         raise BindError(f"{env.clause} can't contain aggregates.", hint=f"Use {remedy} to work with {name}.")
-    args, distinct, star = _arguments(node, name)
+    args, distinct, star, terms = arguments(node, name)
+    if args and type(args[0]).__name__ in ("IgnoreNulls", "RespectNulls"):
+        raise refuse("IGNORE NULLS" if type(args[0]).__name__ == "IgnoreNulls" else "RESPECT NULLS", args[0])
     inside = env.inside("an aggregate")
     bound = [inside.bind(a) for a in args]
+    order = [sort_key(inside.bind(o.this), o) for o in [*terms, *within]]
+    if within and entry.canonical in ("mode", "quantile_cont", "quantile_disc"):
+        bound.insert(0, order[0].expr)
     if bound and not any(isinstance(e, Literal) for e in bound):
         ids = set().union(*(columns_of(e) for e in bound))
         if ids and ids <= env.query.outer and not any(isinstance(x, Subquery) for e in bound for x in walk(e)):
             raise refuse(f"{name} over columns of an enclosing query alone", node)
     keep = env.inside("FILTER").predicate(condition) if condition is not None else None
-    if entry.canonical == "count_if":
+    kind = entry.canonical
+    if kind in _COMOMENTS:
+        return _of_pairs(env, name, bound, distinct, keep)
+    if kind in ORDERED or (order and kind in BY_ORDER):
+        return _slot(env, ordered_call(entry, name, bound, distinct, keep, order), name)
+    if kind == "count_if":
         (truth,), _ = aggregate_type(entry, name, bound)
         return _count_if(env, truth, distinct, keep)
     return _slot(env, _aggregate(name, bound, distinct, star, keep), name)
 
 
-def _slot(env: Expressions, aggregate: Aggregate, name: str) -> Column:
+def _slot(env: Expressions, aggregate: Aggregate | OrderedCall, name: str) -> Column:
     """The column of an aggregate's result: one for all its equals."""
     slots = env.query.aggregates
     if aggregate not in slots:
@@ -61,37 +73,70 @@ def _count_if(env: Expressions, e: Expr, distinct: bool, keep: Expr | None) -> E
     return _slot(env, Aggregate(HUGEINT, "sum", (cast(boolean(e), INTEGER),), False, keep), "count_if")
 
 
-def _call_name(env: Expressions, node: Any) -> str:
+#: Aggregates of pairs of numbers that are computed from sums of products of deviations.
+_COMOMENTS = frozenset(("corr", "covar_pop", "covar_samp", "regr_slope", "regr_count"))
+
+
+def _of_pairs(env: Expressions, name: str, args: list[Expr], distinct: bool, keep: Expr | None) -> Expr:
+    entry = AGGREGATES[name]
+    if len(args) != 2 or not all(a.type.is_numeric or is_null(a) for a in args):
+        raise no_overload(entry, name, args)
+    if distinct:
+        raise refuse(f"{name}(DISTINCT …)", None)
+    y, x = (cast(a, DOUBLE) for a in args)
+    known = [call(BOOLEAN, "not", call(BOOLEAN, "is_null", e)) for e in (x, y)]
+    both = call(BOOLEAN, "and", *known, *([] if keep is None else [keep]))
+    count = _slot(env, Aggregate(BIGINT, "count_star", (), False, both), "count")
+    if name == "regr_count":
+        return cast(count, UINTEGER)
+
+    def moment(a: Expr, b: Expr) -> Expr:
+        # the condition makes both sides NULL together, also where a and b are one column
+        pair = tuple(Case(DOUBLE, ((both, e),), Literal(DOUBLE, None)) for e in (a, b))
+        return _slot(env, OrderedCall(DOUBLE, "comoment", pair, False, None, ()), "comoment")
+
+    if name == "corr":
+        return call(DOUBLE, "div", moment(x, y), call(DOUBLE, "sqrt", call(DOUBLE, "mul", moment(x, x), moment(y, y))))
+    if name == "regr_slope":
+        return call(DOUBLE, "div", moment(x, y), moment(x, x))
+    if name == "covar_pop":
+        return call(DOUBLE, "div", moment(x, y), cast(count, DOUBLE))
+    several = call(BOOLEAN, "gt", count, Literal(BIGINT, 1))
+    rest = call(DOUBLE, "sub", cast(count, DOUBLE), Literal(DOUBLE, 1.0))
+    return Case(DOUBLE, ((several, call(DOUBLE, "div", moment(x, y), rest)),), Literal(DOUBLE, None))
+
+
+def call_name(env: Expressions, node: Any) -> str:
     kind = type(node).__name__
-    name = kind.lower() if kind in ("Max", "Min") else str(node.name).lower() if kind == "Anonymous" else ""
+    name = str(node.name).lower() if kind == "Anonymous" else ""
     if name not in AGGREGATES:
         if kind in ("IgnoreNulls", "RespectNulls"):
-            raise refuse("IGNORE NULLS" if kind == "IgnoreNulls" else "RESPECT NULLS", node)
+            raise refuse(
+                "IGNORE NULLS" if kind == "IgnoreNulls" else "RESPECT NULLS",
+                node,
+                "Write it inside, as in f(x IGNORE NULLS).",
+            )
         if name in FUNCTIONS or not name:
             raise at(BindError(f"{name or kind} is not an aggregate.", hint="FILTER and OVER follow aggregates."), node)
         if name in UNSUPPORTED:
-            raise refuse(f"The function {name}", node)
+            raise refuse(f"The function {name}", node, INSTEAD.get(name))
         raise at(CatalogError(f'There is no aggregate "{node.name}".', hint=nearest(name, AGGREGATES) or None), node)
     return name
 
 
-def _arguments(node: Any, name: str) -> tuple[list[Any], bool, bool]:
-    """(arguments, DISTINCT, whether it is count(*))."""
-    args = checked(node, "this", "expressions")
-    values = list(args.get("expressions") or []) if type(node).__name__ == "Anonymous" else [args["this"]]
-    distinct = False
+def arguments(node: Any, name: str) -> tuple[list[Any], bool, bool, list[Any]]:
+    """(arguments, DISTINCT, whether it is count(*), the terms of an ORDER BY inside)."""
+    values = list(checked(node, "this", "expressions").get("expressions") or [])
+    distinct, terms = False, []
+    if values and type(values[-1]).__name__ == "Order":
+        parts = checked(values[-1], "this", "expressions")
+        values[-1], terms = parts["this"], parts["expressions"]
     if len(values) == 1 and type(values[0]).__name__ == "Distinct":
         values, distinct = list(checked(values[0], "expressions")["expressions"]), True
-    for value in values:
-        kind = type(value).__name__
-        if kind == "Order":
-            raise refuse(f"ORDER BY inside {name}", value)
-        if kind in ("IgnoreNulls", "RespectNulls"):
-            raise refuse("IGNORE NULLS" if kind == "IgnoreNulls" else "RESPECT NULLS", value)
     star = name == "count" and (not values or (len(values) == 1 and type(values[0]).__name__ == "Star"))
     if star and values:
         checked(values[0])
-    return ([] if star else values), distinct, star
+    return ([] if star else values), distinct, star, terms
 
 
 def _aggregate(name: str, args: list[Expr], distinct: bool, star: bool, keep: Expr | None) -> Aggregate:
@@ -104,125 +149,6 @@ def _aggregate(name: str, args: list[Expr], distinct: bool, star: bool, keep: Ex
     if distinct and entry.canonical in ("min", "max", "bool_and", "bool_or", "any_value", "first"):
         distinct = False  # repeating a value changes none of these
     return Aggregate(result, entry.canonical, tuple(cast_args), distinct, keep)
-
-
-# --- windows -------------------------------------------------------------------------------------------------------
-
-
-def bind_window(env: Expressions, node: Any) -> Expr:
-    """The column that a window call's result will be in."""
-    args = checked(node, "this", "partition_by", "order", "spec", "alias", "over")
-    if not env.windows:
-        hint = "Use QUALIFY, or compute it in a subquery." if env.clause == "WHERE" else "Compute it in a subquery."
-        raise BindError(f"{env.clause} can't contain window functions.", hint=hint)
-    inside = env.inside("a window function")
-    inside.aggregates = env.aggregates
-    partition, order, spec = _window_parts(env, inside, node)
-    function, condition = args["this"], None
-    if type(function).__name__ == "Filter":
-        parts = checked(function, "this", "expression")
-        function, condition = parts["this"], inside.predicate(checked(parts["expression"], "this")["this"])
-    name = _call_name(env, function)
-    running = _frame(spec, bool(order), node)
-    values, distinct, star = _arguments(function, name)
-    if distinct:
-        raise refuse(f"{name}(DISTINCT …) OVER", node)
-    bound = [inside.bind(v) for v in values]
-    window = _window_call(name, bound, star, condition, tuple(partition), tuple(order), running)
-    slots = env.query.windows
-    if window not in slots:
-        slots[window] = env.binder.column(window.type, name)
-    return slots[window]
-
-
-def _window_call(
-    name: str,
-    args: list[Expr],
-    star: bool,
-    condition: Expr | None,
-    partition: tuple[Expr, ...],
-    order: tuple[SortKey, ...],
-    running: bool,
-) -> WindowCall:
-    entry = AGGREGATES[name]
-    kind = entry.canonical
-    if not entry.window and kind not in _WINDOW_AGGREGATES:
-        raise refuse(f"{name} OVER", None)
-    if entry.window and condition is not None:
-        raise BindError(f"FILTER does not go with {name}.")
-    if kind in ("row_number", "rank", "dense_rank"):
-        if args or star:
-            raise no_overload(entry, name, args)
-        return WindowCall(BIGINT, kind, (), partition, order, running)
-    if kind in ("lag", "lead"):
-        return _shifted(name, args, partition, order, running)
-    if condition is not None:  # values of rows that are left out become NULL, which no aggregate counts
-        if kind == "first":
-            raise refuse("first(…) FILTER … OVER", None)
-        value = settle(args[0]) if args else Literal(INTEGER, 1)
-        args, star = [case([(condition, value)], Literal(value.type, None))], False
-    if star:
-        return WindowCall(BIGINT, "count_star", (), partition, order, running)
-    bound, result = aggregate_type(entry, name, args)
-    return WindowCall(result, "first_value" if kind == "first" else kind, tuple(bound), partition, order, running)
-
-
-def _shifted(
-    name: str, args: list[Expr], partition: tuple[Expr, ...], order: tuple[SortKey, ...], running: bool
-) -> WindowCall:
-    """lag and lead: value, offset, default."""
-    entry = AGGREGATES[name]
-    if not 1 <= len(args) <= 3:
-        raise no_overload(entry, name, args)
-    (value,), result = aggregate_type(entry, name, args[:1])
-    offset = args[1] if len(args) > 1 else Literal(BIGINT, 1)
-    if not offset.type.is_integer or not isinstance(require_constant(offset, f"The offset of {name}"), int):
-        raise BindError(f"The offset of {name} must be an integer.")
-    default = args[2] if len(args) > 2 else Literal(result, None)
-    return WindowCall(
-        result, entry.canonical, (value, cast(offset, BIGINT), cast(default, result)), partition, order, running
-    )
-
-
-def _window_parts(env: Expressions, inside: Expressions, node: Any) -> tuple[list[Expr], list[SortKey], Any]:
-    """PARTITION BY, ORDER BY and the frame, with what a named window adds."""
-    args = node.args
-    partition: list[Expr] = []
-    order: list[SortKey] = []
-    spec = args.get("spec")
-    if args.get("alias"):
-        name = text_of(args["alias"])
-        named = env.query.named_windows.get(name.lower())
-        if named is None:
-            hint = nearest(name, env.query.named_windows)
-            raise at(BindError(f'There is no window "{name}".', hint=hint or None), args["alias"])
-        checked(named, "this", "partition_by", "order", "spec", "alias", "over")
-        partition, order, named_spec = _window_parts(env, inside, named)
-        if spec is not None and named_spec is not None:
-            raise at(BindError(f'Window "{name}" has a frame already.'), node)
-        spec = spec or named_spec
-    if args.get("partition_by"):
-        partition = [settle(inside.bind(p)) for p in args["partition_by"]]
-    if args.get("order"):
-        order = [sort_key(inside.bind(o.this), o) for o in checked(args["order"], "expressions")["expressions"]]
-    return partition, order, spec
-
-
-def _frame(spec: Any, ordered: bool, node: Any) -> bool:
-    """Whether the frame is the running one; the whole partition otherwise. Other frames are refused."""
-    if spec is None:
-        return ordered
-    args = checked(spec, "kind", "start", "start_side", "end", "end_side")
-    kind = str(args.get("kind") or "RANGE").upper()
-    start, end = (str(args.get(k) or "CURRENT ROW").upper() for k in ("start", "end"))
-    start_side, end_side = (str(args.get(k) or "").upper() for k in ("start_side", "end_side"))
-    if start == "UNBOUNDED" and start_side == "PRECEDING":
-        if end == "UNBOUNDED" and end_side == "FOLLOWING":
-            return False
-        if end == "CURRENT ROW" and kind in ("RANGE", "GROUPS"):
-            return ordered
-    hint = "There are the default frame and UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING."
-    raise refuse(f"The frame {kind} {start} {start_side}".rstrip() + " …", node, hint)
 
 
 def sort_key(e: Expr, node: Any) -> SortKey:
@@ -277,6 +203,8 @@ class Regroup:
             tuple(map(self, w.partition)),
             tuple(map(self.key, w.order)),
             w.running,
+            w.frame,
+            w.ignore_nulls,
         )
 
     def missing(self, column: Column) -> BindError:

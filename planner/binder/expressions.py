@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable
 from typing import Any
 
 from finequery.errors import BindError, CatalogError, Error, nearest
 from finequery.operators.expr import Aggregate, Column, Expr, Literal, WindowCall
-from finequery.planner.binder.aggregates import bind_aggregate, bind_window
+from finequery.planner.binder.aggregates import bind_aggregate
+from finequery.planner.binder.ordered import OrderedCall
 from finequery.planner.binder.scope import (
     Binder,
     Cte,
@@ -32,15 +34,17 @@ from finequery.planner.coercion import (
     cast,
     is_null,
     is_string_literal,
+    settle,
 )
 from finequery.planner.function_rules import date_part, to_interval
-from finequery.planner.functions import AGGREGATES, FUNCTIONS, UNSUPPORTED, names, resolve
+from finequery.planner.functions import AGGREGATES, FUNCTIONS, INSTEAD, OPERATORS, UNSUPPORTED, names, resolve
 from finequery.planner.literals import parse_interval, parse_literal, unit_name
 from finequery.planner.operations import (
     arithmetic,
     boolean,
     case,
     compare,
+    compare_rows,
     concat_operator,
     in_list,
     meet,
@@ -55,13 +59,14 @@ _EPOCH = datetime.datetime(1970, 1, 1)
 class QueryState:
     """One query level: what encloses it, which outer columns it reads, the aggregates and windows found in it."""
 
-    __slots__ = ("aggregates", "ctes", "enclosing", "named_windows", "outer", "seen", "windows")
+    __slots__ = ("aggregates", "ctes", "enclosing", "groupings", "named_windows", "outer", "seen", "windows")
 
     def __init__(self, enclosing: Expressions | None, ctes: dict[str, Cte]):
         self.enclosing = enclosing
         self.ctes = ctes
         self.outer: set[int] = set()
-        self.aggregates: dict[Aggregate, Column] = {}
+        self.aggregates: dict[Aggregate | OrderedCall, Column] = {}
+        self.groupings: dict[tuple[Expr, ...], Column] = {}  # calls of grouping(…)
         self.windows: dict[WindowCall, Column] = {}
         self.named_windows: dict[str, Any] = {}
         self.seen: dict[int, Any] = {}  # column id -> a node that reads it, for messages
@@ -96,7 +101,8 @@ class Expressions:
         """The bound expression. Open literals are still open: ``settle`` or ``cast`` closes them."""
         handler = HANDLERS.get(type(node).__name__)
         if handler is None:
-            raise refuse(f"{title(node)} in an expression", node)
+            hint = "substring(x, first, length) takes a part of a text." if type(node).__name__ == "Bracket" else None
+            raise refuse(f"{title(node)} in an expression", node, hint)
         try:
             return handler(self, node)
         except Error as error:
@@ -210,8 +216,16 @@ class Expressions:
 
             return quantified(self, node, op, quantifier)
         if type(args["this"]).__name__ == "Tuple" or quantifier == "Tuple":
-            raise refuse("A comparison of rows", node, "Compare the columns one by one, joined by AND.")
+            left = self.row(args["this"])
+            return compare_rows(op, left, self.row(right, len(left)))
         return compare(op, self.bind(args["this"]), self.bind(right))
+
+    def row(self, node: Any, count: int | None = None) -> list[Expr]:
+        """The values of (a, b, …)."""
+        values = [self.bind(e) for e in items_of(node)]
+        if count is not None and len(values) != count:
+            raise at(BindError(f"The row must have {count} values, not {len(values)}."), node)
+        return values
 
     def is_(self, node: Any) -> Expr:
         args = checked(node, "this", "expression")
@@ -234,24 +248,16 @@ class Expressions:
         args = checked(node, "this", "expressions", "query")
         left = args["this"]
         if args.get("query"):
-            if type(left).__name__ == "Tuple":
-                raise refuse("IN with several columns and a subquery", node, "Write it as EXISTS.")
-            from finequery.planner.binder.subqueries import membership
+            from finequery.planner.binder.subqueries import membership, row_membership
 
+            if type(left).__name__ == "Tuple":
+                return row_membership(self, self.row(left), args["query"])
             return membership(self, node, self.bind(left), args["query"])
         if type(left).__name__ == "Tuple":
-            return self.row_in(left, args["expressions"])
+            columns = self.row(left)
+            terms = [compare_rows("eq", columns, self.row(r, len(columns))) for r in args["expressions"]]
+            return terms[0] if len(terms) == 1 else call(BOOLEAN, "or", *terms)
         return in_list(self.bind(left), [self.bind(e) for e in args["expressions"]])
-
-    def row_in(self, left: Any, rows: list[Any]) -> Expr:
-        columns = [self.bind(e) for e in items_of(left)]
-        terms = []
-        for row in rows:
-            values = items_of(row)
-            if len(values) != len(columns):
-                raise at(BindError(f"The row must have {len(columns)} values."), row)
-            terms.append(call(BOOLEAN, "and", *[compare("eq", c, self.bind(v)) for c, v in zip(columns, values)]))
-        return terms[0] if len(terms) == 1 else call(BOOLEAN, "or", *terms)
 
     def subquery(self, node: Any) -> Expr:
         from finequery.planner.binder import subqueries
@@ -267,6 +273,26 @@ class Expressions:
         if type(operand).__name__ == "Literal" and operand.this.replace("_", "") == str(2**127):
             return Literal(HUGEINT, -(2**127))  # its positive counterpart is none
         return negate(self.bind(operand))
+
+    def operator_call(self, node: Any) -> Expr:
+        """An operator that is a function."""
+        function = OPERATORS[type(node).__name__]
+        args = checked(node, "this", "expression")
+        operands = [self.bind(args["this"]), *([self.bind(args["expression"])] if args.get("expression") else [])]
+        return resolve(function, function.names[0], operands)
+
+    def glob(self, node: Any) -> Expr:
+        """x GLOB pattern: a regular expression with the pattern's wildcards."""
+        args = checked(node, "this", "expression")
+        pattern = require_constant(self.bind(args["expression"]), "The pattern of GLOB")
+        if not isinstance(pattern, str):
+            raise at(BindError("The pattern of GLOB is a text."), args["expression"])
+        regex = Literal(VARCHAR, glob_pattern(pattern))
+        return resolve(FUNCTIONS["regexp_full_match"], "GLOB", [self.bind(args["this"]), regex])
+
+    def escaped(self, node: Any) -> Expr:
+        """E'text': sqlglot has replaced the escapes."""
+        return Untyped(VARCHAR, str(checked(node, "this")["this"]))
 
     def concat(self, node: Any) -> Expr:
         return concat_operator(*self.binary(node, "safe"))
@@ -398,21 +424,59 @@ class Expressions:
             return bind_aggregate(self, node, name)
         if name in NOW and not arguments:
             return self.now(name)
+        if name in ("grouping", "grouping_id"):
+            return self.grouping(name, arguments)
+        if name in ("any", "all", "some"):
+            raise refuse(f"{name.upper()} of anything but a SELECT", node, "Write ANY (SELECT …), or IN (…).")
         known = [*names(), *NOW]
         if name in UNSUPPORTED:
-            raise refuse(f"The function {name}", node)
+            raise refuse(f"The function {name}", node, INSTEAD.get(name))
         raise CatalogError(f'There is no function "{node.name}".', hint=nearest(name, known) or None)
 
-    def extreme(self, node: Any) -> Expr:
-        checked(node, "this")
-        return bind_aggregate(self, node, type(node).__name__.lower())
+    def grouping(self, name: str, arguments: list[Any]) -> Expr:
+        from finequery.planner.binder.grouping_sets import grouping_column
+
+        if not self.aggregates or not arguments:
+            hint = "It tells in the select list, HAVING, QUALIFY and ORDER BY which columns a row is grouped by."
+            raise BindError(f"{name} can't stand here." if arguments else f"{name} takes columns.", hint=hint)
+        args = tuple(settle(self.inside(name).bind(a)) for a in arguments)
+        return grouping_column(self.query, self.binder, args)
 
     def filtered(self, node: Any) -> Expr:
         args = checked(node, "this", "expression")
-        return bind_aggregate(self, args["this"], None, checked(args["expression"], "this")["this"])
+        condition = checked(args["expression"], "this")["this"]
+        if type(args["this"]).__name__ == "WithinGroup":
+            return self.within_group(args["this"], condition)
+        return bind_aggregate(self, args["this"], None, condition)
+
+    def within_group(self, node: Any, condition: Any = None) -> Expr:
+        args = checked(node, "this", "expression")
+        terms = checked(args["expression"], "expressions")["expressions"]
+        return bind_aggregate(self, args["this"], None, condition, terms)
 
     def window(self, node: Any) -> Expr:
+        from finequery.planner.binder.windows import bind_window
+
         return bind_window(self, node)
+
+
+def glob_pattern(pattern: str) -> str:
+    """A regular expression for ``*``, ``?``, ``[…]`` and ``\\`` of GLOB."""
+    out, i = [], 0
+    while i < len(pattern):
+        c = pattern[i]
+        close = pattern.find("]", i + 2) if c == "[" else -1
+        if close > 0:
+            inside = re.sub(r"([\\\[^])", r"\\\1", pattern[i + 1 : close])
+            out.append("[" + ("^" + inside[1:] if inside[0] == "!" else inside) + "]")
+            i = close
+        elif c == "\\" and i + 1 < len(pattern):
+            i += 1
+            out.append(re.escape(pattern[i]))
+        else:
+            out.append({"*": ".*", "?": "."}.get(c) or re.escape(c))
+        i += 1
+    return "(?s)" + "".join(out)
 
 
 def castable(e: Expr, target: Any) -> bool:
@@ -451,9 +515,6 @@ _KEYWORD_CALLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Substring": ("substring", ("this", "start", "length")),
     "Trim": ("trim", ("this", "expression")),
     "StrPosition": ("position", ("this", "substr")),
-    "Floor": ("floor", ("this",)),
-    "Ceil": ("ceil", ("this",)),
-    "Chr": ("chr", ("expressions",)),
     "Abs": ("abs", ("this",)),
     "RegexpLike": ("regexp_matches", ("this", "expression")),
     "StartsWith": ("starts_with", ("this", "expression")),
@@ -492,11 +553,13 @@ HANDLERS: dict[str, Callable[[Expressions, Any], Expr]] = {
     "CurrentTimestamp": _E.timestamp_now,
     "Localtimestamp": _E.timestamp_now,
     "Anonymous": _E.function,
-    "Max": _E.extreme,
-    "Min": _E.extreme,
+    "Glob": _E.glob,
+    "ByteString": _E.escaped,
     "Filter": _E.filtered,
+    "WithinGroup": _E.within_group,
     "Window": _E.window,
     **dict.fromkeys(_COMPARISONS, _E.comparison),
     **dict.fromkeys(_ARITHMETIC, _E.arithmetic),
     **dict.fromkeys(_KEYWORD_CALLS, _E.keyword_call),
+    **dict.fromkeys(OPERATORS, _E.operator_call),
 }

@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from finequery.errors import BindError, CatalogError, Error, nearest
-from finequery.operators.expr import Column, Expr
+from finequery.operators.expr import Expr, columns_of
+from finequery.planner.binder.asof import asof_join
 from finequery.planner.binder.expressions import Expressions, QueryState
 from finequery.planner.binder.query import bind_query, bind_values, convert
 from finequery.planner.binder.scope import (
@@ -23,11 +24,11 @@ from finequery.planner.binder.scope import (
     text_of,
     title,
 )
-from finequery.planner.coercion import TRUE, call, cast
+from finequery.planner.coercion import TRUE, call, cast, is_null, is_string_literal
 from finequery.planner.logical import Join, Materialize, Node, Project, Scan, Values
 from finequery.planner.operations import compare, meet, require_constant
 from finequery.planner.statements import View
-from finequery.types import BOOLEAN, INTEGER, NULL
+from finequery.types import BIGINT, BOOLEAN, INTEGER, INTERVAL, NULL, TIMESTAMP
 
 Item = tuple[Node, Scope]
 
@@ -54,7 +55,7 @@ def bind_from(binder: Binder, node: Any, query: QueryState) -> Item:
             done = product(done, (plan, scope))
             plan, scope = bind_table(binder, args["this"], query, done[1])
         else:
-            plan, scope = bind_join(binder, query, (plan, scope), join, args)
+            plan, scope = bind_join(binder, query, (plan, scope), join, args, done[1] if done else None)
     return product(done, (plan, scope))
 
 
@@ -65,7 +66,7 @@ def product(left: Item | None, right: Item) -> Item:
 
 
 def bind_table(binder: Binder, node: Any, query: QueryState, left: Scope | None = None) -> Item:
-    """One item of FROM. ``left`` is what stands before it: a subquery that reads it would be a lateral join."""
+    """One item of FROM. ``left`` is what stands before it: a subquery that reads it makes a lateral join."""
     kind = type(node).__name__
     alias = node.args.get("alias")
     alias_args = checked(alias, "this", "columns") if alias else {}
@@ -122,7 +123,8 @@ def joined_more(binder: Binder, node: Any, query: QueryState, item: Item) -> Ite
 
 
 def derived(binder: Binder, node: Any, query: QueryState, left: Scope | None) -> BoundQuery:
-    """A subquery in FROM."""
+    """A subquery in FROM. Its plan may read what stands beside it on the left: the join with it is then a lateral one,
+    which ``planner.rules.decorrelate`` makes an ordinary join of."""
     enclosing = query.enclosing
     if left is not None and left.relations:
         beside = QueryState(query.enclosing, query.ctes)
@@ -134,11 +136,8 @@ def derived(binder: Binder, node: Any, query: QueryState, left: Scope | None) ->
     if inner is node and with_alias:
         raise refuse("ORDER BY or LIMIT beside an alias", node)
     bound = bind_query(binder, inner, enclosing, query.ctes)
-    if left is not None and enclosing is not query.enclosing and enclosing is not None:
-        here = {c.id for _, _, e in left.star for c in ([e] if isinstance(e, Column) else [])}
-        if bound.outer & here:
-            raise refuse("A subquery in FROM that reads tables beside it (LATERAL)", node, "Write it as a join.")
-    query.outer |= bound.outer
+    beside_ids = set().union(*(columns_of(e) for _, _, e in left.star)) if left is not None else set()
+    query.outer |= bound.outer - beside_ids
     return bound
 
 
@@ -155,7 +154,10 @@ def named_table(binder: Binder, node: Any, query: QueryState, alias: str) -> tup
         cte = query.ctes.get(parts[0].lower())
         if cte is not None:
             return reference(binder, cte, query, alias or parts[0])
-    found = binder.resolver.table(parts)
+    try:
+        found = binder.resolver.table(parts)
+    except Error as error:  # a file that can't be read
+        raise at(error, target) from None
     if found is None:
         hint = nearest(parts[-1], [*binder.resolver.names(), *(c.name for c in query.ctes.values())])
         raise at(CatalogError(f'There is no table "{".".join(parts)}".', hint=hint or None), node)
@@ -175,6 +177,9 @@ def table_function(binder: Binder, node: Any, alias: str) -> tuple[Node, Relatio
     function = checked(node.this, "this", "expressions")
     name = str(node.this.name)
     env = Expressions(binder, QueryState(None, {}), Scope(), f"the arguments of {name}")
+    if name.lower() in ("range", "generate_series"):
+        plan, relation = scan(binder, series(env, name.lower(), function["expressions"]), alias or name.lower())
+        return plan, renamed(relation, [alias], node) if alias else relation
     args, named = [], {}
     for arg in function["expressions"]:
         kind = type(arg).__name__
@@ -183,10 +188,36 @@ def table_function(binder: Binder, node: Any, alias: str) -> tuple[Node, Relatio
             named[text_of(parts["this"]).lower()] = python_constant(env, parts["expression"])
         else:
             args.append(python_constant(env, arg))
-    table = binder.resolver.function(name, args, named)
+    try:
+        table = binder.resolver.function(name, args, named)
+    except Error as error:
+        raise at(error, node) from None
     if table is None:
-        raise at(CatalogError(f'There is no table function "{name}".'), node)
+        hint = nearest(name, ("read_parquet", "read_csv", "range", "generate_series"))
+        raise at(CatalogError(f'There is no table function "{name}".', hint=hint or None), node)
     return scan(binder, table, alias or name)
+
+
+def series(env: Expressions, name: str, nodes: list[Any]) -> Any:
+    """range and generate_series of constants: of numbers (stop), (start, stop) or (start, stop, step), or of timestamps
+    with an interval as step."""
+    from finequery.operators.series import moments, numbers
+
+    args = [env.bind(node) for node in nodes]
+    make: Any = moments if len(args) == 3 and args[2].type == INTERVAL else numbers
+    kind = TIMESTAMP if make is moments else BIGINT
+    numeric = all(a.type.is_integer or is_string_literal(a) or is_null(a) for a in args)
+    if not 1 <= len(args) <= 3 or not (numeric if kind == BIGINT else all(a.type != BIGINT for a in args)):
+        given = ", ".join(str(a.type) for a in args)
+        hint = f"{name}(stop), {name}(start, stop [, step]) of integers, or {name}(start, stop, step) of timestamps."
+        raise BindError(f"{name}({given}) does not exist.", hint=hint)
+    cast_args = [cast(a, INTERVAL if i == 2 and kind == TIMESTAMP else kind) for i, a in enumerate(args)]
+    values = [require_constant(a, f"An argument of {name} in FROM") for a in cast_args]
+    if any(v is None for v in values):
+        return numbers(name, 0, 0, 1, False)
+    start, stop = (0, values[0]) if len(values) == 1 else values[:2]
+    step = values[2] if len(values) == 3 else 1
+    return make(name, start, stop, step, name == "generate_series")
 
 
 def python_constant(env: Expressions, node: Any) -> Any:
@@ -251,14 +282,21 @@ def reference(binder: Binder, cte: Cte, query: QueryState, name: str) -> tuple[N
 # --- joins ---------------------------------------------------------------------------------------------------------
 
 
-def bind_join(binder: Binder, query: QueryState, left: Item, node: Any, args: dict[str, Any]) -> Item:
-    """One JOIN. RIGHT is a LEFT join with its sides exchanged: columns go by id, so their order does not matter."""
+def bind_join(
+    binder: Binder, query: QueryState, left: Item, node: Any, args: dict[str, Any], before: Scope | None = None
+) -> Item:
+    """One JOIN. RIGHT is a LEFT join with its sides exchanged: columns go by id, so their order does not matter.
+    ``before``: what stands before the comma in front of the left side; a lateral subquery may read that too."""
     kind, side, method = (str(args.get(k) or "").upper() for k in ("kind", "side", "method"))
-    if method not in ("", "NATURAL") or kind not in ("", "INNER", "OUTER", "CROSS", "SEMI", "ANTI"):
+    if method not in ("", "NATURAL", "ASOF") or kind not in ("", "INNER", "OUTER", "CROSS", "SEMI", "ANTI"):
         raise refuse(f"{method or kind} JOIN", node)
     if side and kind in ("CROSS", "SEMI", "ANTI"):
         raise refuse(f"{side} {kind} JOIN", node)
-    right = bind_table(binder, args["this"], query, left[1])
+    if method == "ASOF" and (side not in ("", "LEFT") or kind not in ("", "INNER", "OUTER")):
+        raise refuse(f"ASOF {side or kind} JOIN", node, "There are ASOF JOIN and ASOF LEFT JOIN.")
+    right = bind_table(binder, args["this"], query, left[1] if before is None else Scope.joined(before, left[1]))
+    if side in ("RIGHT", "FULL") or kind in ("SEMI", "ANTI") or method == "ASOF":
+        refuse_lateral(left[0], right[0], f"{method or side or kind} JOIN", args["this"])
     if kind == "CROSS":
         if args.get("on") or args.get("using"):
             raise at(BindError("CROSS JOIN takes no condition.", hint="Use JOIN … ON."), node)
@@ -273,6 +311,8 @@ def bind_join(binder: Binder, query: QueryState, left: Item, node: Any, args: di
     pairs = [(n, *using_pair(n, left[1], right[1], node)) for n in names]
     if pairs:
         terms = [compare("eq", a, b) for _, a, b in pairs]
+        if method == "ASOF":  # the last column is the time
+            terms[-1] = compare("ge", *pairs[-1][1:])
         condition: Expr = terms[0] if len(terms) == 1 else call(BOOLEAN, "and", *terms)
     elif args.get("on"):
         condition = Expressions(binder, query, scope, "ON").predicate(args["on"])
@@ -286,10 +326,19 @@ def bind_join(binder: Binder, query: QueryState, left: Item, node: Any, args: di
             scope.merge(name, call(target, "coalesce", cast(a, target), cast(b, target)))
         else:
             scope.merge(name, b if side == "RIGHT" else a)
+    if method == "ASOF":
+        return asof_join(binder, left[0], right[0], condition, side.lower() or "inner", node), scope
     if side == "RIGHT":
         return Join("left", right[0], left[0], condition=condition), scope
     plain = condition == TRUE and not side
     return Join(side.lower() or "inner", left[0], right[0], condition=None if plain else condition), scope
+
+
+def refuse_lateral(left: Node, right: Node, what: str, node: Any) -> None:
+    from finequery.planner.rules._tree import free, ids
+
+    if not free(right).isdisjoint(ids(left)):
+        raise refuse(f"{what} with a subquery that reads the other side", node, "LEFT and inner joins can.")
 
 
 def using_pair(name: str, left: Scope, right: Scope, node: Any) -> tuple[Expr, Expr]:

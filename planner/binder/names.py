@@ -64,8 +64,6 @@ def _text(node: Any) -> str:
         return f"({_text(node.this)} {_BINARY[kind]} {_text(node.expression)})"
     if kind == "Anonymous":
         return _call(str(node.name).lower(), node.expressions)
-    if kind in ("Max", "Min", "Floor", "Ceil") and not node.args.get("count") and not node.args.get("decimals"):
-        return _call(kind.lower(), [node.this])
     if kind == "Distinct":
         return "DISTINCT " + ", ".join(map(_text, node.expressions))
     if kind == "Neg":

@@ -64,7 +64,8 @@ def bind_query(binder: Binder, node: Any, enclosing: Expressions | None, ctes: d
         checked(node, "this", "db", "catalog")
         plan, scope = bind_table(binder, node, state)
         return BoundQuery(plan, [n for _, n, _ in scope.star], [e for _, _, e in scope.star], state.outer)
-    raise refuse(f"{title(node)} as a query", node)
+    hint = "Write sum(x) FILTER (WHERE …) for each column." if kind == "Pivot" else None
+    raise refuse(f"{title(node)} as a query", node, hint)
 
 
 def with_ctes(node: Any, ctes: dict[str, Cte], enclosing: Expressions | None) -> dict[str, Cte]:
@@ -77,7 +78,7 @@ def with_ctes(node: Any, ctes: dict[str, Cte], enclosing: Expressions | None) ->
         alias = checked(parts["alias"], "this", "columns")
         name = text_of(alias["this"])
         if args.get("recursive") and name.lower() in table_names(parts["this"]):
-            raise refuse("A recursive WITH query", alias["this"])
+            raise refuse("A recursive WITH query", alias["this"], "range and generate_series give numbers and dates.")
         if any(c.name.lower() == name.lower() for c in added):
             raise at(BindError(f'The name "{name}" is given twice in WITH.'), alias["this"])
         columns = [text_of(c) for c in alias.get("columns") or []]

@@ -59,26 +59,21 @@ def unsupported(node: Any, value: Any, key: str) -> NoReturn:
     if type(inner).__name__ == "Properties":
         inner = inner.expressions[0]
         raise refuse(f"{title(inner).removesuffix('PROPERTY')} in {title(node)}", node)
-    word = {"locks": "FOR UPDATE", "pivots": "PIVOT", "limit_options": "A percentage"}.get(key)
+    word = {"locks": "FOR UPDATE", "pivots": "PIVOT", "limit_options": "A percentage", "conflict": "ON CONFLICT"}.get(
+        key
+    )
     raise refuse(f"{word or key.strip('_').replace('_', ' ').upper()} in {title(node)}", place)
 
 
 _TITLES = {
     "AtTimeZone": "AT TIME ZONE",
-    "BitwiseAnd": "&",
-    "BitwiseOr": "|",
     "BitwiseXor": "xor",
-    "BitwiseNot": "~",
-    "BitwiseLeftShift": "<<",
-    "BitwiseRightShift": ">>",
-    "SimilarTo": "SIMILAR TO",
-    "ByteString": "E'…'",
     "Star": "*",
+    "WindowSpec": "a frame",
     "Bracket": "[…]",
     "Array": "A list",
     "Struct": "A struct",
     "JSONExtract": "->",
-    "Transaction": "BEGIN",
 }
 
 

@@ -9,7 +9,9 @@ from finequery.operators.expr import Column, Expr, Literal, SortKey, WindowCall,
 from finequery.planner.binder.aggregates import Regroup, sort_key
 from finequery.planner.binder.expressions import Expressions, QueryState
 from finequery.planner.binder.from_clause import bind_from
+from finequery.planner.binder.grouping_sets import check_groupings, expand, has_sets, union_of_sets
 from finequery.planner.binder.names import output_name
+from finequery.planner.binder.ordered import aggregated
 from finequery.planner.binder.query import limited, literal_ordinal, order_terms
 from finequery.planner.binder.scope import (
     Binder,
@@ -77,17 +79,22 @@ class _Select:
             where = self.expressions("WHERE").predicate(checked(args["where"], "this")["this"])
             self.plan = Filter(self.plan, where)
         self.select_list()
-        groups = self.group_by()
+        groups, sets = self.group_by()
         grouped = {e for _, e in groups or ()}
         having = self.condition("having", "HAVING", grouped)
         qualify = self.condition("qualify", "QUALIFY", grouped if groups or query.aggregates else None)
         keys = self.order_by()
         distinct_on = self.distinct_on()
         windows = list(query.windows.items())
-        if groups is not None or query.aggregates or args.get("having"):
+        if groups is not None or query.aggregates or query.groupings or args.get("having"):
             env = self.expressions("SELECT")
             regroup = Regroup(env, groups or [], {c.id for c in self.plan.schema})
-            self.plan = Aggregate(self.plan, tuple(groups or ()), tuple((c, a) for a, c in query.aggregates.items()))
+            if sets or query.groupings:
+                check_groupings(query, groups or ())
+                every = [frozenset(range(len(groups or ())))]
+                self.plan = union_of_sets(self.binder, self.plan, query, groups or (), sets or every)
+            else:
+                self.plan = aggregated(self.binder, self.plan, groups or (), query.aggregates)
             self.items = [regroup(e) for e in self.items]
             having = regroup(having) if having is not None else None
             qualify = regroup(qualify) if qualify is not None else None
@@ -175,10 +182,11 @@ class _Select:
 
     # --- GROUP BY
 
-    def group_by(self) -> list[tuple[Column, Expr]] | None:
+    def group_by(self) -> tuple[list[tuple[Column, Expr]] | None, list[frozenset[int]]]:
+        """The groups, and the grouping sets over them (none: all groups together)."""
         group = self.args.get("group")
         if not group:
-            return None
+            return None, []
         args = checked(group, "expressions", "all")
         terms: list[Expr] = []
         if args.get("all"):
@@ -199,25 +207,25 @@ class _Select:
                         )
                 elif not isinstance(e, Literal):
                     terms.append(e)
-        for node in args.get("expressions") or []:
-            terms.extend(self.group_term(node))
+        nodes = args.get("expressions") or []
+        several = has_sets(nodes)
+        bound = [
+            [e for node in nodes_ for e in self.group_term(node)] for nodes_ in (expand(nodes) if several else [nodes])
+        ]
         groups: list[tuple[Column, Expr]] = []
-        for e in terms:
-            if any(e == other for _, other in groups):
-                continue
-            column = e if type(e) is Column else self.binder.column(e.type, "group")
-            groups.append((column, e))
-        return groups
+        places: dict[Expr, int] = {}
+        for e in (*terms, *(e for chosen in bound for e in chosen)):
+            if e not in places:
+                places[e] = len(groups)
+                kept = type(e) is Column and not several and not self.query.groupings
+                groups.append((e if kept else self.binder.column(e.type, getattr(e, "name", "group")), e))  # type: ignore[arg-type]
+        return groups, [frozenset(places[e] for e in chosen) for chosen in bound] if several else []
 
     def windowed(self, ids: set[int]) -> bool:
         return any(c.id in ids for c in self.query.windows.values())
 
     def group_term(self, node: Any) -> list[Expr]:
         kind = type(node).__name__
-        if kind in ("Rollup", "Cube", "GroupingSets"):
-            raise refuse(
-                {"GroupingSets": "GROUPING SETS"}.get(kind, kind.upper()), node, "UNION ALL of several GROUP BYs."
-            )
         if kind == "Tuple":
             return [e for part in items_of(node) for e in self.group_term(part)]
         ordinal = literal_ordinal(node, len(self.items), "GROUP BY")
@@ -267,9 +275,10 @@ class _Select:
         pairs: list[tuple[Column, Expr]] = []
         made: dict[Expr, Column] = {}
         used: set[int] = set()
+        own = {c.id for c in self.plan.schema}  # a column of an enclosing query gets an id of its own here
 
         def output(name: str, e: Expr) -> Column:
-            if type(e) is Column and e.id not in used:
+            if type(e) is Column and e.id in own and e.id not in used:
                 column = Column(e.type, e.id, name)
             else:
                 column = self.binder.column(INTEGER if e.type == NULL else e.type, name)

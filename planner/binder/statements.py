@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from finequery.errors import BindError, CatalogError, ConversionError, ParseError, nearest
+from finequery.planner.binder import changes
 from finequery.planner.binder.expressions import Expressions, QueryState
 from finequery.planner.binder.query import bind_query, convert
 from finequery.planner.binder.scope import Binder, BoundQuery, Scope, at, checked, refuse, text_of, title
@@ -50,7 +51,7 @@ def _tree(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
         return query(binder, node)
     handler = _HANDLERS.get(kind)
     if handler is None:
-        raise refuse(f"The statement {title(node)}", node)
+        raise refuse(f"The statement {title(node)}", node, _INSTEAD.get(kind))
     return handler(binder, node, parsed)
 
 
@@ -110,7 +111,8 @@ def _create(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
     args = checked(node, "this", "kind", "expression", "exists", "replace")
     kind, target, tree = str(args["kind"]).upper(), args["this"], args.get("expression")
     if kind not in ("TABLE", "VIEW"):
-        raise refuse(f"CREATE {kind}", node)
+        hint = "None is needed: scans skip blocks by minimum and maximum." if kind == "INDEX" else None
+        raise refuse(f"CREATE {kind}", node, hint)
     schema: list[Any] = []
     if type(target).__name__ == "Schema":
         schema = checked(target, "this", "expressions")["expressions"]
@@ -132,10 +134,6 @@ def _create(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
         names = [text_of(c) for c in schema] or list(made.names)
         if len(names) != len(made.names):
             raise at(BindError(f"The query has {len(made.names)} columns, {len(names)} are named."), target)
-        folded = [n.lower() for n in names]
-        for i, n in enumerate(folded):
-            if n in folded[:i]:
-                raise at(BindError(f'Two columns are called "{names[i]}".', hint="Give them aliases."), tree)
         return CreateTableAs(
             name, Query(made.plan, tuple(names), made.types, made.parameters, made.cacheable), exists, replace
         )
@@ -333,10 +331,21 @@ def _set(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
     return SetOption(name, cast(e, VARCHAR) if e.type == VARCHAR else settle(e))
 
 
+#: What to write instead of statements that are refused.
+_INSTEAD = {
+    "Alter": "Use CREATE OR REPLACE TABLE t AS SELECT … FROM t.",
+    "Merge": "Use UPDATE and INSERT.",
+    "Pivot": "Write sum(x) FILTER (WHERE …) for each column.",
+}
+
 _HANDLERS = {
     "Create": _create,
     "Drop": _drop,
     "Insert": _insert,
+    "Update": changes.update,
+    "Delete": changes.delete,
+    "TruncateTable": changes.truncate,
+    **dict.fromkeys(("Transaction", "Commit", "Rollback"), changes.transaction),
     "Copy": _copy,
     "Describe": _describe,
     "Show": _show_tree,

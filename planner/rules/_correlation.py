@@ -5,6 +5,7 @@ Both give an ``Unnested``: a plan without these columns, and what makes its rows
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from finequery.errors import NotSupportedError
@@ -114,9 +115,7 @@ def _pull(node: Node, outer: frozenset[int]) -> Unnested | None:
         return below
     if isinstance(node, Window):
         more = tuple(b for _, b in below.keys)
-        calls = tuple(
-            (c, WindowCall(w.type, w.name, w.args, w.partition + more, w.order, w.running)) for c, w in node.calls
-        )
+        calls = tuple((c, dataclasses.replace(w, partition=w.partition + more)) for c, w in node.calls)
         below.plan = Window(below.plan, calls)
         return below
     if isinstance(node, (Sort, Limit)):
@@ -277,7 +276,7 @@ class _Dependent:
             calls_ = []
             for c, w in node.calls:
                 w = map_window(w, lambda e: replace(e, expr_map))
-                calls_.append((c, WindowCall(w.type, w.name, w.args, w.partition + partition, w.order, w.running)))
+                calls_.append((c, dataclasses.replace(w, partition=w.partition + partition)))
             return Window(below, tuple(calls_)), m
         if isinstance(node, (Sort, Limit)):
             node = map_expressions(node, lambda e: replace(e, expr_map))

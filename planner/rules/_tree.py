@@ -183,6 +183,8 @@ def map_window(call: WindowCall, change: ExprMap) -> WindowCall:
         tuple(change(p) for p in call.partition),
         tuple(SortKey(change(k.expr), k.descending, k.nulls_first) for k in call.order),
         call.running,
+        call.frame,
+        call.ignore_nulls,
     )
 
 
@@ -212,6 +214,8 @@ def free(node: Node) -> frozenset[int]:
             used -= ids(child)
         for child in node.inputs:
             used |= free(child)
+        if isinstance(node, Join):  # a lateral join's right side reads the left one
+            used -= ids(node.left) - free(node.left)
         known = node.__dict__["_free"] = frozenset(used)
     return known
 

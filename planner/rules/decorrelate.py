@@ -94,6 +94,8 @@ class _Decorrelator:
         if isinstance(node, Union):
             return with_inputs(node, [self.root(part) for part in node.parts])
         node = with_inputs(node, [self.node(i) for i in node.inputs])
+        if isinstance(node, Join) and not free(node.right).isdisjoint(ids(node.left)):
+            node = self.lateral(node)
         if not any(has_subquery(e) for e in expressions(node)):
             return node
         if isinstance(node, Filter):
@@ -139,6 +141,12 @@ class _Decorrelator:
                 source, e = self.extract(source, term, attached)
                 rest.append(e)
         return filtered(source, rest)
+
+    def lateral(self, node: Join) -> Node:
+        """A join whose right side reads the left one: an ordinary join on what it reads."""
+        left, u = self.unnest(node.left, node.right)
+        u.conditions += conjuncts(node.condition)
+        return as_schema(join(node.kind, left, u), node.schema)
 
     def join(self, node: Join) -> Node:
         terms = conjuncts(node.condition)

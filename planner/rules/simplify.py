@@ -57,8 +57,17 @@ def merge(terms: list[Expr]) -> Expr:
 
 def filter_terms(predicate: Expr) -> list[Expr]:
     """The conjuncts of a predicate of which only the true rows matter: NULL is as good as false."""
-    terms = [t for t in conjuncts(predicate) if t != TRUE]
+    terms = [t for c in conjuncts(predicate) for t in conjuncts(first_true(c)) if t != TRUE]
     return [FALSE] if any(t in (FALSE, UNKNOWN) for t in terms) else terms
+
+
+def first_true(term: Expr) -> Expr:
+    """The condition of a CASE that is true in its first branch only."""
+    if isinstance(term, Case) and term.type == BOOLEAN:
+        (condition, value), *rest = term.whens
+        if value == TRUE and all(v in (FALSE, UNKNOWN) for v in (*(v for _, v in rest), term.default)):
+            return condition
+    return term
 
 
 def simplify_expr(e: Expr) -> Expr:
