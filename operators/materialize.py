@@ -90,10 +90,7 @@ class Materialize:
             lower.emit("reserve", Symbol(lambda t: self.bases[0] + 64 * t), pure=False)
         strings = 0
         for number, (column, v) in enumerate(values):
-            where = Symbol(
-                lambda t, n=number: self.bases[2] + 32 * (t * self.addresses.shape[1] + n),
-                content=lambda t, n=number: self.targets[n].arrays[t],
-            )
+            where = self._place(number, 0)
             if isinstance(v, Stored):
                 valid = lower.validity(v)
                 target = _target_like(column, v.data)
@@ -113,9 +110,19 @@ class Materialize:
                 strings += v.kind == "s"
                 target.nullable = valid is not None
             if valid is not None:
-                flag = Symbol(where.value, 8, lambda t, n=number: self.targets[n].flags[t])
+                flag = self._place(number, 1)
                 lower.emit("store_1", valid, 0, flag, cursor, pure=False)
             self.targets.append(target)
+
+    def _place(self, number: int, part: int) -> Symbol:
+        """Where the address of an array of a column lies: part 0 its values, 1 its flags, 2 its bytes."""
+
+        def content(thread: int) -> np.ndarray:
+            target = self.targets[number]
+            return (target.arrays, target.flags, target.chars)[part][thread]
+
+        where = lambda t: self.bases[2] + 32 * (t * self.addresses.shape[1] + number)  # noqa: E731
+        return Symbol(where, 8 * part, content)
 
     def empty(self) -> Frame:
         """What comes out when no row can."""
@@ -300,8 +307,7 @@ def _store(
     type_ = column.type
     if v.kind == "s":
         state = Symbol(lambda t: sink.bases[1] + 64 * (t * sink.char_states.shape[1] + strings))
-        number = len(sink.targets)
-        chars = Symbol(where.value, 16, lambda t: sink.targets[number].chars[t])
+        chars = sink._place(len(sink.targets), 2)
         lower.emit("store_string", v.reg, chars, state, where, cursor, pure=False)
         return Target(column.id, type_, "string", np.int64)
     if v.kind == "u32" and v.dictionary is not None:

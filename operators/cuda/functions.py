@@ -16,8 +16,7 @@ def bit(bitmap, i):
 def mix(x):
     """The hash of primitives.hashing."""
     h = np.uint64(x) * np.uint64(0x9E3779B97F4A7C15)
-    h ^= h >> np.uint64(32)
-    return h * np.uint64(0xD6E8FEB86659FD93)
+    return h ^ (h >> np.uint64(32))
 
 
 def rank(bits, prefix, v):

@@ -258,7 +258,7 @@ def find_lines(t: Translation, i: Instruction) -> None:
 @template("probe_lines")
 def probe_lines(t: Translation, i: Instruction) -> None:
     keys, stride, table, lines = i.words[:4]
-    positions, values = i.words[11:]
+    positions, values = i.words[12:]
     t.use(functions.search)
     t.line(f"found = {_search(t, keys, stride, table, lines)}")
     t.keep("found != np.uint32(0)")

@@ -112,8 +112,8 @@ class Run:
             head, rest = arguments[:3], arguments[3:]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # the simulator computes with numpy's scalars
-                launch = load(source)[(*device.launch_shape(self.rows), device.stream)]
-                launch(self.rows, skip, self.skips, *head, *rest)
+                shape = (*device.launch_shape(self.rows), device.stream)
+                load(source)[shape](self.rows, skip, self.skips, *head, *rest)
             device.synchronise()
             for host, argument in back:
                 found = device.to_host(argument)
