@@ -203,8 +203,8 @@ class ParquetTable(KeptTable):
 
 
 def _exact(found: Any, name: str, kind: Any) -> int | None:
-    """The statistic ``min`` or ``max`` as a physical value; None where the form of the file leaves doubt. Before pyarrow 22
-    the value of a decimal can not be asked for, so the raw one is."""
+    """The statistic ``min`` or ``max`` as a physical value; None where the file's form leaves doubt. Older versions of
+    pyarrow (21) refuse to give a decimal's value, so the raw one is asked for."""
     if found.physical_type not in ("INT32", "INT64", "BOOLEAN"):
         return None
     logical = kind.logical_type.type

@@ -85,6 +85,9 @@ class Report:
                 f"{_plural(self.rows, 'row')} in {ms(self.seconds)}: pipelines {ms(inside)}, between them "
                 f"{ms(max(self.seconds - inside, 0.0))}. Planning {ms(self.planning)}.",
             ]
+            if self.context.gpu is not None:
+                moved = self.context.account.moved
+                lines.append(f"{size(moved.to_device)} moved to the GPU, {size(moved.to_host)} back.")
         return "\n".join(line.rstrip() for line in lines).replace("\xa0", " ")
 
     # --- a pipeline -----------------------------------------------------------------------------------------------

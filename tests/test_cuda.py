@@ -3,6 +3,7 @@ what can't is said."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from compare import assert_same
 from conftest import Engines, connect, connect_duckdb
 
 from finequery.errors import DataError, Error, NotSupportedError
+from finequery.jetson import device
 from finequery.operators.cuda import run
 from finequery.operators.pipeline import Measured
 
@@ -48,7 +50,7 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Where programs ran."""
     found: set[str] = set()
     note = Measured.ran_on
-    monkeypatch.setattr(Measured, "ran_on", lambda self, device: (found.add(device), note(self, device)))
+    monkeypatch.setattr(Measured, "ran_on", lambda self, name: (found.add(name), note(self, name)))
     return found
 
 
@@ -128,11 +130,11 @@ def test_slt(path: Path) -> None:
 )
 def test_errors_are_the_same(gpu: Any, sql: str) -> None:
     said = {}
-    for device in ("cpu", "gpu"):
-        gpu.execute(f"set device = '{device}'")
+    for name in ("cpu", "gpu"):
+        gpu.execute(f"set device = '{name}'")
         with pytest.raises(DataError) as raised:
             gpu.execute(sql).fetchall()
-        said[device] = (type(raised.value), str(raised.value))
+        said[name] = (type(raised.value), str(raised.value))
     assert said["cpu"] == said["gpu"]
 
 
@@ -155,6 +157,11 @@ def test_explain_shows_the_device(gpu: Any) -> None:
     sql = "select i, sum(x) from t where i < 3 group by i"
     for analyze in (False, True):
         assert "Pipeline 1 [gpu] result" in gpu.sql(sql).explain(analyze=analyze)
+    moved = re.search(r"(\S+ \S+) moved to the GPU, (\S+ \S+) back\.", gpu.sql(sql).explain(analyze=True))
+    info = device.probe()
+    assert moved is not None and info is not None
+    if info.integrated:  # the simulator says that it is
+        assert moved.groups() == ("0 B", "0 B")
     gpu.execute("set device = 'cpu'")
     assert "Pipeline 1 [cpu] result" in gpu.sql(sql).explain(analyze=True)
 

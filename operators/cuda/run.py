@@ -120,8 +120,8 @@ class Run:
                 if found.ctypes.data != host.ctypes.data:
                     host[...] = found
         if status[0]:
-            number = int(status[0]) & 0xFFFF
-            raise error_of(-(int(status[0]) >> 16), self.kernel.names[number], self.kernel.subjects[number])
+            number = 0xFFFF - (int(status[0]) >> 16)
+            raise error_of(-(int(status[0]) & 0xFFFF), self.kernel.names[number], self.kernel.subjects[number])
         return not status[1]
 
 

@@ -249,9 +249,10 @@ class Translation:
         self.rooted = False
 
     def fail(self, condition: str, status: int, number: int) -> None:
-        """An error of the query: its status and the instruction's number."""
+        """An error of the query: the instruction's number and its status. The first instruction's is told, as the CPU
+        does: the words of earlier ones are larger."""
         self.line(f"if {condition}:")
-        self.line(f"    cuda.atomic.max(status, 0, np.int64({(-status << 16) | number}))")
+        self.line(f"    cuda.atomic.max(status, 0, np.int64({(0xFFFF - number << 16) | -status}))")
 
     # --- the whole --------------------------------------------------------------------------------------------------
 
@@ -336,5 +337,5 @@ def translate(program: Program) -> Kernel:
         counting,
         whole.texts,
         [k.name for k in kept],
-        [k.subject for k in kept],
+        [None if k.pure else k.subject for k in kept],
     )
