@@ -136,7 +136,7 @@ class Report:
             devices = {"gpu"} if parts and len(reasons) < len(parts) else {"cpu"}
         item = pipeline.breaker
         record = self.context.measured.get(id(item.item))
-        if item.kind in OUTSIDE and not (record is not None and record.device):
+        if item.kind in OUTSIDE and not (record is not None and (record.device or record.departed)):
             reasons[f"{item.kind} has no kernel"] = None
         return " and ".join(sorted(devices)) or "cpu", list(reasons)
 
