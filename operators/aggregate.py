@@ -22,11 +22,12 @@ from finequery.operators.concat import expand
 from finequery.operators.expr import Column
 from finequery.operators.group_keys import NeedsNumbers
 from finequery.operators.group_modes import MOST_PACKED, GroupMode, group_mode
+from finequery.operators.join_keys import valid_flags
 from finequery.operators.materialize import pack_validity
 from finequery.operators.numbered_groups import as_codes, number_groups
 from finequery.operators.partition import partition
 from finequery.operators.pipeline import Context, Measured, Pipeline, Step, materialize
-from finequery.operators.probe import Probe, valid_flags
+from finequery.operators.probe import Probe
 from finequery.operators.result_columns import float_column
 from finequery.operators.take import take
 from finequery.operators.tasks import Task, prepare_probes, release_probes

@@ -107,7 +107,7 @@ def _host_case(expr: Case, frame: Frame, constant: Callable[[Expr], Any], pool: 
     """A CASE branch by branch, each over the rows that take it: host functions fail for values, not for rows of a
     mask."""
     from finequery.operators.concat import concat_columns
-    from finequery.operators.probe import valid_flags
+    from finequery.operators.join_keys import valid_flags
     from finequery.operators.take import take, take_frame
 
     rows = _as_rows(np.arange(frame.length))

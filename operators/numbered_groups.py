@@ -8,7 +8,7 @@ from finequery.operators import dictionary as dictionaries
 from finequery.operators.build import number_keys, padded
 from finequery.operators.column import ColumnData
 from finequery.operators.export import column_to_arrow
-from finequery.operators.probe import intern, valid_flags
+from finequery.operators.join_keys import intern, valid_flags
 from finequery.operators.result_columns import code_column
 
 

@@ -31,9 +31,10 @@ from finequery.operators.expr import (
 )
 from finequery.operators.filter import lower_filter, stored_range
 from finequery.operators.lower import Lower, NeedsHost, Stored
+from finequery.operators.lower_probe import lower_probe, residual
 from finequery.operators.materialize import Materialize
 from finequery.operators.pool import Pool
-from finequery.operators.probe import Probe, column_signature, lower_probe, residual
+from finequery.operators.probe import Probe, column_signature
 from finequery.operators.program import MORSEL, ONE_THREAD, TILE, Instance, Symbol, too_many_rows
 from finequery.operators.star import ordered, passing, range_tests
 from finequery.operators.trace import same

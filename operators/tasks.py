@@ -20,8 +20,9 @@ from finequery.operators.evaluate import evaluate
 from finequery.operators.expr import Column, Expr, WindowCall
 from finequery.operators.filter import lower_filter
 from finequery.operators.lower import Lower
+from finequery.operators.lower_probe import lower_probe
 from finequery.operators.pipeline import Context, Filter, Measured, Pipeline, Project, Step, materialize
-from finequery.operators.probe import Probe, lower_probe
+from finequery.operators.probe import Probe
 from finequery.operators.program import too_many_rows
 from finequery.types import BIGINT
 

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_a_few_keys_of_many_rows_in_a_wide_range() -> None:
     """The hash table is as large as the rows are many, however unevenly their keys hash."""
     from finequery.operators.column import ColumnData, Frame
+    from finequery.operators.join_keys import make_lookup
     from finequery.operators.pool import get_pool
-    from finequery.operators.probe import make_lookup
     from finequery.types import BIGINT
 
     rows = 100_000
