@@ -74,12 +74,12 @@ def address(name: str) -> int:
     return _addresses[name]
 
 
-def known(name: str) -> bool:
-    """Whether there is a kernel of this name."""
+def names() -> set[str]:
+    """The kernels that there are."""
     if _addresses is None:
         load()
     assert _addresses is not None
-    return name in _addresses
+    return set(_addresses)
 
 
 def function(name: str) -> Callable[[int, int, int, int], int]:
@@ -214,9 +214,12 @@ def _compile_part(folder: Path, part: int, parts: int) -> None:
 
     import llvmlite.binding as binding
     from numba import cfunc, types
+    from numba.cpython import numbers
 
     from finequery.operators.primitives import KERNELS
 
+    # Integers wrap. Numba promises LLVM that signed ones never overflow, so what tests for it may be optimised away.
+    numbers._int_arith_flags = lambda kind: []
     for path in sorted((HERE / "primitives").glob("*.py")):
         if path.stem != "__init__":
             importlib.import_module(f"finequery.operators.primitives.{path.stem}")

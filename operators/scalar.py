@@ -1,5 +1,6 @@
 """The meaning of every element-wise instruction, written once: small functions that Numba compiles for the CPU's tile
 primitives and for CUDA kernels alike. Nothing here imports Numba, and nothing may allocate, raise or divide by zero.
+Integers wrap.
 
 ``INSTRUCTIONS[name] = (inputs, outputs, checked, function)``. Register types: ``u8`` (booleans, masks, validity),
 ``u32`` (codes, row numbers), ``i64``, ``f64``, ``w`` (128 bits: two int64 words, low and high; the function gets and
@@ -493,11 +494,6 @@ def muladd_u32(acc, x, factor):
     return acc + x * factor
 
 
-@instruction("muladd_i64", "i64 i64 i64 -> i64")
-def muladd_i64(acc, x, factor):
-    return acc + x * factor
-
-
 # --- 128-bit integers ------------------------------------------------------------------------------------------------
 
 
@@ -564,14 +560,8 @@ def mul_i64_w(a, b):
 def mul_w(a, ah, b, bh):
     """Product, an error where it needs more than 128 bits."""
     negative = (ah < 0) != (bh < 0)
-    if ah < 0:
-        al, au = np.uint64(-a), np.uint64(~ah + np.int64(a == 0))
-    else:
-        al, au = np.uint64(a), np.uint64(ah)
-    if bh < 0:
-        bl, bu = np.uint64(-b), np.uint64(~bh + np.int64(b == 0))
-    else:
-        bl, bu = np.uint64(b), np.uint64(bh)
+    al, au = _magnitude(a, ah)
+    bl, bu = _magnitude(b, bh)
     low, high = mul_u64(al, bl)
     c1l, c1h = mul_u64(al, bu)
     c2l, c2h = mul_u64(au, bl)
@@ -580,12 +570,8 @@ def mul_w(a, ah, b, bh):
     bad = bad | (s < c1l)
     h = high + s
     bad = bad | (h < high)
-    bad = bad | ((h >> np.uint64(63)) != np.uint64(0))
-    r, rh = np.int64(low), np.int64(h)
-    if negative:
-        rh = ~rh + np.int64(r == 0)
-        r = -r
-    return r, rh, np.uint8(bad)
+    r, rh = _signed(negative, low, h)
+    return r, rh, np.uint8(bad | ((rh < 0) != (negative & ((low | h) != np.uint64(0)))))
 
 
 def divmod_u128(a, ah, b, bh):
@@ -610,16 +596,15 @@ def divmod_u128(a, ah, b, bh):
 
 def _magnitude(a, ah):
     if ah < 0:
-        return np.uint64(-a), np.uint64(~ah + np.int64(a == 0))
+        return np.uint64(-a), np.uint64(~ah) + np.uint64(a == 0)
     return np.uint64(a), np.uint64(ah)
 
 
 def _signed(negative, low, high):
-    r, rh = np.int64(low), np.int64(high)
     if negative:
-        rh = ~rh + np.int64(r == 0)
-        r = -r
-    return r, rh
+        high = ~high + np.uint64(low == np.uint64(0))
+        low = ~low + np.uint64(1)
+    return np.int64(low), np.int64(high)
 
 
 @instruction("intdiv_w", "w w -> w")
@@ -687,16 +672,6 @@ def f64_to_u64(a):
 @instruction("low_of_w", "w -> i64")
 def low_of_w(a, ah):
     return a
-
-
-@instruction("high_of_w", "w -> i64")
-def high_of_w(a, ah):
-    return ah
-
-
-@instruction("pack_w", "i64 i64 -> w")
-def pack_w(a, b):
-    return a, b
 
 
 # --- dates: days since 1970-01-01 in the proleptic Gregorian calendar; H. Hinnant, "chrono-Compatible Low-Level Date

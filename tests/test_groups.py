@@ -98,10 +98,11 @@ def test_row_tables(form: str, rows: int, seed: int, slots: int) -> None:
     """Few slots grow in the middle; many slots are beyond the near ones."""
     keys = some_keys(form, rows, seed)
     values = np.random.default_rng(seed + 1).integers(0, 60000, rows).astype(np.int64)
-    for kernel, dtype in (("find_rows", np.int64), ("find_rows_sum_u16", np.uint16), ("find_rows_sum_i64", np.int64)):
-        table = Table(slots)
-        table.add(keys, values.astype(dtype), kernel)
-        assert table.flushed(rows) == expected(keys, values)
+    fused = (("u8", np.uint8), ("u16", np.uint16), ("u32", np.uint32), ("i64", np.int64))
+    for kernel, dtype in (("find_rows", np.int64), *((f"find_rows_sum_{item}", dtype) for item, dtype in fused)):
+        table, stored = Table(slots), values.astype(dtype)
+        table.add(keys, stored, kernel)
+        assert table.flushed(rows) == expected(keys, stored.astype(np.int64))
     table = Table(slots)
     table.add(keys, values, "find_rows_count")
     assert table.flushed(rows) == expected(keys, np.ones_like(values))

@@ -85,14 +85,6 @@ def _define_gather(width: int, name: str) -> None:
             out[j] = x[index[j]]
         return k
 
-    @kernel(f"copy_{width}")
-    def copy(t, n, k, args):
-        """source, stride, out"""
-        x, out = pointer(args[0] + t * args[1]), pointer(args[2])
-        for j in range(np.uint64(k)):
-            out[j] = x[j]
-        return k
-
     @kernel(f"store_{width}")
     def store(t, n, k, args):
         """source, stride, address of the output's address, address of the cursor: append k values at the cursor"""
@@ -113,6 +105,22 @@ def _define_gather(width: int, name: str) -> None:
 
 for _width, _name in ((1, "u8"), (2, "u16"), (4, "u32"), (8, "u64")):
     _define_gather(_width, _name)
+
+
+def _define_copy(width: int, name: str) -> None:
+    pointer = POINTER[name]
+
+    @kernel(f"copy_{width}")
+    def copy(t, n, k, args):
+        """source, stride, out"""
+        x, out = pointer(args[0] + t * args[1]), pointer(args[2])
+        for j in range(np.uint64(k)):
+            out[j] = x[j]
+        return k
+
+
+for _width, _name in ((1, "u8"), (8, "u64")):
+    _define_copy(_width, _name)
 
 
 @kernel("gather_16")
@@ -278,19 +286,3 @@ def row_numbers(t, n, k, args):
         for j in range(np.uint64(k)):
             out[j] = np.uint32(t) + index[j]
     return k
-
-
-@kernel("pack_bits")
-def pack_bits(t, n, k, args):
-    """n bytes (0/1) to a bitmap; whole calls start at a multiple of 8: source, target, first, end"""
-    source, target = p_u8(args[0]), p_u8(args[1])
-    first, end = np.uint64(args[2]), np.uint64(args[3])
-    i = first
-    while i < end:
-        byte = np.uint8(0)
-        for b in range(np.uint64(8)):
-            if i + b < end:
-                byte |= source[i + b] << np.uint8(b)
-        target[i >> np.uint64(3)] = byte
-        i += np.uint64(8)
-    return np.int64(0)

@@ -18,7 +18,6 @@ from finequery.operators.intrinsics import (
     equal8,
     p_i64,
     p_u8,
-    p_u16,
     p_u32,
     p_u64,
     popcount,
@@ -277,15 +276,6 @@ def mark_matched(t, n, k, args):
     return k
 
 
-@kernel("mark_rows")
-def mark_rows(t, n, k, args):
-    """row numbers (u32), byte per row: set to 1"""
-    x, flags = p_u32(args[0]), p_u8(args[1])
-    for j in range(np.uint64(k)):
-        flags[x[j]] = np.uint8(1)
-    return k
-
-
 @kernel("expand")
 def expand(t, n, k, args):
     """Rows of each group of matches, at most ``capacity`` at a time: 0 more, 1 k kept, 2 position, 3 offset in the
@@ -441,21 +431,6 @@ def _define_tables(source: str) -> None:
                 double += np.int64((before & bit) != 0)
                 bits_[v >> np.uint64(3)] = before | bit
         return double
-
-    @kernel(f"fill_payload_{source}")
-    def fill_payload(t, n, k, args):
-        """A payload by key: keys, shift, entries, payload (u32: value + 1), table, its width"""
-        x, shift, limit, payload = pointer(args[0]), np.uint64(args[1]), np.uint64(args[2]), p_u32(args[3])
-        for j in range(np.uint64(n)):
-            v = np.uint64(x[j]) - shift
-            if v < limit:
-                if args[5] == 1:
-                    p_u8(args[4])[v] = np.uint8(payload[j])
-                elif args[5] == 2:
-                    p_u16(args[4])[v] = np.uint16(payload[j])
-                else:
-                    p_u32(args[4])[v] = payload[j]
-        return np.int64(0)
 
 
 for _name in ("u8", "u16", "u32", "i64"):

@@ -161,17 +161,18 @@ def _define_lookup(source: str) -> None:
     for entry in ("u8", "u16", "u32"):
         define_map(entry)
 
-    @kernel(f"rank_{source}")
-    def rank(t, n, k, args):
-        """source, stride, bits (u64), prefix (u32), shift, limit, out (u32): rank of a key that is in the bitmap"""
-        x, words, prefix = pointer(args[0] + t * args[1]), p_u64(args[2]), p_u32(args[3])
-        shift, limit, out = np.uint64(args[4]), np.uint64(args[5]), p_u32(args[6])
-        for j in range(np.uint64(k)):
-            v = min(np.uint64(x[j]) - shift, limit)
-            word = words[v >> np.uint64(6)] & ((np.uint64(1) << (v & np.uint64(63))) - np.uint64(1))
-            out[j] = prefix[v >> np.uint64(6)] + np.uint32(popcount(word))
-        return k
-
 
 for _name in CASTS:
     _define_lookup(_name)
+
+
+@kernel("rank_u32")
+def rank_u32(t, n, k, args):
+    """digits (u32), stride, bits (u64), prefix (u32), shift, limit, out (u32): rank of a key that is in the bitmap"""
+    x, words, prefix = p_u32(args[0] + t * args[1]), p_u64(args[2]), p_u32(args[3])
+    shift, limit, out = np.uint64(args[4]), np.uint64(args[5]), p_u32(args[6])
+    for j in range(np.uint64(k)):
+        v = min(np.uint64(x[j]) - shift, limit)
+        word = words[v >> np.uint64(6)] & ((np.uint64(1) << (v & np.uint64(63))) - np.uint64(1))
+        out[j] = prefix[v >> np.uint64(6)] + np.uint32(popcount(word))
+    return k
