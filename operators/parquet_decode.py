@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import threading
 from math import gcd
 from typing import Any, NamedTuple
 
@@ -149,6 +150,7 @@ class _Source:
     def __init__(self, paths: list[str]):
         self._paths = paths
         self._maps: dict[int, np.ndarray | None] = {}
+        self._lock = threading.Lock()  # a second map of a file would end the first one, which threads read by address
 
     def open(self, file: int) -> None:
         """Map a file."""
@@ -161,8 +163,9 @@ class _Source:
 
     def address(self, chunk: Chunk) -> int | None:
         """Where the chunk is in memory; None if the file is gone, or shorter than it was."""
-        if chunk.file not in self._maps:
-            self.open(chunk.file)
+        with self._lock:
+            if chunk.file not in self._maps:
+                self.open(chunk.file)
         found = self._maps[chunk.file]
         if found is None or chunk.start + chunk.size + SLACK > len(found):
             return None

@@ -192,7 +192,7 @@ class ParquetTable(KeptTable):
                     continue
                 if not found.has_min_max:
                     return None
-                low, high = _exact(found, found.min_raw, found.min, kind), _exact(found, found.max_raw, found.max, kind)
+                low, high = _exact(found, "min", kind), _exact(found, "max", kind)
                 if low is None or high is None:
                     return None
                 lows.append(low)
@@ -202,18 +202,19 @@ class ParquetTable(KeptTable):
         return stats
 
 
-def _exact(found: Any, raw: Any, value: Any, kind: Any) -> int | None:
-    """A statistic as a physical value; None where the file's form leaves doubt."""
+def _exact(found: Any, name: str, kind: Any) -> int | None:
+    """The statistic ``min`` or ``max`` as a physical value; None where the file's form leaves doubt. Older versions of
+    pyarrow (21) refuse to give a decimal's value, so the raw one is asked for."""
     if found.physical_type not in ("INT32", "INT64", "BOOLEAN"):
         return None
     logical = kind.logical_type.type
     if logical in ("NONE", "DECIMAL", "DATE"):
-        return int(raw)
+        return int(getattr(found, f"{name}_raw"))
     if logical == "INT":
-        return int(value)
+        return int(getattr(found, name))
     if logical == "TIMESTAMP":
         factor = {"microseconds": 1, "milliseconds": 1000}.get(json.loads(kind.logical_type.to_json())["timeUnit"])
-        return None if factor is None else int(raw) * factor
+        return None if factor is None else int(getattr(found, f"{name}_raw")) * factor
     return None
 
 

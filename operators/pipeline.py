@@ -92,8 +92,17 @@ class Measured:
     threads: int = 1
     compiled: bool = False  # the program was made in this run, in ``compile_seconds`` of the ``seconds``
     compile_seconds: float = 0.0
-    device: str = "cpu"
-    departed: str = ""  # why it did not run on the device that was asked for
+    device: str = ""  # where its programs ran: "cpu", "gpu" or both; none did: ""
+    departed: list[str] = field(default_factory=list)  # why a program did not run on the device that was asked for
+
+    def ran_on(self, device: str) -> None:
+        """Note where a program ran."""
+        self.device = device if self.device in ("", device) else "cpu and gpu"
+
+    def depart(self, reason: str) -> None:
+        """Note why a program did not run on the device that was asked for."""
+        if reason not in self.departed:
+            self.departed.append(reason)
 
 
 @dataclass(eq=False)
@@ -197,7 +206,13 @@ class Pipeline:
                 except _Split as split:
                     if len(frame.columns) > MOST_COLUMNS:
                         raise InternalError(f"{split.expr} is computed over and over") from None
-                    frame, steps = self._host(context, frame, steps, split)
+                    if context.gpu is not None:
+                        reason = f"{getattr(split.expr, 'name', split.expr)} is a host function"
+                        if context.strict:
+                            raise departure(reason) from None
+                        if measured is not None:
+                            measured.depart(reason)
+                    frame, steps = self._host(context, frame, steps, split, measured)
                     constants.clear()
             if measured is not None:
                 measured.compiled = True
@@ -317,7 +332,9 @@ class Pipeline:
                     lower.environment[column.id] = lower.fold(expr)
         return bool(defers(lower))
 
-    def _host(self, context: Context, frame: Frame, steps: list[Step], split: _Split) -> tuple[Frame, list[Step]]:
+    def _host(
+        self, context: Context, frame: Frame, steps: list[Step], split: _Split, measured: Measured | None
+    ) -> tuple[Frame, list[Step]]:
         """Run up to the step that needs a host function, compute that for the rows that are left, go on from there."""
         from finequery.operators.evaluate import host_column
 
@@ -351,7 +368,11 @@ class Pipeline:
             types = {c.id: c for c in probes}
             columns = [types.get(i) or Column(frame.columns[i].type, i) for i in sorted(leaves)]
             part = Pipeline(list(before), lambda: Materialize(columns), leaves)
-            frame = part.run(context, frame)
+            inner = Measured()
+            frame = part.run(context, frame, inner)
+            if measured is not None and inner.device:
+                measured.ran_on(inner.device)
+                measured.departed += [reason for reason in inner.departed if reason not in measured.departed]
         fold = Lower(context.constant).fold  # as it was lowered: with constant parts computed
         expr = fold(substitute(split.expr, definitions))
         fresh = Column(expr.type, _fresh_id())
@@ -446,6 +467,8 @@ def execute(
         compiled.kept[1].frame = EMPTY
         return result
     instance.bind()
+    if measured is not None:
+        measured.ran_on("cpu")
     count = -(-rows // MORSEL)
     skip = skipped_blocks(frame, steps, context, count) if rows > BLOCK else None
     segments = np.zeros((count, 3), dtype=np.int64) if sink.wants_segments else None
@@ -480,6 +503,11 @@ def execute(
 EMPTY = Frame({}, 0)
 
 
+def departure(reason: str, what: str = "A pipeline") -> NotSupportedError:
+    """The error that a departure from the GPU is where none is allowed."""
+    return NotSupportedError(f"{what} can't run on the GPU: {reason}", hint="SET strict = false to let the CPU do it.")
+
+
 def _on_gpu(
     compiled: Compiled,
     context: Context,
@@ -488,12 +516,21 @@ def _on_gpu(
     measured: Measured | None,
     bounds: np.ndarray | None,
 ) -> Frame | None:
-    """Run it as a kernel. None where that can't be done, and the reason in ``measured``; an error if that is strict."""
-    from finequery.operators.cuda.run import Run
+    """Run it as a kernel. None where that can't be done or fails, and the reason in ``measured``: the CPU then does it,
+    from the same rows. With ``context.strict`` that is an error."""
+    from finequery.operators.cuda.run import Run, device_failure
     from finequery.operators.cuda.translate import Unsupported, translate
 
     sink, instance, rows = compiled.sink, compiled.instance, frame.length
     assert instance is not None
+
+    def depart(reason: str) -> None:
+        sink.release()
+        if context.strict:
+            raise departure(reason)
+        if measured is not None:
+            measured.depart(reason)
+
     sink.prepare(1, rows)
     sink.instance = instance
     if compiled.kernel is None:
@@ -504,13 +541,7 @@ def _on_gpu(
         except Unsupported as reason:
             compiled.kernel = str(reason)
     if isinstance(compiled.kernel, str):
-        sink.release()
-        if context.strict:
-            raise NotSupportedError(
-                f"A pipeline can't run on the GPU: {compiled.kernel}", hint="SET strict = false to let the CPU do it."
-            )
-        if measured is not None:
-            measured.departed = compiled.kernel
+        depart(compiled.kernel)
         return None
     count = -(-rows // MORSEL)
     skip = skipped_blocks(frame, steps, context, count) if rows > BLOCK else None
@@ -523,14 +554,21 @@ def _on_gpu(
                 sink.grow(0)
         compiled.counters[:] = 0
 
-    segments = run(sink, prepare)
+    try:
+        segments = run(sink, prepare)
+    except Exception as error:
+        failure = device_failure(error)
+        if failure is None:
+            raise
+        depart(failure)
+        return None
     note = getattr(sink, "note_groups", None)
     if note is not None:
         note(run.groups)
     for place, step in enumerate(compiled.counted):
         context.passed[step] = context.passed.get(step, 0) + int(compiled.counters[:, place].sum())
     if measured is not None:
-        measured.device = "gpu"
+        measured.ran_on("gpu")
         measured.morsels += count
         measured.skipped += 0 if skip is None else int(skip.sum())
         measured.bytes += compiled.read_bytes(frame)

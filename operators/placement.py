@@ -5,34 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from finequery.errors import NotSupportedError
-from finequery.operators.pipeline import Context, Measured
+from finequery.operators.pipeline import Context, Measured, departure
 
 _Result = TypeVar("_Result")
 
 
 def placed(context: Context, measured: Measured, what: str, work: Callable[[object], _Result]) -> _Result:
     """What ``work`` gives, which takes the device, or None for the CPU. It raises ``Unsupported`` before it changes
-    anything; the reason goes into ``measured``, or is an error if that is strict."""
-    if context.gpu is not None:
-        from finequery.operators.cuda.translate import Unsupported
+    anything; that reason, or a failure of the device, goes into ``measured``, or is an error if that is strict."""
+    if context.gpu is None:
+        return work(None)
+    from finequery.operators.cuda.run import device_failure
+    from finequery.operators.cuda.translate import Unsupported
 
-        try:
-            with context.gpu.query():
-                result = work(context.gpu)
-        except Unsupported as reason:
-            depart(context, measured, what, str(reason))
-        else:
-            measured.device = "gpu"
-            return result
-    return work(None)
-
-
-def depart(context: Context, measured: Measured | None, what: str, reason: str) -> None:
-    """Note why something does not run on the GPU; an error if that is strict."""
+    try:
+        with context.gpu.query():
+            result = work(context.gpu)
+    except Exception as error:
+        reason = str(error) if isinstance(error, Unsupported) else device_failure(error)
+        if reason is None:
+            raise
+    else:
+        measured.ran_on("gpu")
+        return result
     if context.strict:
-        raise NotSupportedError(
-            f"{what} can't run on the GPU: {reason}", hint="SET strict = false to let the CPU do it."
-        )
-    if measured is not None:
-        measured.departed = reason
+        raise departure(reason, what)
+    measured.depart(reason)
+    return work(None)

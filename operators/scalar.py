@@ -494,6 +494,11 @@ def muladd_u32(acc, x, factor):
     return acc + x * factor
 
 
+@instruction("muladd_i64", "i64 i64 i64 -> i64")
+def muladd_i64(acc, x, factor):
+    return acc + x * factor
+
+
 # --- 128-bit integers ------------------------------------------------------------------------------------------------
 
 

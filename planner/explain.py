@@ -28,6 +28,8 @@ WIDTH = 100
 OPERATOR, ROWS = 12, 13
 #: Lines that a long predicate may take.
 DETAIL_LINES = 4
+#: Breakers that work on rows outside of a pipeline's program.
+OUTSIDE = ("build", "sort", "top-k", "window")
 
 
 def explain(plan: Any, context: Context, analyze: bool) -> str:
@@ -83,12 +85,16 @@ class Report:
                 f"{_plural(self.rows, 'row')} in {ms(self.seconds)}: pipelines {ms(inside)}, between them "
                 f"{ms(max(self.seconds - inside, 0.0))}. Planning {ms(self.planning)}.",
             ]
+            if self.context.gpu is not None:
+                moved = self.context.account.moved
+                lines.append(f"{size(moved.to_device)} moved to the GPU, {size(moved.to_host)} back.")
         return "\n".join(line.rstrip() for line in lines).replace("\xa0", " ")
 
     # --- a pipeline -----------------------------------------------------------------------------------------------
 
     def pipeline(self, pipeline: PipelineInfo) -> list[str]:
-        head = f"Pipeline {pipeline.number} [{pipeline.device}]"
+        device, reasons = self.placement(pipeline)
+        head = f"Pipeline {pipeline.number} [{device}]"
         if pipeline.purpose:
             head += f" {pipeline.purpose}"
         if pipeline.after:
@@ -100,6 +106,8 @@ class Report:
         lines = [f"{head} ".ljust(WIDTH - len(right), "─") + right]
         if self.ran:
             lines.append("│  " + self.run_line(pipeline))
+        if reasons:
+            lines += ["│  " + part for part in textwrap.wrap(f"on the CPU: {'; '.join(reasons)}", WIDTH - 3)]
         real: int | None = None
         for subtask in pipeline.subtasks:
             last = subtask is pipeline.breaker
@@ -110,6 +118,27 @@ class Report:
 
     def records(self, pipeline: PipelineInfo) -> list[Measured]:
         return [self.context.measured[id(t)] for t in pipeline.runs if id(t) in self.context.measured]
+
+    def placement(self, pipeline: PipelineInfo) -> tuple[str, list[str]]:
+        """Where its programs ran, or are expected to, and all reasons why not everything is on the GPU that was asked
+        for. Programs are made when they first run, so their reasons are known from then on."""
+        if self.context.gpu is None:
+            return "cpu", []
+        parts = [t.pipeline for t in pipeline.runs if hasattr(t, "pipeline")]
+        reasons: dict[str, None] = {}
+        if self.ran:
+            records = self.records(pipeline)
+            devices = {r.device for r in records if r.device}
+            reasons.update((reason, None) for r in records for reason in r.departed)
+        else:
+            kernels = [part.programs[0].kernel for part in parts if part is not None and part.programs]
+            reasons.update((kernel, None) for kernel in kernels if isinstance(kernel, str))
+            devices = {"gpu"} if parts and len(reasons) < len(parts) else {"cpu"}
+        item = pipeline.breaker
+        record = self.context.measured.get(id(item.item))
+        if item.kind in OUTSIDE and not (record is not None and (record.device or record.departed)):
+            reasons[f"{item.kind} has no kernel"] = None
+        return " and ".join(sorted(devices)) or "cpu", list(reasons)
 
     def time(self, pipeline: PipelineInfo) -> float:
         return sum(r.seconds for r in self.records(pipeline))

@@ -21,6 +21,10 @@ for folder in (ROOT, ROOT / "scripts", ROOT / "tests"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
+# Numba reads its own switch when it is imported. scripts/gpu_check.py sets FINEQUERY_CUDA=device to use a chip.
+if os.environ.setdefault("FINEQUERY_CUDA", "simulator") == "simulator":
+    os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
+
 TPCH_SCALE = 0.01
 SSB_SCALE = 0.05
 

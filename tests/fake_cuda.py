@@ -185,8 +185,8 @@ def install(monkeypatch: Any, library: Library, limit: int | None = None) -> Mac
 
     gc.collect()  # what earlier tests left is not counted in this one
     machine = Machine(library, limit)
-    monkeypatch.delenv("FINEQUERY_CUDA", raising=False)
-    monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
+    for name in ("FINEQUERY_CUDA", "NUMBA_ENABLE_CUDASIM"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(driver, "load", lambda: (machine.driver, ""))
     monkeypatch.setattr(device, "probe", lambda: machine.info)
     monkeypatch.setattr(memory, "_slabs", {})

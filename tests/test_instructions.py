@@ -335,6 +335,7 @@ MEANING: dict[str, Reference] = {
     "u8_of_u32": int,
     **{f"blend_{k}": lambda m, a, b: a if m else b for k in ("u8", "u32", "i64", "f64", "w")},
     "muladd_u32": lambda acc, x, factor: (acc + x * factor) % (1 << 32),
+    "muladd_i64": lambda acc, x, factor: wrap(acc + x * factor),
     "w_of_i64": int,
     "i64_of_w": lambda a: fits(a, WORD),
     "f64_of_w": float,

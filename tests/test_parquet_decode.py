@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_encode import check
 
+import finequery
 from finequery.errors import Error, FileError
 from finequery.operators.export import column_to_python
 from finequery.operators.parquet_decode import decode
@@ -289,3 +290,13 @@ def test_a_file_that_is_gone(tmp_path):
     (tmp_path / "t.parquet").unlink()
     with pytest.raises(FileError, match="is gone since"):
         table.load(["a"])
+
+
+def test_columns_read_at_once_share_the_file(tmp_path: Path) -> None:
+    """Threads that come to a file together read one map of it: a second one would unmap what the first is reading."""
+    texts = {f"c{i}": pa.array([f"text {i} {j % 200}" for j in range(3000)]) for i in range(8)}
+    pq.write_table(pa.table(texts), tmp_path / "t.parquet")
+    for _ in range(40):
+        with finequery.connect(threads=2) as con:
+            row = con.execute(f"select {', '.join(f'max({c})' for c in texts)} from '{tmp_path}/t.parquet'").fetchone()
+            assert row is not None and row[7] == "text 7 99"

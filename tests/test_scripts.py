@@ -75,7 +75,9 @@ def test_progress_is_silent_without_a_terminal(capfd: pytest.CaptureFixture[str]
     assert capfd.readouterr() == ("", "")
 
 
-def test_access_patterns(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_access_patterns(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FINEQUERY_CUDA", "NUMBA_ENABLE_CUDASIM"):  # on the CPU, where it has figures
+        monkeypatch.delenv(name, raising=False)
     assert access_patterns.main(["--mebibytes", "1", "--threads", "2", "--json", str(tmp_path / "out.json")]) == 0
     assert "threads take turns" in capsys.readouterr().out
     rows = json.loads((tmp_path / "out.json").read_text())["rows"]

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from finequery.errors import InternalError
+from finequery.errors import InternalError, OutOfMemoryError
 from finequery.operators.cuda.launch import start
 from finequery.operators.cuda.scan import exclusive_scan
 from finequery.operators.cuda.translate import Kernel, Parameter
 from finequery.operators.program import error_of
+
+CUDA_OUT_OF_MEMORY = 2
 
 
 class Run:
@@ -71,8 +73,24 @@ class Run:
             if found.ctypes.data != host.ctypes.data:
                 host[...] = found
         if status[0]:
-            raise error_of(-(int(status[0]) >> 16), self.kernel.names[int(status[0]) & 0xFFFF])
+            number = 0xFFFF - (int(status[0]) >> 16)
+            raise error_of(-(int(status[0]) & 0xFFFF), self.kernel.names[number], self.kernel.subjects[number])
         return not status[1]
+
+
+def device_failure(error: Exception) -> str | None:
+    """The words for an error of the device or of its memory, after which the CPU can do the work; None for an error of
+    the query, or of the engine. CUDA's errors are told by the package of their class: Numba's built-in target, the
+    simulator, numba-cuda and NVIDIA's bindings have different ones."""
+    packages = ("numba.cuda.", "cuda.", "finequery.jetson.")
+    if isinstance(error, (MemoryError, OutOfMemoryError)) or getattr(error, "code", 0) == CUDA_OUT_OF_MEMORY:
+        what = "out of memory"
+    elif any(f"{kind.__module__}.".startswith(packages) for kind in type(error).__mro__):
+        what = "the kernel failed"
+    else:
+        return None
+    text = str(error).strip().split("\n")[0].strip()
+    return f"{what}: {text}" if text else what
 
 
 def _arguments(device: Any, hosts: list[np.ndarray], written: list[bool]) -> list[Any]:

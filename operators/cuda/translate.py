@@ -62,7 +62,8 @@ class Kernel:
     counted: bool  # rows are counted by a first pass (``counting`` is its source), then written at their places
     counting: str | None = None
     texts: int = 0  # string columns that are written: their bytes are counted and placed like the rows
-    names: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)  # of the instructions, and what they compute, for errors
+    subjects: list[Any] = field(default_factory=list)
 
 
 #: Rows; a byte per block of 65,536 rows to be skipped, and whether there are such; error status, whether a table is
@@ -237,21 +238,34 @@ class Translation:
         self.rooted = False
 
     def fail(self, condition: str, status: int, number: int) -> None:
-        """An error of the query: its status and the instruction's number."""
+        """An error of the query: the instruction's number and its status. The first instruction's is told, as the CPU
+        does: the words of earlier ones are larger."""
         self.line(f"if {condition}:")
-        self.line(f"    cuda.atomic.max(status, 0, np.int64({(-status << 16) | number}))")
+        self.line(f"    cuda.atomic.max(status, 0, np.int64({(0xFFFF - number << 16) | -status}))")
 
     # --- the whole --------------------------------------------------------------------------------------------------
 
     def run(self, kept: list[Instruction]) -> None:
+        """Translate the instructions; ``Unsupported`` with all reasons. What is computed from the result of one
+        without a form is passed over: its own reason would say nothing."""
+        reasons: list[str] = []
+        lost: set[Reg] = set()
         for number, item in enumerate(kept):
             self.number = number
             form = TEMPLATES.get(item.name) or (_scalar if item.name in scalar.INSTRUCTIONS else None)
-            if form is None:
-                raise Unsupported(f"{item.name.replace('_', ' ')} has no form on the GPU")
-            form(self, item)
+            try:
+                if not lost.isdisjoint(word for word in item.words if isinstance(word, Reg)):
+                    raise Unsupported("")
+                if form is None:
+                    raise Unsupported(f"{item.name.replace('_', ' ')} has no form on the GPU")
+                form(self, item)
+            except Unsupported as reason:
+                reasons.append(str(reason))
+                lost.update(word.reg for word in item.words if isinstance(word, (Out, Optional)))
             if self.counting and self.counted:
-                return
+                break
+        if reasons:
+            raise Unsupported("; ".join(dict.fromkeys(r for r in reasons if r)))
 
     def source(self) -> str:
         texts = [f"bytes{n}" for n in range(self.texts)]
@@ -306,5 +320,11 @@ def translate(program: Program) -> Kernel:
         first.run(kept)
         counting = first.source()
     return Kernel(
-        whole.source(), list(whole.parameters.values()), whole.counted, counting, whole.texts, [k.name for k in kept]
+        whole.source(),
+        list(whole.parameters.values()),
+        whole.counted,
+        counting,
+        whole.texts,
+        [k.name for k in kept],
+        [None if k.pure else k.subject for k in kept],
     )
