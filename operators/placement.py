@@ -31,4 +31,5 @@ def placed(context: Context, measured: Measured, what: str, work: Callable[[obje
     if context.strict:
         raise departure(reason, what)
     measured.depart(reason)
+    measured.ran_on("cpu")
     return work(None)

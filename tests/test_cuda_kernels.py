@@ -253,9 +253,10 @@ def test_placement() -> None:
 
     context, measured = Context(get_pool(1), gpu=DEVICE), Measured()
     assert placed(context, measured, "A sort", work) == "cpu"
-    assert (measured.device, measured.departed) == ("cpu", "it has no form")
+    assert (measured.device, measured.departed) == ("cpu", ["it has no form"])
     context.strict = True
     with pytest.raises(NotSupportedError, match="A sort can't run on the GPU: it has no form"):
         placed(context, measured, "A sort", work)
+    measured = Measured()
     assert placed(context, measured, "A sort", lambda device: "gpu") == "gpu"
     assert measured.device == "gpu"
