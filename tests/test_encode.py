@@ -362,7 +362,7 @@ def test_numpy_forms():
     assert column_to_numpy(encode(pa.array([10**18, 2**64 - 1], pa.uint64()))).tolist() == [10**18, 2**64 - 1]
 
 
-def test_memory_is_counted_and_limited():
+def test_memory_is_counted_and_limited(monkeypatch):
     before = memory.live()
     block = memory.allocate(1 << 20)
     assert memory.live() - before >= 1 << 20 and block.ctypes.data % 64 == 0
@@ -377,5 +377,7 @@ def test_memory_is_counted_and_limited():
             memory.allocate(1 << 20)
     finally:
         memory.set_limit(None)
+    for name in ("FINEQUERY_CUDA", "NUMBA_ENABLE_CUDASIM"):  # the simulator has every kind
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(NotSupportedError, match="device"):
         memory.allocate(8, kind="device")

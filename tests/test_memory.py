@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,9 +160,18 @@ def test_interrupts_leave_the_connection_as_it_was() -> None:
     want = con.sql(short).fetchall()
     for n in range(8):
         stop = con.interrupt if n % 2 else lambda: os.kill(os.getpid(), signal.SIGINT)
-        timer = threading.Timer(0.2 + 0.03 * n, stop)
-        timer.start()
+        done = threading.Event()
+
+        def stops(first: float = 0.2 + 0.03 * n, stop: Any = stop, done: Any = done) -> None:
+            pause = first  # again, if the first came before the query ran
+            while not done.wait(pause):
+                stop()
+                pause = 0.5
+
+        stopper = threading.Thread(target=stops)
+        stopper.start()
         with pytest.raises((InterruptError, KeyboardInterrupt)):
             con.sql(long).fetchall()
-        timer.join()
+        done.set()
+        stopper.join()
         assert con.sql(short).fetchall() == want
