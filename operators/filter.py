@@ -13,7 +13,7 @@ from typing import Any
 from finequery.operators.column import ColumnData
 from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, conjuncts, walk
 from finequery.operators.lower import Lower, Stored, stored_item
-from finequery.operators.lower_expr import HANDLERS, is_true
+from finequery.operators.lower_expr import handler_of, is_true
 from finequery.operators.program import Out, Reg
 
 FLIP = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "ne"}
@@ -159,6 +159,6 @@ def _cost(lower: Lower, term: Expr) -> int:
     for e in walk(term):
         if isinstance(e, (Call, Cast, Case, Column)) and e.type.is_string:
             return 3
-        if isinstance(e, Call) and e.name not in HANDLERS:
+        if isinstance(e, Call) and handler_of(e.name) is None:
             return 3
     return 2

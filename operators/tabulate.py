@@ -72,9 +72,9 @@ def _never_null(lower: Lower, found: Stored | Coded) -> bool:
 
 
 def _is_dear(expr: Expr) -> bool:
-    from finequery.operators.lower_expr import HANDLERS
+    from finequery.operators.lower_expr import handler_of
 
-    return any(isinstance(e, Call) and (e.name in DEAR or e.name not in HANDLERS) for e in walk(expr)) or any(
+    return any(isinstance(e, Call) and (e.name in DEAR or handler_of(e.name) is None) for e in walk(expr)) or any(
         isinstance(e, Cast) and (e.type.is_string or e.child.type.is_string) for e in walk(expr)
     )
 
