@@ -94,9 +94,15 @@ class Context:
         """Where a task, or the build of a Probe, is to run."""
         return self.placements.get(id(item), self.placement)
 
+    @property
+    def gpu_workers(self) -> int:
+        """Workers of a program that the second device brings."""
+        return getattr(self.gpu, "threads", 1)
+
     def workers(self, where: Placement) -> int:
         """Workers of a program that is placed so: the pool's threads, and what the second device brings."""
-        return self.pool.threads + (getattr(self.gpu, "threads", 1) if where.device == "both" else 0)
+        threads, others = self.pool.threads, self.gpu_workers
+        return {"cpu": threads, "gpu": max(threads, others)}.get(where.device, threads + others)
 
     def constant(self, expr: Expr) -> Any:
         """The value of a constant expression in this run."""

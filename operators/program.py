@@ -194,6 +194,7 @@ class Instance:
     def __init__(self, program: Program, threads: int):
         self.program = program
         self.threads = threads
+        self.active = threads  # workers of this run
         self.lock = threading.Lock()  # of the addresses: workers of two devices may ask for room at once
         kept = _live(program)
         self.names = [i.name for i in kept]
@@ -249,12 +250,11 @@ class Instance:
         self.state_addresses = [memory.address(self.states[i]) for i in range(threads)]
         self.expander_words = [(sum(len(j.words) for j in kept[:n])) for n, i in enumerate(kept) if i.expands]
 
-    def bind(self, worker: int | None = None) -> None:
-        """Write the addresses of all symbols, for one worker or for all."""
+    def bind(self) -> None:
+        """Write the addresses of all symbols for the workers that the sink is prepared for."""
         with self.lock:
-            for thread, block in enumerate(self.blocks):
-                if worker in (None, thread):
-                    block[self.places] = [symbol.address(thread) for symbol in self.symbols]
+            for worker, block in enumerate(self.blocks[: self.active]):
+                block[self.places] = [symbol.address(worker) for symbol in self.symbols]
 
     def run(
         self,

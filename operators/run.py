@@ -141,9 +141,8 @@ class _Run:
         if alone or where.device == "both":
             first = 0 if alone else threads
             try:
+                self._prepare(first + context.gpu_workers)
                 side = open_side(context, self.compiled, rows, self.skip, self.bounds, first)
-                sink.prepare(side.workers.stop, rows)
-                self.instance.bind()
                 if alone:
                     side.batch(self._job(), 0, self.count, self.segments)
                     measured.ran_on("gpu")
@@ -157,10 +156,14 @@ class _Run:
                 self.compiled.counters[:] = 0
                 self.segments[:] = 0
         measured.ran_on("cpu")
-        sink.prepare(threads, rows)
-        self.instance.bind()
+        self._prepare(threads)
         self._on_cpu(self._job())
         return self.segments
+
+    def _prepare(self, workers: int) -> None:
+        self.compiled.sink.prepare(workers, self.rows)
+        self.instance.active = workers
+        self.instance.bind()
 
     @property
     def instance(self) -> Instance:
