@@ -207,6 +207,7 @@ class Session:
             stopped=self._stop.is_set,
             gpu=gpu,
             strict=self.settings["strict"],
+            profile=self.settings["profile"],
         )
 
     def explain(self, plan: Plan, physical: dict[int | str, Any], analyze: bool) -> str:

@@ -35,6 +35,7 @@ from finequery.operators.lower_probe import lower_probe, residual
 from finequery.operators.materialize import Materialize
 from finequery.operators.pool import Pool
 from finequery.operators.probe import Probe, column_signature
+from finequery.operators.profile import SINK, Profile
 from finequery.operators.program import MORSEL, ONE_THREAD, TILE, Instance, Symbol, too_many_rows
 from finequery.operators.star import ordered, passing, range_tests
 from finequery.operators.trace import same
@@ -94,6 +95,13 @@ class Measured:
     compile_seconds: float = 0.0
     device: str = ""  # where its programs ran: "cpu", "gpu" or both; none did: ""
     departed: list[str] = field(default_factory=list)  # why a program did not run on the device that was asked for
+    profile: Profile | None = None  # of its programs on the CPU, by step, where the setting asks for it
+
+    def profiled(self) -> Profile:
+        """The profile of this run, to be added to."""
+        if self.profile is None:
+            self.profile = Profile()
+        return self.profile
 
     def ran_on(self, device: str) -> None:
         """Note where a program ran."""
@@ -117,6 +125,7 @@ class Context:
     stopped: Callable[[], bool] | None = None
     gpu: Any = None  # where pipelines run, if not on the CPU (jetson.device)
     strict: bool = False  # a departure from that is an error
+    profile: bool = False  # measure every instruction
     account: memory.Account = field(default_factory=memory.Account)  # memory held and bytes moved, by kind
     scalar_seconds: float = 0.0  # spent on scalar subqueries, which run inside of what first needs them
 
@@ -262,13 +271,17 @@ class Pipeline:
         counters = np.zeros((context.pool.threads, len(steps) + 8), dtype=np.int64)
         counted: list[int] = []
 
+        def owner(step: Step) -> int:
+            place = steps.index(step) + moved
+            return id(self.steps[place]) if place >= 0 else SINK
+
         def count(step: Step) -> None:
             place = Symbol(lambda thread: counters[thread], 8 * len(counted))
             if lower.deferred is not None:
                 lower.emit("total_count_valid", lower.deferred, place, pure=False)
             else:
                 lower.emit("total_count", place, pure=False)
-            counted.append(id(self.steps[steps.index(step) + moved]))
+            counted.append(owner(step))
 
         sink = self.make_sink()
         number = 0
@@ -280,8 +293,10 @@ class Pipeline:
                     for column, expr in step.columns:
                         if not (isinstance(expr, Column) and expr.id == column.id):
                             lower.environment[column.id] = lower.fold(expr)
+                            lower.owners[column.id] = owner(step)
                     number += 1
                     continue
+                lower.program.owner = owner(step)
                 if isinstance(step, Filter):
                     # range tests of the build sides behind a filter join its mask
                     tests = range_tests(lower, probes) if lower.space == 0 else []
@@ -295,6 +310,7 @@ class Pipeline:
                 if isinstance(step, Filter) and not empty:
                     count(step)
                 for probe in ordered(lower, probes) if not empty else ():
+                    lower.program.owner = owner(probe)
                     lower.expected_rows *= passing(lower, probe)
                     empty = not lower_probe(lower, probe)
                     try:
@@ -308,6 +324,7 @@ class Pipeline:
             except NeedsHost as need:
                 raise _Split(number if not isinstance(step, Filter) else steps.index(step), need.expr) from None
         instance = None
+        lower.program.owner = SINK
         if not empty:
             try:
                 sink.lower_into(lower)
@@ -330,6 +347,7 @@ class Pipeline:
             for column, expr in project.columns:
                 if not (isinstance(expr, Column) and expr.id == column.id):
                     lower.environment[column.id] = lower.fold(expr)
+                    lower.owners[column.id] = id(project)
         return bool(defers(lower))
 
     def _host(
@@ -373,6 +391,8 @@ class Pipeline:
             if measured is not None and inner.device:
                 measured.ran_on(inner.device)
                 measured.departed += [reason for reason in inner.departed if reason not in measured.departed]
+            if measured is not None and inner.profile is not None:
+                measured.profiled().merge(inner.profile)
         fold = Lower(context.constant).fold  # as it was lowered: with constant parts computed
         expr = fold(substitute(split.expr, definitions))
         fresh = Column(expr.type, _fresh_id())
@@ -460,7 +480,10 @@ def execute(
         result = _on_gpu(compiled, context, frame, steps, measured, bounds)
         if result is not None:
             return result
+    profile = measured.profiled() if measured is not None and context.profile else None
+    begin = time.perf_counter()
     sink.prepare(threads, rows)
+    prepared = time.perf_counter() - begin
     sink.instance = instance
     if rows == 0 or not instance.names:  # without instructions columns are only handed on
         result = sink.finish(np.zeros((0, 3), dtype=np.int64) if sink.wants_segments else None, rows, 1)
@@ -489,10 +512,14 @@ def execute(
         cursor=sink.cursor if segments is not None else None,
         grow=sink.grow,
         stopped=context.stopped,
+        profile=profile,
     )
+    begin = time.perf_counter()
     for place, step in enumerate(compiled.counted):
         context.passed[step] = context.passed.get(step, 0) + int(compiled.counters[:, place].sum())
     result = sink.finish(segments, rows, threads)
+    if profile is not None:
+        profile.add(SINK, prepared + time.perf_counter() - begin)
     # the compiled pipeline stays with the plan: it must not keep a run's data alive
     instance.unbind()
     sink.release()
