@@ -208,6 +208,7 @@ class Session:
             gpu=gpu,
             placement=CPU if gpu is None else GPU,
             strict=self.settings["strict"],
+            profile=self.settings["profile"],
         )
 
     def explain(self, plan: Plan, physical: dict[int | str, Any], analyze: bool) -> str:
