@@ -7,6 +7,7 @@ morsels: the result has the order of the input whatever the threads did.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -274,7 +275,7 @@ class Materialize:
             return target.chars[pieces[0][0] if pieces else 0]
         out = _room(size, np.uint8)
         rows = np.cumsum([0, *(end - start for _, start, end in pieces)]).tolist()
-        counts = [int(lengths[a:b].sum()) for a, b in zip(rows, rows[1:])]
+        counts = [int(lengths[a:b].sum()) for a, b in itertools.pairwise(rows)]
         places = np.cumsum([0, *counts]).tolist()
         taken = [0] * len(target.chars)
         for number in sorted(range(len(pieces)), key=lambda n: pieces[n][1]):
@@ -362,7 +363,7 @@ def _enlarge(array: np.ndarray, used: int, room: int) -> np.ndarray:
 
 def _written_in_order(pieces: list[tuple[int, int, int]]) -> bool:
     """Whether one worker wrote all pieces, in their order."""
-    return all(a[0] == b[0] and a[1] < b[1] for a, b in zip(pieces, pieces[1:]))
+    return all(a[0] == b[0] and a[1] < b[1] for a, b in itertools.pairwise(pieces))
 
 
 def _join(
