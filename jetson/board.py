@@ -372,6 +372,9 @@ def host() -> Board:
     numbers = dict(_numbers(_document("host"), "host"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     numbers["cpu.cores"] = (cores, "the operating system")
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        capacity = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        numbers["memory.capacity_bytes"] = (capacity, "the operating system")
     for level, nbytes in _caches().items():
         numbers[f"cpu.l{level}_bytes"] = (nbytes, "the kernel's sysfs")
     threads = min(cores * numbers["cpu.thread_gbs"][0], numbers["memory.shared_gbs"][0])

@@ -14,11 +14,11 @@ On the CPU, with n threads (``CpuCost``)::
 and are divided by the board's ``speed`` or ``vector_speed``, as the kind's share of vectorised code says. The latency
 is the mean over the caches by the share of the working set each one holds. ``terms`` gives C in its parts, for fitting.
 
-On the GPU (``gpu_cost``), with I instructions, A atomics, and streamed and random accesses by kind of memory::
+On the GPU (``gpu_cost``), with I issue slots, A atomic updates, and streamed and random accesses by kind of memory::
 
     K = I / (sms · lanes · mhz)
     M = Σ bytes / gbs  +  Σ accesses · (hit / cached_random + miss / device_random)
-    U = A / atomics
+    U = A / min(cached_random, atomics · sectors of the structures that are updated)
     t = launch + sync + maintenance
         + max(longest of K, M, U + (1 - gpu_overlap) · (the other two),  memory traffic / shared_gbs)
 
@@ -40,6 +40,8 @@ from finequery.jetson.board import Board, Cpu
 MORSEL = 65_536
 #: Rows per multiprocessor below which a GPU does not hide its latencies.
 FULL_SM = 1_024
+#: Bytes of a GPU's L2 that take one atomic update at a time.
+L2_SECTOR = 32
 MEMORY_KINDS = ("pageable", "mapped", "managed", "device")
 
 
@@ -67,7 +69,9 @@ class Work:
     rows: float
     steps: float = 1.0  # arithmetic steps a row
     touches: tuple[Touch, ...] = ()
-    atomics: float = 0.0  # updates of accumulators that others update at the same time
+    atomics: float = (
+        0.0  # atomic updates on a GPU, of what its touches write at random (of one place if there are none)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class CpuEntry:
 
 @dataclass(frozen=True, slots=True)
 class GpuEntry:
-    """A kind's coefficients on the GPU: instructions of a lane."""
+    """A kind's coefficients on the GPU: issue slots of a lane."""
 
     row: float
     step: float
@@ -137,13 +141,20 @@ def parse(document: Mapping[str, Any]) -> Costs:
             raise _damaged(f"model.{name} is missing")
         sources[f"model.{name}"] = _source(f"model.{name}", entry)
         model[name] = number(f"model.{name}", entry["value"])
-        if model[name] > 1:
-            raise _damaged(f"model.{name} is a share, and above 1")
+        if not 0 < model[name] <= 1:
+            raise _damaged(f"model.{name} is a share above 0, up to 1")
     cpu, gpu = table("cpu", CpuEntry), table("gpu", GpuEntry)
     for key, entry in cpu.items():
         if entry.vector > 1 or entry.serial > 1:
             raise _damaged(f"cpu.{key}: vector and serial are shares, and one is above 1")
-    return Costs(cpu, gpu, model["cpu_overlap"], model["gpu_overlap"], boards.load(boards.REFERENCE).cpu.mhz, sources)
+    return Costs(
+        cpu,
+        gpu,
+        model["cpu_overlap"],
+        model["gpu_overlap"],
+        boards.load(boards.REFERENCE).cpu.mhz,
+        sources,
+    )
 
 
 def _source(path: str, entry: Mapping[str, Any]) -> str:
@@ -289,11 +300,12 @@ def gpu_cost(board: Board, works: Sequence[Work], costs: Costs, share: float = 1
         raise NotSupportedError(
             f'board "{board.name}" has no GPU', hint="Boards with one: " + ", ".join(_with_gpu()) + "."
         )
-    instructions = atomics = rows = streaming = random = shared = own = h2d = d2h = managed = 0.0
+    slots = conflicts = rows = streaming = random = shared = own = h2d = d2h = managed = 0.0
     for work in works:
         entry = gpu_entry(costs, work.kind)
-        instructions += work.rows * (entry.row + entry.step * work.steps)
-        atomics += work.atomics
+        slots += work.rows * (entry.row + entry.step * work.steps)
+        updated = sum(touch.working_set for touch in work.touches if touch.random and touch.write)
+        conflicts += work.atomics / min(gpu.cached_random, gpu.atomics * max(1.0, updated / L2_SECTOR))
         rows = max(rows, work.rows)
         for touch in work.touches:
             kind, cached = touch.memory, touch.memory != "mapped"
@@ -321,10 +333,10 @@ def gpu_cost(board: Board, works: Sequence[Work], costs: Costs, share: float = 1
             else:
                 own += moved
     filled = min(1.0, max(rows * share, 32.0) / (gpu.sms * FULL_SM))
-    compute = instructions * share / (gpu.sms * gpu.lanes * gpu.mhz * 1e6 * filled)
+    compute = slots * share / (gpu.sms * gpu.lanes * gpu.mhz * 1e6 * filled)
     memory = (streaming + random) * share / 1e9
-    conflicts = atomics * share / (gpu.atomics * 1e9)
-    total, longest = compute + memory + conflicts, max(compute, memory, conflicts)
+    waiting = conflicts * share / 1e9
+    total, longest = compute + memory + waiting, max(compute, memory, waiting)
     traffic = Traffic(shared * share, own * share, h2d * share, d2h * share)
     least = max(moved / 1e9 / gbs for moved, gbs in zip(traffic, capacities(board)))
     fixed = gpu.launch_us + gpu.sync_us + managed * share / 1e6 * gpu.maintenance_us_per_mb

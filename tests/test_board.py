@@ -196,7 +196,7 @@ def test_a_file_that_is_gone(tmp_path: Path) -> None:
         (lambda d: d["cpu"]["filter"].update(vector=1.5), "cpu.filter: vector and serial are shares"),
         (lambda d: d["gpu"]["filter"].update(source=""), "gpu.filter has no source"),
         (lambda d: d["model"].pop("gpu_overlap"), "model.gpu_overlap is missing"),
-        (lambda d: d["model"]["cpu_overlap"].update(value=2), "model.cpu_overlap is a share, and above 1"),
+        (lambda d: d["model"]["cpu_overlap"].update(value=2), "model.cpu_overlap is a share above 0"),
     ],
 )
 def test_damaged_cost_tables(change: Any, message: str) -> None:

@@ -143,7 +143,14 @@ def test_the_gpu_by_hand() -> None:
     assert device == pytest.approx(start + compute + 0.5 * 50e-6)
     managed = toy().solo([Work("work", MB, 1, (Touch(5 * MB, memory="managed"),))], "gpu").seconds
     assert managed == pytest.approx(device + 5 * 2e-6), "maintenance of 5 MB"
-    assert toy().solo([Work("work", MB, atomics=1e6)], "gpu").seconds == pytest.approx(start + 1e-3 + compute / 2)
+
+
+@pytest.mark.parametrize(("table", "rate"), [(0, 1e9), (8, 1e9), (128, 4e9), (4096, 10e9)])
+def test_atomics_wait_for_each_other(table: float, rate: float) -> None:
+    """10M updates: one at a time in each 32 bytes of the table, until L2 does no more."""
+    touches = (Touch(0, 8, True, True, table, "device"),) if table else ()
+    work = Work("work", MB, touches=touches, atomics=10 * MB)
+    assert toy().solo([work], "gpu").seconds == pytest.approx(30e-6 + 10 * MB / rate + 150e-6 / 2)
 
 
 def test_random_accesses_on_the_gpu() -> None:
