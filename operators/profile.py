@@ -55,8 +55,9 @@ class Profile:
 
     def charge(self, owners: list[int], ticks: np.ndarray, threads: int) -> None:
         """Add what ``threads`` threads counted for each instruction: a row of ``ticks`` for each thread."""
-        for owner, spent in zip(owners, ticks.sum(axis=0).tolist()):
-            self.add(owner, spent * tick() / threads)
+        seconds = ticks.sum(axis=0) * (tick() / threads)
+        for owner, spent in zip(owners, seconds.tolist()):
+            self.add(owner, spent)
             self.instructions[owner] = self.instructions.get(owner, 0) + 1
 
     def merge(self, other: Profile) -> None:
