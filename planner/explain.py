@@ -13,9 +13,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from finequery.operators.context import Context
 from finequery.operators.executor import execute
 from finequery.operators.expr import Column, Expr
-from finequery.operators.pipeline import Context, Project
+from finequery.operators.steps import Project
 from finequery.planner import observed
 from finequery.planner.display import Printer, frame_text
 from finequery.planner.subtasks import RANDOM_READ, RANDOM_WRITE, PipelineInfo, SubTask, split

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finequery.operators.pipeline import Context
+from finequery.operators.context import Context
 from finequery.perfmodel.features import NAMES_ONLY, Features
 from finequery.planner import observed as run
 from finequery.planner.subtasks import (

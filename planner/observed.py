@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from finequery.operators import tasks
 from finequery.operators.aggregate import Aggregate
-from finequery.operators.pipeline import Context, Measured
+from finequery.operators.context import Context, Measured
 from finequery.operators.probe import Probe
 from finequery.planner import algorithms
 from finequery.planner.algorithms import Choice
