@@ -23,6 +23,7 @@ from finequery.operators.lower import Lower, NeedsHost, Stored
 from finequery.operators.lower_probe import lower_probe, residual
 from finequery.operators.materialize import Materialize
 from finequery.operators.probe import Probe, column_signature
+from finequery.operators.profile import SINK
 from finequery.operators.program import Instance, Symbol
 from finequery.operators.run import Box, Compiled, Sink
 from finequery.operators.star import ordered, passing, range_tests

@@ -111,12 +111,12 @@ class Report:
         if reasons:
             lines += ["│  " + part for part in textwrap.wrap(f"on the CPU: {'; '.join(reasons)}", WIDTH - 3)]
         real: int | None = None
-        spent = observed.spent(pipeline, self.context) if self.ran else None
+        times = observed.spent(pipeline, self.context) if self.ran else None
         for number, subtask in enumerate(pipeline.subtasks):
             last = subtask is pipeline.breaker
             if subtask.kind != "project":  # which changes no number of rows
                 real = observed.real_rows(subtask, self.pipelines, self.context)
-            took = None if spent is None else spent[number]
+            took = None if times is None else times[number]
             lines += self.subtask(subtask, real, took, "└─ " if last else "├─ ", "   " if last else "│  ")
         return lines
 
