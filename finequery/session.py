@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from finequery.catalog import Catalog
     from finequery.operators.column import Frame
     from finequery.operators.context import Context
+    from finequery.planner.features import Observed
     from finequery.planner.shape import Lifting, Shape
     from finequery.planner.statements import Query, Statement
     from finequery.relation import Relation
@@ -217,6 +218,18 @@ class Session:
 
         with self.lock:
             return explain(plan, self.context(physical | plan.lifted), analyze)
+
+    def observe(self, plan: Plan, physical: dict[int | str, Any]) -> list[Observed]:
+        """Run a plan with every instruction measured: what its pipelines have seen and took."""
+        from finequery.operators.executor import execute
+        from finequery.planner.features import observed
+        from finequery.planner.subtasks import split
+
+        with self.lock:
+            context = self.context(physical | plan.lifted)
+            context.profile = True
+            execute(plan.root, context)
+            return observed(split(plan.root), context)
 
     def interrupt(self) -> None:
         """Stop the query that is running now, from another thread."""

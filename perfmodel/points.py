@@ -125,7 +125,8 @@ def _expression(draw: Draw, columns: list[Made], steps: int) -> str:
     text = names[0]
     for number in range(steps):
         other = names[(number + 1) % len(names)] if draw.chance(0.6) else str(draw.choice((2, 3, 7)))
-        text = f"({text} {draw.choice('+-+-*')} {other})" if number < 3 else f"({text} {draw.choice('+-')} {other})"
+        multiplies = number < 2 and not any(c.kind == "wide" for c in columns)  # DECIMAL(38, 0) must not overflow
+        text = f"({text} {draw.choice('+-*') if multiplies else draw.choice('+-')} {other})"
     if draw.chance(0.2):
         text = f"case when {names[0]} > 100 then {text} else 0 end"
     return text
@@ -221,7 +222,7 @@ def _hashed(draw: Draw) -> Drawn:
 
 def _runs(draw: Draw) -> Drawn:
     """Groups that stand together in sorted rows."""
-    rows = draw.rows()
+    rows = int(draw.between(10_000, ROWS[1]))
     return _grouped(draw, [Made("g", "run", rows, draw.choice((1, 4)), each=int(draw.between(1, 50)))], rows)
 
 
