@@ -54,8 +54,14 @@ class Measured:
     compile_seconds: float = 0.0
     device: str = ""  # where its programs ran: "cpu", "gpu" or both; none did: ""
     shared: int = 0  # morsels that the GPU took, where both devices worked on one pipeline
-    departed: list[str] = field(default_factory=list)  # why a program did not run on the device that was asked for
     profile: Profile | None = None  # of its programs on the CPU, by step, where the setting asks for it
+    departed: list[str] = field(default_factory=list)  # why a program did not run on the device that was asked for
+
+    def profiled(self) -> Profile:
+        """The profile of this run, to be added to."""
+        if self.profile is None:
+            self.profile = Profile()
+        return self.profile
 
     def ran_on(self, device: str) -> None:
         """Note where a program ran."""
@@ -69,12 +75,6 @@ class Measured:
             self.depart(reason)
         if part.profile is not None:
             self.profiled().merge(part.profile)
-
-    def profiled(self) -> Profile:
-        """The profile of this run, to be added to."""
-        if self.profile is None:
-            self.profile = Profile()
-        return self.profile
 
     def depart(self, reason: str) -> None:
         """Note why a program did not run on the device that was asked for."""
@@ -96,7 +96,7 @@ class Context:
     placement: Placement = CPU  # of what ``placements`` has no entry for
     placements: Mapping[int, Placement] = field(default_factory=dict)  # by id of the task or Probe
     strict: bool = False  # a departure from that is an error
-    profile: bool = False  # measure every instruction
+    profile: bool = False  # measure every instruction on the CPU
     account: memory.Account = field(default_factory=memory.Account)  # memory held and bytes moved, by kind
     scalar_seconds: float = 0.0  # spent on scalar subqueries, which run inside of what first needs them
     lock: Any = field(default_factory=threading.RLock)  # of ``results``: branches of a plan may run at once

@@ -273,7 +273,8 @@ class Instance:
     ) -> None:
         """Let workers, each in a thread of the pool, do what is left of a job. ``grow(worker)`` is called when a
         primitive of that worker asks for room (-1). ``bind`` comes first; other workers may be at the same job, or at
-        another one, from another pool. ``profile``: measure every instruction, and add it there."""
+        another one, from another pool. ``profile``: measure every instruction, and add it
+        there."""
         states, mine = self.states, slice(workers.start, workers.stop)
         states[mine, 0] = job.address
         states[mine, 8] = 0

@@ -24,7 +24,7 @@ from finequery.operators.expr import Call, Column, Literal, Parameter, conjuncts
 from finequery.operators.filter import stored_range
 from finequery.operators.lower import Lower, Stored
 from finequery.operators.pool import Pool
-from finequery.operators.profile import SINK, Profile
+from finequery.operators.profile import SINK
 from finequery.operators.program import MORSEL, ONE_THREAD, TILE, Instance, Job
 from finequery.operators.sides import Departed, SideFailed, open_side
 from finequery.operators.steps import Filter, Step
@@ -115,8 +115,8 @@ class Compiled:
             measured.bytes += self.read_bytes(frame) * (count - skipped) // count
         begin = time.perf_counter()
         result = sink.finish(segments, rows, pool)
-        if context.profile:
-            measured.profiled().add(SINK, time.perf_counter() - begin)
+        if measured.profile is not None:
+            measured.profile.add(SINK, time.perf_counter() - begin)
         # the program stays with the plan: it must not keep a run's data alive
         instance.unbind()
         sink.release()
@@ -168,14 +168,10 @@ class _Run:
     def _prepare(self, workers: int) -> None:
         begin = time.perf_counter()
         self.compiled.sink.prepare(workers, self.rows)
-        if self.profile is not None:
-            self.profile.add(SINK, time.perf_counter() - begin)
+        if self.context.profile:
+            self.measured.profiled().add(SINK, time.perf_counter() - begin)
         self.instance.active = workers
         self.instance.bind()
-
-    @property
-    def profile(self) -> Profile | None:
-        return self.measured.profiled() if self.context.profile else None
 
     @property
     def instance(self) -> Instance:
@@ -195,12 +191,13 @@ class _Run:
         threads = 1 if small or self.count == 1 else context.pool.threads
         self.measured.threads = max(self.measured.threads, threads)
         cursor = sink.cursor if sink.wants_segments else None
+        profile = self.measured.profiled() if context.profile else None
         self.instance.run(
             *(context.pool, job, range(threads)),
             cursor=cursor,
             grow=sink.grow,
             stopped=context.stopped,
-            profile=self.profile,
+            profile=profile,
         )
 
     def _together(self, side: Any, where: Placement) -> None:
