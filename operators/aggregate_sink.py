@@ -64,9 +64,9 @@ class AggregateSink:
     def lower_into(self, lower: Lower) -> None:
         self._choose(lower)
         groups = self.groups
-        self.accumulators = Accumulators(isinstance(groups, RowTables))
         few: Reg | None = None
         domain = groups.domain if isinstance(groups, ArrayGroups) else 0
+        self.accumulators = Accumulators(isinstance(groups, RowTables), domain and domain + 1)
         masked = self.mode.name == "dense" and domain <= FEW
         mask, lower.deferred = lower.deferred, None
         if mask is not None:

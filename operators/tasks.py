@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -419,21 +418,6 @@ class Scalar:
 
     def scalar(self, context: Context) -> tuple[Frame, int]:
         return self.task.execute(context), self.column.id
-
-
-def walk_tasks(task: Task) -> Iterator[Task]:
-    """The task and all below it, each once."""
-    seen: set[int] = set()
-
-    def visit(t: Task) -> Iterator[Task]:
-        if id(t) in seen:
-            return
-        seen.add(id(t))
-        yield t
-        for child in t.inputs:
-            yield from visit(child)
-
-    yield from visit(task)
 
 
 __all__ = ["Filter", "Lower", "Project", "lower_filter", "lower_probe"]
