@@ -118,6 +118,13 @@ TABLE: dict[str, Setting] = {
             _boolean,
             "an error instead of another device or a slower path than the one asked for",
         ),
+        Setting(
+            "deterministic",
+            "BOOLEAN",
+            lambda: False,
+            _boolean,
+            "sums, means and deviations of floating-point values with the same bits on every run and device, rounded once",
+        ),
         Setting("plan_cache_size", "BIGINT", lambda: 256, _count, "plans kept for texts that come again; 0 keeps none"),
     )
 }

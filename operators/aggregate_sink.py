@@ -14,7 +14,7 @@ from finequery.operators.column import ColumnData, Frame
 from finequery.operators.concat import constant_column, empty_column
 from finequery.operators.expr import Column
 from finequery.operators.group_keys import GroupKey, NeedsNumbers, digits_of, plain_source
-from finequery.operators.group_modes import GroupMode, group_mode
+from finequery.operators.group_modes import ALWAYS_DENSE, GroupMode, group_mode
 from finequery.operators.lower import Lower, Stored, bounds_of
 from finequery.operators.pool import get_pool
 from finequery.operators.program import Out, Reg
@@ -91,6 +91,12 @@ class AggregateSink:
 
     def _choose(self, lower: Lower) -> None:
         """How groups are told apart: ``mode``, ``groups``, ``keys``."""
+        self._told_apart(lower)
+        domain = self.groups.domain if isinstance(self.groups, ArrayGroups) else ALWAYS_DENSE + 1
+        if self.given is None and domain > ALWAYS_DENSE and any(call.exact for call in self.calls):
+            raise NeedsNumbers  # exact sums are large: no group may have one that does not occur
+
+    def _told_apart(self, lower: Lower) -> None:
         given = self.given
         if given is not None:
             stored = lower.stored(given.column)
