@@ -147,7 +147,8 @@ class Session:
         if isinstance(statement, Insert):
             target = next(f for f in found if f[1] is statement.table)
             found.remove(target)
-        root, lifted = physical_plan(logical)
+        deterministic = self.settings["deterministic"]
+        root, lifted = physical_plan(logical, deterministic)
         template, values = (None, {}) if lifting is None else lifting.finish(lifted)
         return Plan(
             text=text,
@@ -159,13 +160,16 @@ class Session:
             found=found,
             target=target,
             lasting=resolver.lasting,
+            deterministic=deterministic,
             template=template,
             lifted=values,
         )
 
     def refreshed(self, plan: Plan, variables: Mapping[str, Any]) -> Plan:
-        """The plan, or one made anew where a table it reads was changed. ``variables``: the caller's that it used."""
-        if plan.holds(self.resolver(Scope(values=variables))):
+        """The plan, or one made anew where a table it reads or a setting was changed. ``variables``: the caller's that
+        it used."""
+        same = plan.deterministic == self.settings["deterministic"]
+        if same and plan.holds(self.resolver(Scope(values=variables))):
             return plan
         from finequery.planner.parse import parse
 
