@@ -221,6 +221,16 @@ def settled(array: np.ndarray) -> np.ndarray:
     return copy
 
 
+def placed(array: np.ndarray) -> np.ndarray:
+    """The array, which is not written any more, in a block where the query's kernels reach it or of which their device
+    keeps a copy: itself, or a copy of another library's or of a small one of numpy's."""
+    if block_of(array) is not None and default_kind() in ("pageable", kind_of(array)):
+        return array
+    copy = allocate(array.nbytes).view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
 # Kinds
 
 
@@ -410,6 +420,7 @@ __all__ = [
     "limit",
     "live",
     "peak",
+    "placed",
     "readable",
     "require",
     "reset_peak",
