@@ -41,7 +41,7 @@ class Account:
 def count(direction: str, nbytes: int, moved: Moved | None = None) -> None:
     """Count a copy of so many bytes, ``to_device`` or ``to_host``, in the current query's account and in ``moved``."""
     account = current.get()
-    for one in (moved, account and account.moved):
+    for one in (moved, None if account is None else account.moved):
         if one is not None:
             setattr(one, direction, getattr(one, direction) + nbytes)
             one.transfers += 1

@@ -167,17 +167,17 @@ class MemoryTable(Table):
 
 
 def settled(column: ColumnData) -> ColumnData:
-    """The column where the query's kernels reach it. A session that does not use the GPU may have made it, or a file of a
-    database holds it."""
+    """The column where the query's kernels reach it. A session that does not use the GPU may have made it, or a file of
+    a database holds it."""
     if memory.default_kind() == "pageable":
         return column
-    parts = (column.data, column.validity, column.chars)
-    data, validity, chars = (None if part is None else memory.settled(part) for part in parts)
-    if all(new is old for new, old in zip((data, validity, chars), parts)):
+    parts = {"data": column.data, "validity": column.validity, "chars": column.chars}
+    found = {name: memory.settled(part) for name, part in parts.items() if part is not None}
+    moved = {name: part for name, part in found.items() if part is not parts[name]}
+    if not moved:
         return column
-    assert data is not None
-    accounts.count("to_device", sum(p.nbytes for p, old in zip((data, validity, chars), parts) if p is not old))
-    return replace(column, data=data, validity=validity, chars=chars)
+    accounts.count("to_device", sum(part.nbytes for part in moved.values()))
+    return replace(column, **moved)  # type: ignore[arg-type]
 
 
 class ArrowTable(KeptTable):

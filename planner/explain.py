@@ -14,10 +14,11 @@ from typing import Any
 
 from finequery.operators import tasks
 from finequery.operators.aggregate import Aggregate
+from finequery.operators.context import Context, Measured
 from finequery.operators.executor import execute
 from finequery.operators.expr import Column, Expr
-from finequery.operators.pipeline import Context, Measured, Project
 from finequery.operators.probe import Probe
+from finequery.operators.steps import Project
 from finequery.planner import algorithms
 from finequery.planner.algorithms import Choice
 from finequery.planner.display import Printer, frame_text

@@ -20,8 +20,8 @@ from typing import Any
 from finequery.operators import tasks
 from finequery.operators.aggregate import Aggregate
 from finequery.operators.expr import Column, Expr, ScalarSubquery, columns_of, walk
-from finequery.operators.pipeline import Filter, Project, Step
 from finequery.operators.probe import Probe
+from finequery.operators.steps import Filter, Project, Step
 from finequery.operators.tasks import Task
 from finequery.planner import algorithms
 from finequery.planner.algorithms import Choice

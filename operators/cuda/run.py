@@ -16,7 +16,7 @@ from finequery.operators.program import error_of
 
 CUDA_OUT_OF_MEMORY = 2
 
-#: Bytes of the host, the kernel argument in their place, and whether that is to be their copy on the device from now on.
+#: Bytes of the host, the kernel argument in their place, and whether that is their copy on the device from now on.
 Back = tuple[np.ndarray, Any, bool]
 #: Arrays that a sink's run only writes, and whether they become the result as they are.
 Outputs = list[tuple[np.ndarray, bool]]

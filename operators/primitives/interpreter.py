@@ -114,6 +114,12 @@ def run_program(t_, n_, k_, args):
                 p_i64(job[13] + args[12] * 24)[2] = p_i64(args[11])[0]
 
 
+@kernel("take_morsels")
+def take_morsels(t_, n_, k, args):
+    """Take ``k`` morsels of a job from beside the interpreter; gives the first. args: 0 the job's address."""
+    return atomic_add(args[0], np.int64(k))
+
+
 @kernel("run_range")
 def run_range(t_, n_, k_, args):
     """Drive a plain kernel over a range. args (per thread): 0 job, 1 function, 2 address of its arguments, 3 thread
