@@ -227,6 +227,7 @@ class Session:
             placement=CPU if gpu is None else GPU,
             strict=self.settings["strict"],
             account=memory.Account(shared=self._shared()),
+            profile=self.settings["profile"],
         )
 
     def explain(self, plan: Plan, physical: dict[int | str, Any], analyze: bool) -> str:

@@ -131,6 +131,13 @@ TABLE: dict[str, Setting] = {
             _gpu_bytes,
             "bytes of columns that a GPU with memory of its own keeps between queries; 70% of what is free by default",
         ),
+        Setting(
+            "profile",
+            "BOOLEAN",
+            lambda: False,
+            _boolean,
+            "measure the steps inside of pipelines on the CPU: EXPLAIN ANALYZE then shows the time of each",
+        ),
         Setting("plan_cache_size", "BIGINT", lambda: 256, _count, "plans kept for texts that come again; 0 keeps none"),
     )
 }

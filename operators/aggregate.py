@@ -29,6 +29,7 @@ from finequery.operators.numbered_groups import as_codes, number_groups
 from finequery.operators.partition import partition
 from finequery.operators.pipeline import Pipeline, materialize
 from finequery.operators.probe import Probe
+from finequery.operators.profile import SINK
 from finequery.operators.result_columns import float_column
 from finequery.operators.steps import Step
 from finequery.operators.take import take
@@ -115,7 +116,10 @@ class Aggregate(Task):
             if call.argument is not None and before[call.argument.id].kind == "string":
                 found = result.columns[call.output.id]
                 result.columns[call.output.id] = expand(found) if found.kind == "dict" else found
-        record.seconds += time.perf_counter() - begin
+        spent = time.perf_counter() - begin
+        if record.profile is not None:
+            record.profile.add(SINK, spent)
+        record.seconds += spent
         record.rows_out = result.length
         return result
 

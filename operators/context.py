@@ -12,6 +12,7 @@ from finequery.errors import NotSupportedError
 from finequery.jetson import memory
 from finequery.operators.expr import Expr
 from finequery.operators.pool import Pool
+from finequery.operators.profile import Profile
 from finequery.operators.program import too_many_rows
 
 _Result = TypeVar("_Result")
@@ -53,7 +54,14 @@ class Measured:
     compile_seconds: float = 0.0
     device: str = ""  # where its programs ran: "cpu", "gpu" or both; none did: ""
     shared: int = 0  # morsels that the GPU took, where both devices worked on one pipeline
+    profile: Profile | None = None  # of its programs on the CPU, by step, where the setting asks for it
     departed: list[str] = field(default_factory=list)  # why a program did not run on the device that was asked for
+
+    def profiled(self) -> Profile:
+        """The profile of this run, to be added to."""
+        if self.profile is None:
+            self.profile = Profile()
+        return self.profile
 
     def ran_on(self, device: str) -> None:
         """Note where a program ran."""
@@ -65,6 +73,8 @@ class Measured:
             self.ran_on(part.device)
         for reason in part.departed:
             self.depart(reason)
+        if part.profile is not None:
+            self.profiled().merge(part.profile)
 
     def depart(self, reason: str) -> None:
         """Note why a program did not run on the device that was asked for."""
@@ -86,6 +96,7 @@ class Context:
     placement: Placement = CPU  # of what ``placements`` has no entry for
     placements: Mapping[int, Placement] = field(default_factory=dict)  # by id of the task or Probe
     strict: bool = False  # a departure from that is an error
+    profile: bool = False  # measure every instruction on the CPU
     account: memory.Account = field(default_factory=memory.Account)  # memory held and bytes moved, by kind
     scalar_seconds: float = 0.0  # spent on scalar subqueries, which run inside of what first needs them
     lock: Any = field(default_factory=threading.RLock)  # of ``results``: branches of a plan may run at once
@@ -94,9 +105,15 @@ class Context:
         """Where a task, or the build of a Probe, is to run."""
         return self.placements.get(id(item), self.placement)
 
+    @property
+    def gpu_workers(self) -> int:
+        """Workers of a program that the second device brings."""
+        return getattr(self.gpu, "threads", 1)
+
     def workers(self, where: Placement) -> int:
         """Workers of a program that is placed so: the pool's threads, and what the second device brings."""
-        return self.pool.threads + (getattr(self.gpu, "threads", 1) if where.device == "both" else 0)
+        threads, others = self.pool.threads, self.gpu_workers
+        return {"cpu": threads, "gpu": max(threads, others)}.get(where.device, threads + others)
 
     def constant(self, expr: Expr) -> Any:
         """The value of a constant expression in this run."""

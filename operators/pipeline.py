@@ -24,6 +24,7 @@ from finequery.operators.lower import Lower, NeedsHost, Stored
 from finequery.operators.lower_probe import lower_probe, residual
 from finequery.operators.materialize import Materialize
 from finequery.operators.probe import Probe, column_signature
+from finequery.operators.profile import SINK
 from finequery.operators.program import Instance, Symbol
 from finequery.operators.run import Box, Compiled, Sink
 from finequery.operators.star import ordered, passing, range_tests
@@ -137,13 +138,17 @@ class Pipeline:
         counters = memory.zeros((workers, len(steps) + 8), np.int64)
         counted: list[int] = []
 
+        def owner(step: Step) -> int:
+            place = steps.index(step) + moved
+            return id(self.steps[place]) if place >= 0 else SINK
+
         def count(step: Step) -> None:
             place = Symbol(lambda thread: counters[thread], 8 * len(counted))
             if lower.deferred is not None:
                 lower.emit("total_count_valid", lower.deferred, place, pure=False)
             else:
                 lower.emit("total_count", place, pure=False)
-            counted.append(id(self.steps[steps.index(step) + moved]))
+            counted.append(owner(step))
 
         sink = self.make_sink()
         number = 0
@@ -155,8 +160,10 @@ class Pipeline:
                     for column, expr in step.columns:
                         if not (isinstance(expr, Column) and expr.id == column.id):
                             lower.environment[column.id] = lower.fold(expr)
+                            lower.owners[column.id] = owner(step)
                     number += 1
                     continue
+                lower.program.owner = owner(step)
                 if isinstance(step, Filter):
                     # range tests of the build sides behind a filter join its mask
                     tests = range_tests(lower, probes) if lower.space == 0 else []
@@ -170,6 +177,7 @@ class Pipeline:
                 if isinstance(step, Filter) and not empty:
                     count(step)
                 for probe in ordered(lower, probes) if not empty else ():
+                    lower.program.owner = owner(probe)
                     lower.expected_rows *= passing(lower, probe)
                     empty = not lower_probe(lower, probe)
                     try:
@@ -183,6 +191,7 @@ class Pipeline:
             except NeedsHost as need:
                 raise _Split(number if not isinstance(step, Filter) else steps.index(step), need.expr) from None
         instance = None
+        lower.program.owner = SINK
         if not empty:
             try:
                 sink.lower_into(lower)
@@ -205,6 +214,7 @@ class Pipeline:
             for column, expr in project.columns:
                 if not (isinstance(expr, Column) and expr.id == column.id):
                     lower.environment[column.id] = lower.fold(expr)
+                    lower.owners[column.id] = id(project)
         return bool(defers(lower))
 
     def _host(

@@ -20,6 +20,7 @@ from finequery.jetson import memory
 from finequery.operators import native
 from finequery.operators.expr import Expr
 from finequery.operators.pool import AGAIN, Pool, new_job
+from finequery.operators.profile import SINK, Profile
 
 #: Rows per tile: its vectors stay in the caches next to the core (reference: cpu-execution 3.2).
 TILE = 4096
@@ -104,6 +105,7 @@ class Instruction:
     always: bool = False
     expands: bool = False
     subject: Expr | None = None  # what it computes, for errors
+    owner: int = SINK  # id of the step that it is part of
 
 
 @dataclass(slots=True, eq=False)
@@ -114,10 +116,11 @@ class Program:
     constants: dict[tuple[str, Any], Reg] = field(default_factory=dict)
     constant_data: dict[Reg, np.ndarray] = field(default_factory=dict)
     subject: Expr | None = None  # the expression that is being lowered
+    owner: int = SINK  # id of the step that is being lowered
 
     def emit(self, name: str, *words: Any, pure: bool = True, always: bool = False, expands: bool = False) -> None:
         """Append an instruction. Words: ints, Reg (read), Out(Reg), Optional(Reg), Symbol."""
-        self.instructions.append(Instruction(name, list(words), pure, always, expands, self.subject))
+        self.instructions.append(Instruction(name, list(words), pure, always, expands, self.subject, self.owner))
 
     def constant(self, kind: str, value: Any) -> Reg:
         """A vector that holds one value everywhere; filled once. ``kind``: u8 u32 i64 f64 w."""
@@ -194,9 +197,11 @@ class Instance:
     def __init__(self, program: Program, threads: int):
         self.program = program
         self.threads = threads
+        self.active = threads  # workers of this run
         self.lock = threading.Lock()  # of the addresses: workers of two devices may ask for room at once
         kept = _live(program)
         self.names = [i.name for i in kept]
+        self.owners = [i.owner for i in kept]
         self.subjects = [None if i.pure else i.subject for i in kept]
         slots, sizes = _allocate(kept, program)
         stride = TILE + SLACK
@@ -249,12 +254,11 @@ class Instance:
         self.state_addresses = [memory.address(self.states[i]) for i in range(threads)]
         self.expander_words = [(sum(len(j.words) for j in kept[:n])) for n, i in enumerate(kept) if i.expands]
 
-    def bind(self, worker: int | None = None) -> None:
-        """Write the addresses of all symbols, for one worker or for all."""
+    def bind(self) -> None:
+        """Write the addresses of all symbols for the workers that the sink is prepared for."""
         with self.lock:
-            for thread, block in enumerate(self.blocks):
-                if worker in (None, thread):
-                    block[self.places] = [symbol.address(thread) for symbol in self.symbols]
+            for worker, block in enumerate(self.blocks[: self.active]):
+                block[self.places] = [symbol.address(worker) for symbol in self.symbols]
 
     def run(
         self,
@@ -265,10 +269,12 @@ class Instance:
         cursor: Callable[[int], int] | None = None,
         grow: Callable[[int], None] | None = None,
         stopped: Callable[[], bool] | None = None,
+        profile: Profile | None = None,
     ) -> None:
         """Let workers, each in a thread of the pool, do what is left of a job. ``grow(worker)`` is called when a
         primitive of that worker asks for room (-1). ``bind`` comes first; other workers may be at the same job, or at
-        another one, from another pool."""
+        another one, from another pool. ``profile``: measure every instruction, and add it
+        there."""
         states, mine = self.states, slice(workers.start, workers.stop)
         states[mine, 0] = job.address
         states[mine, 8] = 0
@@ -277,10 +283,14 @@ class Instance:
             states[worker, 11] = cursor(worker) if cursor is not None else 0
             for word in self.expander_words:
                 self.blocks[worker][word] = 0
+        kernel = "run_program"
+        if profile is not None:
+            kernel, ticks = "run_program_profiled", np.zeros((len(workers), len(self.names)), dtype=np.int64)
+            states[mine, 16] = [memory.address(row) for row in ticks]
         active = list(workers)
         while active:
             try:
-                statuses = pool.run("run_program", [self.state_addresses[t] for t in active])
+                statuses = pool.run(kernel, [self.state_addresses[t] for t in active])
             except KeyboardInterrupt:
                 job.stop()
                 raise InterruptError("the query was stopped") from None
@@ -301,6 +311,8 @@ class Instance:
                     inside.append(thread)
             # The first in the list is run by this thread itself: work that is left is done even if no worker wakes.
             active = inside + [t for t in active if t not in inside] if AGAIN in statuses else inside
+        if profile is not None:
+            profile.charge(self.owners, ticks, len(workers))
 
     def unbind(self) -> None:
         """Forget the arrays of the last run."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from finequery.operators.expr import Call, Column, Literal, Parameter, conjuncts
 from finequery.operators.filter import stored_range
 from finequery.operators.lower import Lower, Stored
 from finequery.operators.pool import Pool
+from finequery.operators.profile import SINK
 from finequery.operators.program import MORSEL, ONE_THREAD, TILE, Instance, Job
 from finequery.operators.sides import Departed, SideFailed, open_side
 from finequery.operators.steps import Filter, Step
@@ -111,7 +113,10 @@ class Compiled:
             measured.morsels += count
             measured.skipped += skipped
             measured.bytes += self.read_bytes(frame) * (count - skipped) // count
+        begin = time.perf_counter()
         result = sink.finish(segments, rows, pool)
+        if measured.profile is not None:
+            measured.profile.add(SINK, time.perf_counter() - begin)
         # the program stays with the plan: it must not keep a run's data alive
         instance.unbind()
         sink.release()
@@ -141,10 +146,8 @@ class _Run:
         if alone or where.device == "both":
             first = 0 if alone else threads
             try:
-                sink.prepare(first + getattr(context.gpu, "threads", 1), rows)  # a translation looks at the arrays
+                self._prepare(first + context.gpu_workers)
                 side = open_side(context, self.compiled, rows, self.skip, self.bounds, first)
-                if side.many:
-                    self.instance.bind()
                 if alone:
                     side.batch(self._job(), 0, self.count, self.segments)
                     measured.ran_on("gpu")
@@ -158,10 +161,17 @@ class _Run:
                 self.compiled.counters[:] = 0
                 self.segments[:] = 0
         measured.ran_on("cpu")
-        sink.prepare(threads, rows)
-        self.instance.bind()
+        self._prepare(threads)
         self._on_cpu(self._job())
         return self.segments
+
+    def _prepare(self, workers: int) -> None:
+        begin = time.perf_counter()
+        self.compiled.sink.prepare(workers, self.rows)
+        if self.context.profile:
+            self.measured.profiled().add(SINK, time.perf_counter() - begin)
+        self.instance.active = workers
+        self.instance.bind()
 
     @property
     def instance(self) -> Instance:
@@ -181,7 +191,14 @@ class _Run:
         threads = 1 if small or self.count == 1 else context.pool.threads
         self.measured.threads = max(self.measured.threads, threads)
         cursor = sink.cursor if sink.wants_segments else None
-        self.instance.run(context.pool, job, range(threads), cursor=cursor, grow=sink.grow, stopped=context.stopped)
+        profile = self.measured.profiled() if context.profile else None
+        self.instance.run(
+            *(context.pool, job, range(threads)),
+            cursor=cursor,
+            grow=sink.grow,
+            stopped=context.stopped,
+            profile=profile,
+        )
 
     def _together(self, side: Any, where: Placement) -> None:
         """The front part on the CPU, the back part on the device; each helps the other in the end."""
