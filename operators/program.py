@@ -58,7 +58,11 @@ class Symbol:
     __slots__ = ("_address", "_last", "computed", "content", "groups", "offset", "value")
 
     def __init__(
-        self, value: Any, offset: int = 0, content: Callable[[int], np.ndarray] | None = None, groups: int = 0
+        self,
+        value: Any,
+        offset: int = 0,
+        content: Callable[[int], np.ndarray] | np.ndarray | None = None,
+        groups: int = 0,
     ):
         self.groups = groups
         self.value = value

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from finequery.jetson import memory
 from finequery.operators import group_modes, native
 from finequery.operators.accumulators import Accumulators
 from finequery.operators.build import padded
@@ -97,7 +98,7 @@ class RowTables:
         self.columns: list[np.ndarray] = []  # what flushing writes, by word of a row
         self.total = np.zeros(1, dtype=np.int64)
         self.scratch = np.zeros((workers, self.tile), dtype=np.uint32)
-        self.states = np.zeros((workers, 16), dtype=np.int64)
+        self.states = memory.zeros((workers, 16), np.int64)
         self.tables = [np.empty(0, dtype=np.int64)] * workers
         for item in accumulators.items:
             item.arrays = [np.empty(0, dtype=item.dtype)] * workers
@@ -151,7 +152,7 @@ class RowTables:
         """Arrays that groups are flushed to. They are parts of one block: of the next run's blocks, the one of this
         size then has its pages where they are written, which matters more than anything else with many groups."""
         row_words = self.accumulators.row_words
-        block = padded(room * row_words + 64, np.int64, zero=False)
+        block = padded(room * row_words + 64, np.int64, zero=False, kind="pageable")  # most of it stays untouched
         places = np.zeros((row_words, 2), dtype=np.int64)
         self.columns = [block[:room]]
         places[0] = block.ctypes.data, 1
