@@ -99,6 +99,7 @@ class Aggregate(Task):
         rows = Frame({i: _orderable(c, self.calls, i) for i, c in before.items()}, rows.length)
         groups = [rows.columns[c.id] for c in self.groups]
         packed = bool(groups) and _packable(groups) and all(c.name not in KEEPS_ROWS for c in self.calls)
+        packed = packed and context.gpu is None  # a kernel reads all rows at once, not partition by partition
         self.mode = group_mode(len(groups), rows.length, math.inf, None, packed=packed)
         if self.mode.name == "scalar":
             result = self._add_up(context, rows, None)[0]

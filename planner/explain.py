@@ -87,13 +87,16 @@ class Report:
             ]
             if self.context.gpu is not None:
                 moved = self.context.account.moved
-                lines.append(f"{size(moved.to_device)} moved to the GPU, {size(moved.to_host)} back.")
+                what = "the simulated GPU" if self.context.gpu.info.simulated else "the GPU"
+                lines.append(f"{size(moved.to_device)} moved to {what}, {size(moved.to_host)} back.")
         return "\n".join(line.rstrip() for line in lines).replace("\xa0", " ")
 
     # --- a pipeline -----------------------------------------------------------------------------------------------
 
     def pipeline(self, pipeline: PipelineInfo) -> list[str]:
         device, reasons = self.placement(pipeline)
+        if self.context.gpu is not None and self.context.gpu.info.simulated:
+            device = device.replace("gpu", "gpu simulated")
         head = f"Pipeline {pipeline.number} [{device}]"
         if pipeline.purpose:
             head += f" {pipeline.purpose}"
