@@ -16,7 +16,7 @@ from finequery.types import SqlType
 if TYPE_CHECKING:
     from finequery.catalog import Catalog
     from finequery.operators.column import Frame
-    from finequery.operators.executor import Context
+    from finequery.operators.context import Context
     from finequery.planner.shape import Lifting, Shape
     from finequery.planner.statements import Query, Statement
     from finequery.relation import Relation
@@ -191,7 +191,7 @@ class Session:
     def context(self, physical: dict[int | str, Any]) -> Context:
         """What the executor needs to know besides the plan."""
         from finequery.jetson import memory
-        from finequery.operators.executor import Context
+        from finequery.operators.context import CPU, GPU, Context
         from finequery.operators.pool import get_pool
 
         gpu = None
@@ -206,7 +206,9 @@ class Session:
             physical,
             stopped=self._stop.is_set,
             gpu=gpu,
+            placement=CPU if gpu is None else GPU,
             strict=self.settings["strict"],
+            profile=self.settings["profile"],
         )
 
     def explain(self, plan: Plan, physical: dict[int | str, Any], analyze: bool) -> str:

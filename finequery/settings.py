@@ -118,6 +118,13 @@ TABLE: dict[str, Setting] = {
             _boolean,
             "an error instead of another device or a slower path than the one asked for",
         ),
+        Setting(
+            "profile",
+            "BOOLEAN",
+            lambda: False,
+            _boolean,
+            "measure the steps inside of pipelines on the CPU: EXPLAIN ANALYZE then shows the time of each",
+        ),
         Setting("plan_cache_size", "BIGINT", lambda: 256, _count, "plans kept for texts that come again; 0 keeps none"),
     )
 }

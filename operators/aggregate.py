@@ -19,6 +19,7 @@ from finequery.operators.aggregate_sink import KEEPS_ROWS, AggregateSink, Given
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Frame, Stats
 from finequery.operators.concat import expand
+from finequery.operators.context import CPU, Context, Measured
 from finequery.operators.expr import Column
 from finequery.operators.group_keys import NeedsNumbers
 from finequery.operators.group_modes import MOST_PACKED, GroupMode, group_mode
@@ -26,9 +27,11 @@ from finequery.operators.join_keys import valid_flags
 from finequery.operators.materialize import pack_validity
 from finequery.operators.numbered_groups import as_codes, number_groups
 from finequery.operators.partition import partition
-from finequery.operators.pipeline import Context, Measured, Pipeline, Step, materialize
+from finequery.operators.pipeline import Pipeline, materialize
 from finequery.operators.probe import Probe
+from finequery.operators.profile import SINK
 from finequery.operators.result_columns import float_column
+from finequery.operators.steps import Step
 from finequery.operators.take import take
 from finequery.operators.tasks import Task, prepare_probes, release_probes
 from finequery.types import BIGINT
@@ -86,14 +89,14 @@ class Aggregate(Task):
                 return AggregateSink(list(self.groups), list(self.calls), self.expected_groups)
 
             self.pipeline = Pipeline(self.steps, sink, {c.id for c in self.reads})
-        result = self.pipeline.run(context, frame, record)
+        result = self.pipeline.run(context, frame, record, context.where(self))
         if self.pipeline.compiled is not None:
             self.mode = self.pipeline.compiled.sink.mode  # type: ignore[attr-defined]
         return result
 
     def _written(self, context: Context, frame: Frame, record: Measured, pipeline: Pipeline) -> Frame:
         """Write the rows out, number or partition them, then add them up."""
-        rows = pipeline.run(context, frame, record)
+        rows = pipeline.run(context, frame, record, context.where(self))
         begin = time.perf_counter()
         before = rows.columns
         rows = Frame({i: _orderable(c, self.calls, i) for i, c in before.items()}, rows.length)
@@ -114,7 +117,10 @@ class Aggregate(Task):
             if call.argument is not None and before[call.argument.id].kind == "string":
                 found = result.columns[call.output.id]
                 result.columns[call.output.id] = expand(found) if found.kind == "dict" else found
-        record.seconds += time.perf_counter() - begin
+        spent = time.perf_counter() - begin
+        if record.profile is not None:
+            record.profile.add(SINK, spent)
+        record.seconds += spent
         record.rows_out = result.length
         return result
 
@@ -126,7 +132,8 @@ class Aggregate(Task):
         sink = AggregateSink([], list(self.calls), given=given)
         pipeline = Pipeline([], lambda: sink, reads)
         pipeline.bounds = bounds
-        result = pipeline.run(context, frame)
+        where = context.where(self)
+        result = pipeline.run(context, frame, where=where if where.device == "gpu" else CPU)
         return result, sink.picked
 
     def _partitioned(self, context: Context, rows: Frame, groups: list[ColumnData]) -> Frame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from finequery.jetson import memory
 from finequery.operators.column import Frame
-from finequery.operators.pipeline import Context
+from finequery.operators.context import Context
 from finequery.operators.tasks import Task
 
 

@@ -121,6 +121,7 @@ class Lower:
         self.tabulate = tabulate  # False while a table itself is computed
         self.emit = self.program.emit
         self.environment: dict[int, Stored | Coded | Computed | Expr] = {}
+        self.owners: dict[int, int] = {}  # by id of a computed column: the step that names it
         self.spaces = [Space(-1, None, None)]
         self.space = 0
         self.memo: dict[tuple[Any, ...], tuple[int, Value]] = {}
@@ -128,7 +129,7 @@ class Lower:
         self.fold_constant = parameters
         self.active: Reg | None = None
         self.gpu = False  # whether the program is for the GPU: ways that only the CPU has are not chosen
-        self.expanded = False  # whether a row of the source may stand several times in the current space
+        self.expanded = False  # whether a source row may stand several times in the current space
         self.deferred: Reg | None = None  # the mask of a filter that is left to the sink
         self.symbols: dict[int, Symbol] = {}
         self.kept: list[Any] = []

@@ -63,7 +63,12 @@ def _compute(lower: Lower, expr: Expr) -> Value:
             reg = lower.carry(v.reg, found.space)
             valid = None if v.valid is None else lower.carry(v.valid, found.space)
             return Value(v.kind, reg, valid, v.low, v.high, v.dictionary)
-        return value(lower, found)
+        reader = lower.program.owner
+        if not isinstance(found, Column):
+            lower.program.owner = lower.owners.get(expr.id, reader)
+        result = value(lower, found)
+        lower.program.owner = reader
+        return result
     if isinstance(expr, Literal):
         return lower.constant(expr.type, expr.value)
     from finequery.operators.tabulate import tabulated

@@ -17,7 +17,8 @@ from finequery.operators.column import ColumnData, Dictionary, Frame, Stats
 from finequery.operators.expr import Column
 from finequery.operators.lower import Lower, Stored, Value, stored_item
 from finequery.operators.lower_expr import value
-from finequery.operators.program import ONE_THREAD, Out, Reg, Symbol
+from finequery.operators.pool import Pool
+from finequery.operators.program import Out, Reg, Symbol
 from finequery.types import SqlType
 
 #: Results up to this many rows get exact bounds of their narrow columns.
@@ -132,17 +133,17 @@ class Materialize:
 
     # --- one run -----------------------------------------------------------------------------------------------------
 
-    def prepare(self, threads: int, rows: int) -> None:
+    def prepare(self, workers: int, rows: int) -> None:
         strings = sum(1 for t in self.targets if t.kind == "string")
-        self.state = np.zeros((threads, 8), dtype=np.int64)
-        self.char_states = np.zeros((threads, max(strings, 1), 8), dtype=np.int64)
-        self.addresses = np.zeros((threads, max(len(self.targets), 1), 4), dtype=np.int64)
+        self.state = np.zeros((workers, 8), dtype=np.int64)
+        self.char_states = np.zeros((workers, max(strings, 1), 8), dtype=np.int64)
+        self.addresses = np.zeros((workers, max(len(self.targets), 1), 4), dtype=np.int64)
         self.bases = tuple(memory.address(a) for a in (self.state, self.char_states, self.addresses))
         self.rows = rows
         room = rows  # of virtual memory: pages that nobody writes cost nothing
         for target in self.targets:
             target.arrays, target.flags, target.chars = [], [], []
-        for thread in range(threads):
+        for thread in range(workers):
             for target in self.targets:
                 shared = self.dense and thread > 0
                 target.arrays.append(target.arrays[0] if shared else _room(room * target.words, target.dtype))
@@ -163,6 +164,11 @@ class Materialize:
                 self.char_states[thread, strings, 1] = len(target.chars[thread])
                 self.addresses[thread, number, 2] = memory.address(target.chars[thread])
                 strings += 1
+
+    def discard(self, worker: int) -> None:
+        """Throw away what a worker has written."""
+        self.state[worker, 0] = 0
+        self.char_states[worker, :, 0] = 0
 
     def grow(self, thread: int) -> None:
         """Make room: at least one more tile in every array, or the bytes that were asked for."""
@@ -208,13 +214,11 @@ class Materialize:
     def wants_segments(self) -> bool:
         return not self.dense or any(t.kind == "string" for t in self.targets)
 
-    def finish(self, segments: np.ndarray | None, rows: int, used: int) -> Frame:
-        """The columns of all threads' pieces, in order."""
+    def finish(self, segments: np.ndarray, rows: int, pool: Pool) -> Frame:
+        """The columns of all workers' pieces, in order."""
         columns: dict[int, ColumnData] = {}
         total = rows
-        pieces: list[tuple[int, int, int]] = []
-        if segments is not None:
-            pieces = [(a, b, c) for a, b, c in segments.tolist() if c > b]
+        pieces = [(a, b, c) for a, b, c in segments.tolist() if c > b] if self.wants_segments else []
         if not self.dense:
             total = sum(end - start for _, start, end in pieces)
         if self.targets:
@@ -392,4 +396,4 @@ def _clear(data: np.ndarray, flags: np.ndarray, words: int) -> None:
         data[: 2 * len(flags)].reshape(-1, 2)[flags == 0] = 0
 
 
-__all__ = ["Materialize", "ONE_THREAD", "Out", "Reg", "pack_validity", "stored_item"]
+__all__ = ["Materialize", "Out", "Reg", "pack_validity", "stored_item"]

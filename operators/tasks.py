@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,15 +16,13 @@ import numpy as np
 from finequery.errors import DataError
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Frame, Stats
+from finequery.operators.context import Context, Measured
 from finequery.operators.evaluate import evaluate
 from finequery.operators.expr import Column, Expr, WindowCall
-from finequery.operators.filter import lower_filter
-from finequery.operators.lower import Lower
-from finequery.operators.lower_probe import lower_probe
-from finequery.operators.pipeline import Context, Filter, Measured, Pipeline, Project, Step, materialize
-from finequery.operators.placement import placed
+from finequery.operators.pipeline import Pipeline, materialize
 from finequery.operators.probe import Probe
 from finequery.operators.program import too_many_rows
+from finequery.operators.steps import Step
 from finequery.types import BIGINT
 
 
@@ -123,7 +120,7 @@ class Pipe(Task):
         frame = self.source.execute(context)
         prepare_probes(self.steps, context, frame.length)
         try:
-            return self.pipeline.run(context, frame, self.measure(context))
+            return self.pipeline.run(context, frame, self.measure(context), context.where(self))
         finally:
             release_probes(self.steps)
 
@@ -150,7 +147,7 @@ def prepare_probes(steps: list[Step], context: Context, rows: int) -> None:
             def prepare(device: Any, step: Probe = step, frame: Frame = frame) -> None:
                 step.prepare(frame, calculate, context.pool, rows, device)
 
-            placed(context, record, "A build", prepare)
+            context.placed(step, record, "A build", prepare)
             record.rows_in = frame.length
             record.seconds += time.perf_counter() - begin
             record.bytes = step.current().nbytes
@@ -179,8 +176,8 @@ class Sort(Task):
         keep = None if limit is None else limit + offset
         keys = [(frame.columns[c.id], descending, first) for c, descending, first in self.keys]
         record = self.measure(context)
-        rows = placed(
-            context, record, "A sort", lambda device: sort_rows(keys, frame.length, context.pool, keep, device)
+        rows = context.placed(
+            self, record, "A sort", lambda device: sort_rows(keys, frame.length, context.pool, keep, device)
         )
         if keep is not None or offset:
             picked = rows[offset:keep]
@@ -264,9 +261,10 @@ class Shared(Task):
         return (self.source,)
 
     def execute(self, context: Context) -> Frame:
-        found = context.results.get(id(self))
-        if found is None:
-            found = context.results[id(self)] = self.source.execute(context)
+        with context.lock:
+            found = context.results.get(id(self))
+            if found is None:
+                found = context.results[id(self)] = self.source.execute(context)
         assert isinstance(found, Frame)
         return found
 
@@ -299,7 +297,7 @@ class Window(Task):
                 *(call.running, output.type, frame.length, context.pool, orders, call.frame, call.ignore_nulls),
             )
             work = functools.partial(evaluate_window, *operands)
-            columns[output.id] = placed(context, record, "A window function", work)
+            columns[output.id] = context.placed(self, record, "A window function", work)
         record.rows_in = record.rows_out = frame.length
         record.seconds = time.perf_counter() - begin
         return Frame(columns, frame.length)
@@ -345,7 +343,7 @@ class PairJoin(Task):
             outputs = [row, right_row]
             self.pipeline = materialize(outputs, [self.probe])
         try:
-            pairs = self.pipeline.run(context, wide, self.measure(context))
+            pairs = self.pipeline.run(context, wide, self.measure(context), context.where(self))
         finally:
             self.probe.payload = payload
         lefts, rights = row_numbers(pairs.columns[row.id]), row_numbers(pairs.columns[right_row.id])
@@ -419,21 +417,3 @@ class Scalar:
 
     def scalar(self, context: Context) -> tuple[Frame, int]:
         return self.task.execute(context), self.column.id
-
-
-def walk_tasks(task: Task) -> Iterator[Task]:
-    """The task and all below it, each once."""
-    seen: set[int] = set()
-
-    def visit(t: Task) -> Iterator[Task]:
-        if id(t) in seen:
-            return
-        seen.add(id(t))
-        yield t
-        for child in t.inputs:
-            yield from visit(child)
-
-    yield from visit(task)
-
-
-__all__ = ["Filter", "Lower", "Project", "lower_filter", "lower_probe"]

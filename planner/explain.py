@@ -2,7 +2,8 @@
 
 A pipeline has a header (number, device, the pipelines before it) and a line for each sub-task: operator, what it does,
 rows expected. Under it stands the algorithm with its reason. After a run there are also real rows, time and share,
-bytes, morsels skipped, threads, the algorithm chosen, and whether the program was compiled or kept from an earlier run.
+bytes, morsels skipped, threads, the algorithm chosen, and whether the program was compiled or kept from an earlier run;
+under ``SET profile = true`` the time of each sub-task.
 """
 
 from __future__ import annotations
@@ -12,14 +13,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from finequery.operators import tasks
-from finequery.operators.aggregate import Aggregate
+from finequery.operators.context import Context
 from finequery.operators.executor import execute
 from finequery.operators.expr import Column, Expr
-from finequery.operators.pipeline import Context, Measured, Project
-from finequery.operators.probe import Probe
-from finequery.planner import algorithms
-from finequery.planner.algorithms import Choice
+from finequery.operators.steps import Project
+from finequery.planner import observed
 from finequery.planner.display import Printer, frame_text
 from finequery.planner.subtasks import RANDOM_READ, RANDOM_WRITE, PipelineInfo, SubTask, split
 
@@ -68,14 +66,18 @@ class Report:
 
     @property
     def detail_width(self) -> int:
-        return WIDTH - 3 - OPERATOR - ROWS * (2 if self.ran else 1)
+        return WIDTH - 3 - OPERATOR - ROWS * len(self.heads)
+
+    @property
+    def heads(self) -> list[str]:
+        """What the numbers of a sub-task are."""
+        return ["expected", *(["rows"] if self.ran else []), *(["time"] if self.ran and self.context.profile else [])]
 
     def text(self) -> str:
         count, parts = len(self.pipelines), sum(len(p.subtasks) for p in self.pipelines)
         threads = self.context.pool.threads
         title = f"{_plural(count, 'pipeline')}, {_plural(parts, 'sub-task')}, {_plural(threads, 'thread')}"
-        heads = ("expected", "rows") if self.ran else ("expected",)
-        lines = [title.ljust(WIDTH - ROWS * len(heads)) + "".join(h.rjust(ROWS) for h in heads)]
+        lines = [title.ljust(WIDTH - ROWS * len(self.heads)) + "".join(h.rjust(ROWS) for h in self.heads)]
         for pipeline in self.pipelines:
             lines += ["", *self.pipeline(pipeline)]
         if self.seconds is not None:
@@ -112,15 +114,14 @@ class Report:
         if reasons:
             lines += ["│  " + part for part in textwrap.wrap(f"on the CPU: {'; '.join(reasons)}", WIDTH - 3)]
         real: int | None = None
-        for subtask in pipeline.subtasks:
+        times = observed.spent(pipeline, self.context) if self.ran else None
+        for number, subtask in enumerate(pipeline.subtasks):
             last = subtask is pipeline.breaker
             if subtask.kind != "project":  # which changes no number of rows
-                real = self.real_rows(subtask)
-            lines += self.subtask(subtask, real, "└─ " if last else "├─ ", "   " if last else "│  ")
+                real = observed.real_rows(subtask, self.pipelines, self.context)
+            took = None if times is None else times[number]
+            lines += self.subtask(subtask, real, took, "└─ " if last else "├─ ", "   " if last else "│  ")
         return lines
-
-    def records(self, pipeline: PipelineInfo) -> list[Measured]:
-        return [self.context.measured[id(t)] for t in pipeline.runs if id(t) in self.context.measured]
 
     def placement(self, pipeline: PipelineInfo) -> tuple[str, list[str]]:
         """Where its programs ran, or are expected to, and all reasons why not everything is on the GPU that was asked
@@ -130,7 +131,7 @@ class Report:
         parts = [t.pipeline for t in pipeline.runs if hasattr(t, "pipeline")]
         reasons: dict[str, None] = {}
         if self.ran:
-            records = self.records(pipeline)
+            records = observed.records(pipeline, self.context)
             devices = {r.device for r in records if r.device}
             reasons.update((reason, None) for r in records for reason in r.departed)
         else:
@@ -144,10 +145,10 @@ class Report:
         return " and ".join(sorted(devices)) or "cpu", list(reasons)
 
     def time(self, pipeline: PipelineInfo) -> float:
-        return sum(r.seconds for r in self.records(pipeline))
+        return sum(r.seconds for r in observed.records(pipeline, self.context))
 
     def run_line(self, pipeline: PipelineInfo) -> str:
-        programs = [r for r in self.records(pipeline) if r.morsels or r.compiled]
+        programs = [r for r in observed.records(pipeline, self.context) if r.morsels or r.compiled]
         if not programs:
             return "no program"
         nbytes, morsels = sum(r.bytes for r in programs), sum(r.morsels for r in programs)
@@ -164,7 +165,7 @@ class Report:
 
     # --- a sub-task -----------------------------------------------------------------------------------------------
 
-    def subtask(self, subtask: SubTask, real: int | None, branch: str, below: str) -> list[str]:
+    def subtask(self, subtask: SubTask, real: int | None, took: float | None, branch: str, below: str) -> list[str]:
         wrapped = textwrap.wrap(self.detail(subtask), self.detail_width - 1) or [""]
         if len(wrapped) > DETAIL_LINES:
             wrapped = wrapped[:DETAIL_LINES]
@@ -173,23 +174,13 @@ class Report:
         numbers = rows.rjust(ROWS)
         if self.ran:
             numbers += ("" if real is None else f"{real:,}").rjust(ROWS)
+        if self.ran and self.context.profile:
+            numbers += ("" if took is None else ms(took)).rjust(ROWS)
         lines = [branch + subtask.kind.ljust(OPERATOR) + wrapped[0].ljust(self.detail_width) + numbers]
         lines += [below + " " * OPERATOR + part for part in wrapped[1:]]
         for part in textwrap.wrap(self.algorithm(subtask), WIDTH - 5 - OPERATOR):
             lines.append(below + " " * OPERATOR + "  " + part)
         return lines
-
-    def real_rows(self, subtask: SubTask) -> int | None:
-        measured, item = self.context.measured, subtask.item
-        if subtask.kind in ("filter", "probe"):
-            return self.context.passed.get(id(item))
-        if subtask.kind == "read" and subtask.reads:
-            source = self.pipelines[subtask.reads[0] - 1].breaker
-            return self.real_rows(source)
-        record = measured.get(id(item))
-        if record is None or subtask.kind == "pairs":
-            return None
-        return record.rows_in if subtask.kind == "build" else record.rows_out
 
     def algorithm(self, subtask: SubTask) -> str:
         """The algorithm expected or chosen, why, and its table; "" where there is nothing to choose."""
@@ -198,7 +189,7 @@ class Report:
             return ""
         expected = choice.name
         if self.ran:
-            choice = self.chosen(subtask) or choice
+            choice = observed.chosen(subtask, self.context) or choice
         text = f"{choice.name}: {choice.reason}" if choice.reason else choice.name
         if choice.nbytes and subtask.kind in ("build", "aggregate"):
             text += f"; {size(choice.nbytes)}"
@@ -212,17 +203,6 @@ class Report:
         if record is not None and subtask.kind != "aggregate":
             text += f", {ms(record.seconds)}"
         return text
-
-    def chosen(self, subtask: SubTask) -> Choice | None:
-        item = subtask.item
-        if isinstance(item, Probe) and item.built is not None:
-            return Choice(*item.built)
-        if isinstance(item, Aggregate) and item.mode is not None:
-            return Choice(item.mode.name, item.mode.reason)
-        if isinstance(item, tasks.Sort) and id(item) in self.context.measured:
-            record = self.context.measured[id(item)]
-            return algorithms.sorting(record.rows_in, None if item.limit is None else record.rows_out)
-        return None
 
     def detail(self, subtask: SubTask) -> str:
         item, names = subtask.item, self.names

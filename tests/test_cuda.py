@@ -16,8 +16,8 @@ from conftest import Engines, connect, connect_duckdb
 
 from finequery.errors import DataError, Error, NotSupportedError
 from finequery.jetson import device
+from finequery.operators.context import Measured
 from finequery.operators.cuda import run
-from finequery.operators.pipeline import Measured
 
 DATA = Path(__file__).parent / "data"
 EDGES = sorted((DATA / "edges").glob("*.sql"))

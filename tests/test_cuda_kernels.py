@@ -318,20 +318,19 @@ def test_numba_is_not_imported() -> None:
 
 def test_placement() -> None:
     from finequery.errors import NotSupportedError
-    from finequery.operators.pipeline import Context, Measured
-    from finequery.operators.placement import placed
+    from finequery.operators.context import GPU, Context, Measured
 
     def work(device: Any) -> str:
         if device is not None:
             raise Unsupported("it has no form")
         return "cpu"
 
-    context, measured = Context(get_pool(1), gpu=DEVICE), Measured()
-    assert placed(context, measured, "A sort", work) == "cpu"
+    context, measured = Context(get_pool(1), gpu=DEVICE, placement=GPU), Measured()
+    assert context.placed(None, measured, "A sort", work) == "cpu"
     assert (measured.device, measured.departed) == ("cpu", ["it has no form"])
     context.strict = True
     with pytest.raises(NotSupportedError, match="A sort can't run on the GPU: it has no form"):
-        placed(context, measured, "A sort", work)
+        context.placed(None, measured, "A sort", work)
     measured = Measured()
-    assert placed(context, measured, "A sort", lambda device: "gpu") == "gpu"
+    assert context.placed(None, measured, "A sort", lambda device: "gpu") == "gpu"
     assert measured.device == "gpu"
