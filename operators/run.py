@@ -108,20 +108,33 @@ class Compiled:
             skipped = 0 if skip is None else int(skip.sum())
             run = _Run(self, context, rows, count, skip, bounds, measured)
             segments = run.on(where)
-            for place, step in enumerate(self.counted):
-                context.passed_rows(step, int(self.counters[:, place].sum()))
+            self.note_passed(context)
             measured.morsels += count
             measured.skipped += skipped
             measured.bytes += self.read_bytes(frame) * (count - skipped) // count
+        result = self.finish(segments, rows, pool, measured)
+        self.release()
+        return result
+
+    def note_passed(self, context: Context) -> None:
+        """Note the rows that have come out of the steps."""
+        for place, step in enumerate(self.counted):
+            context.passed_rows(step, int(self.counters[:, place].sum()))
+
+    def finish(self, segments: np.ndarray, rows: int, pool: Pool, measured: Measured) -> Frame:
+        """What the sink makes of all that the workers have done."""
         begin = time.perf_counter()
-        result = sink.finish(segments, rows, pool)
+        result = self.sink.finish(segments, rows, pool)
         if measured.profile is not None:
             measured.profile.add(SINK, time.perf_counter() - begin)
-        # the program stays with the plan: it must not keep a run's data alive
-        instance.unbind()
-        sink.release()
-        self.box.frame = EMPTY
         return result
+
+    def release(self) -> None:
+        """A run is over: the program stays with the plan, and must not keep the run's data alive."""
+        if self.instance is not None:
+            self.instance.unbind()
+        self.sink.release()
+        self.box.frame = EMPTY
 
 
 @dataclass(eq=False)
@@ -198,7 +211,7 @@ class _Run:
             *(context.pool, job, range(threads)),
             cursor=cursor,
             grow=sink.grow,
-            stopped=context.stopped,
+            stopped=context.halted,
             profile=profile,
         )
         self.measured.spans.append(("cpu", begin, time.perf_counter()))
