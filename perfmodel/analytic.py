@@ -89,7 +89,9 @@ class Analytic:
         device busy: of the cores, of which what is left is shared by the threads; of the GPU's time."""
         load = np.minimum(np.asarray(load, np.float64), 0.99)
         if device == "cpu":
-            return self._cpu_seconds(terms, rows * share, np.minimum(threads, self.board.cpu.cores * (1.0 - load)), share)
+            return self._cpu_seconds(
+                terms, rows * share, np.minimum(threads, self.board.cpu.cores * (1.0 - load)), share
+            )
         assert self.board.gpu is not None
         return self._gpu_seconds(self.board.gpu, terms, rows * share, share, load)
 
