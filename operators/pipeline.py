@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from finequery.errors import InternalError
+from finequery.jetson import memory
 from finequery.operators.column import Frame
 from finequery.operators.context import Context, Measured, Placement
 from finequery.operators.expr import Column, Expr, columns_of, substitute, transform
 from finequery.operators.filter import lower_filter
-from finequery.operators.lower import Lower, NeedsHost, Stored
+from finequery.operators.lower import Lower, NeedsHost, Stored, host_reason
 from finequery.operators.lower_probe import lower_probe, residual
 from finequery.operators.materialize import Materialize
 from finequery.operators.probe import Probe, column_signature
@@ -82,7 +83,7 @@ class Pipeline:
                     if len(frame.columns) > MOST_COLUMNS:
                         raise InternalError(f"{split.expr} is computed over and over") from None
                     if where.device != "cpu":
-                        context.depart(measured, f"{getattr(split.expr, 'name', split.expr)} is a host function")
+                        context.depart(measured, host_reason(split.expr))
                     frame, steps = self._host(context, frame, steps, split, measured, where)
                     constants.clear()
             measured.compiled = True
@@ -134,7 +135,7 @@ class Pipeline:
             lower.environment[i] = stored[i]
         empty = False
         moved = len(self.steps) - len(steps)  # after a split: the last steps are the last of all
-        counters = np.zeros((workers, len(steps) + 8), dtype=np.int64)
+        counters = memory.zeros((workers, len(steps) + 8), np.int64)
         counted: list[int] = []
 
         def owner(step: Step) -> int:

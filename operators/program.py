@@ -52,12 +52,19 @@ class Symbol:
 
     ``value`` is a numpy array, or a function of the thread number that gives one (or an address). ``content``: where
     the words at the address are addresses themselves, a function that gives the array they lead to, for back ends that
-    pass arrays.
+    pass arrays. ``groups``: of an accumulator by number, how many numbers there are (0: not known beforehand).
     """
 
-    __slots__ = ("_address", "_last", "computed", "content", "offset", "value")
+    __slots__ = ("_address", "_last", "computed", "content", "groups", "offset", "value")
 
-    def __init__(self, value: Any, offset: int = 0, content: Callable[[int], np.ndarray] | None = None):
+    def __init__(
+        self,
+        value: Any,
+        offset: int = 0,
+        content: Callable[[int], np.ndarray] | np.ndarray | None = None,
+        groups: int = 0,
+    ):
+        self.groups = groups
         self.value = value
         self.computed = callable(value)
         self.offset = offset

@@ -62,6 +62,10 @@ def test_power_modes_of_xavier(mode: str, cores: int, cpu_mhz: float, gpu_mhz: f
     assert full.gpu is not None and capped.gpu is not None
     assert (capped.cpu.cores, capped.cpu.mhz, capped.gpu.mhz, capped.memory.peak_gbs) == (cores, cpu_mhz, gpu_mhz, gbs)
     assert capped.cpu.speed == pytest.approx(full.cpu.speed * cpu_mhz / full.cpu.mhz)
+    for rate in ("cached_random", "atomics"):
+        assert getattr(capped.gpu, rate) == pytest.approx(getattr(full.gpu, rate) * gpu_mhz / full.gpu.mhz)
+    assert capped.gpu.device_random == pytest.approx(full.gpu.device_random * gbs / full.memory.peak_gbs)
+    assert capped.gpu.launch_us == pytest.approx(full.gpu.launch_us * full.cpu.mhz / cpu_mhz)
     assert capped.gpu.device_gbs <= capped.memory.shared_gbs < full.memory.shared_gbs
     assert capped.power.core_w < full.power.core_w and capped.power.gpu_w < full.power.gpu_w
     assert capped.sources["cpu.speed"].startswith("estimate: 0.42 at full clocks")

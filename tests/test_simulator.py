@@ -68,7 +68,7 @@ def free(board: Board) -> Board:
 
 
 def stream(nbytes: float, memory: str = "device") -> Work:
-    return Work("none", 1e9, 0, (Touch(nbytes, 8, memory=memory),))
+    return Work("copy", 1e9, 0, (Touch(nbytes, 8, memory=memory),))
 
 
 # --- a piece of work alone ----------------------------------------------------------------------------------------
@@ -174,6 +174,20 @@ def test_energy_by_hand() -> None:
     copy = toy(free(TOY)).run([Stage("copy", "h2d", nbytes=10 * MB)])
     assert copy.seconds == pytest.approx(1e-3) and copy.memory_bytes == 20 * MB, "read and written on the one bus"
     assert copy.joules == pytest.approx(1e-3 * 5 + 0.02 * 0.1 + 0.01 * 0.5)
+
+
+def test_two_memories_and_a_link() -> None:
+    """A discrete GPU reads mapped memory over the link, at the host's memory's cost too; its own memory is its own."""
+    machine = Machine(V100)
+    mapped = machine.run([Stage("a", "gpu", (stream(GB, "mapped"),))])
+    assert mapped.seconds == pytest.approx(1 / 12.2, rel=0.01) and mapped.memory_bytes == GB
+    both = machine.run([Stage("a", "gpu", (stream(GB, "mapped"),)), Stage("up", "h2d", nbytes=GB)])
+    assert both.seconds == pytest.approx(2 / 12.2, rel=0.01), "a kernel and a copy share the link"
+    cores = Stage("c", "cpu", (stream(10 * GB),))
+    own = machine.run([cores, Stage("g", "gpu", (stream(80 * GB),))])
+    alone = [machine.solo([stream(10 * GB)], "cpu").seconds, machine.solo([stream(80 * GB)], "gpu").seconds]
+    assert sorted(span.end for span in own.spans) == pytest.approx(sorted(alone))
+    assert own.utilisation == pytest.approx(90 / own.seconds / (128 + 897))
 
 
 def test_what_the_gpu_does_not_do() -> None:
@@ -299,11 +313,12 @@ def test_order_and_fixed_times() -> None:
         Stage("b", "gpu", (stream(100 * MB),)),
         Stage("c", "cpu", after=(0, 1, 0)),
         Stage("d", "cpu", (Work("work", 4 * MB),), after=(2,)),
+        Stage("e", "gpu", (stream(50 * MB),)),
     ]
     plan = toy(free(TOY)).run(stages)
     order = [(span.stage, span.batch) for span in plan.spans]
-    assert order == [(0, 0), (1, 0), (0, 1), (2, 0), (3, 0)], "first come, first served"
-    assert [span.end for span in plan.spans] == pytest.approx([1.5e-3, 2.5e-3, 3e-3, 3e-3, 6e-3])
+    assert order == [(0, 0), (1, 0), (4, 0), (0, 1), (2, 0), (3, 0)], "first come, first served"
+    assert [span.end for span in plan.spans] == pytest.approx([1.5e-3, 2.5e-3, 3e-3, 3.5e-3, 3.5e-3, 6.5e-3])
     assert toy().run([]) == Timeline(0.0, 0.0, 0.0, 0, 0.0, [])
 
 
