@@ -123,7 +123,7 @@ TABLE: dict[str, Setting] = {
             "BOOLEAN",
             lambda: False,
             _boolean,
-            "sums, means and deviations of floating-point values with the same bits on every run and device, rounded once",
+            "sums, means and deviations of floating-point values are the same bits on every run and device",
         ),
         Setting("plan_cache_size", "BIGINT", lambda: 256, _count, "plans kept for texts that come again; 0 keeps none"),
     )

@@ -210,7 +210,9 @@ class Planner:
                 raise NotSupportedError(f"{call.name}(DISTINCT) was not rewritten by the planner")
             argument = named.name(call.args[0]) if call.args else None
             keep = None if call.filter is None else named.name(call.filter)
-            calls.append(Call(column, call.name, argument, keep, self.deterministic and adds_floats(call.name, argument)))
+            calls.append(
+                Call(column, call.name, argument, keep, self.deterministic and adds_floats(call.name, argument))
+            )
         named.append_to(open_)
         task = Aggregate(node.schema, open_.source, open_.steps, groups, tuple(calls), _rows(node), **_known(node))
         return Open(task, [])

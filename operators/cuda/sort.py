@@ -43,7 +43,7 @@ def sorted_rows(keys: Sequence[Key], length: int, wanted: int, pool: Pool, devic
     launch(number, device, length, rows)
     if by_threshold(length, wanted):
         rows = least(device, words_of(device, chunks[0], rows), wanted, 4 * wanted)
-    return device.to_host(by_chunks(device, chunks, rows)[:wanted])
+    return device.to_host(by_chunks(device, chunks, rows)[:wanted], keep=True)
 
 
 def device_fields(keys: Sequence[Key], length: int, pool: Pool) -> list[Field]:
