@@ -13,8 +13,8 @@ from finequery.operators.pool import Pool
 
 #: The row number that stands for no row (an outer join's missing side).
 NO_ROW = 0xFFFFFFFF
-#: Fewer rows are fetched by the CPU also where the GPU sorted or numbered them: that takes microseconds, launching the
-#: kernels and waiting for them some tens. The host has all columns; on an integrated device the rows need not move.
+#: Fewer rows are fetched, or their keys packed, by the CPU also where the GPU does what comes before and behind: it has
+#: all columns, and a few rows cost it less than launching kernels and waiting for them.
 FEW_ROWS = 4096
 
 

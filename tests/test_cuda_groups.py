@@ -17,8 +17,10 @@ from finequery.jetson.gpu import open_device
 from finequery.operators import take as taking
 from finequery.operators.column import ColumnData
 from finequery.operators.cuda import accumulate, run
+from finequery.operators.cuda.keys import pack_on_gpu
 from finequery.operators.cuda.translate import Unsupported
 from finequery.operators.export import column_to_python
+from finequery.operators.join_keys import pack
 from finequery.operators.numbered_groups import number_groups
 from finequery.operators.pool import get_pool
 from finequery.operators.take import NO_ROW, take
@@ -33,7 +35,8 @@ TABLE = """create table t as select i, i % 5 g, i % 90 h, case when i % 11 <> 3 
   from range(300) r(i)"""
 
 CALLS = """count(*), count(x), sum(v), sum(x), sum(b), sum(w), min(v), max(v), min(x), max(x), min(w), max(w),
-  min(s), max(s), avg(d), sum(d), stddev(x), var_pop(v), bool_or(v > 40), min(b), max(b), sum(v) filter (where g < 2), max(d)"""
+  min(s), max(s), avg(d), sum(d), stddev(x), var_pop(v), bool_or(v > 40), min(b), max(b),
+  sum(v) filter (where g < 2), max(d)"""
 
 QUERIES = {
     "scalar": f"select {CALLS} from t",
@@ -226,8 +229,39 @@ def test_numbers(nulls: bool) -> None:
         assert found[1] == count
         assert np.array_equal(found[0][:rows], numbers[:rows])
         assert np.array_equal(found[2][:count], firsts[:count])
-    with pytest.raises(Unsupported, match="128-bit values are numbered on the CPU; strings without a dictionary are"):
-        number_groups([column("int128", 9, False), column("string", 9, False)], 9, DEVICE)
+    with pytest.raises(Unsupported, match=r"^strings without a dictionary are numbered on the CPU$"):
+        number_groups([keys[0], column("string", rows, False)], rows, DEVICE)
+
+
+def test_numbers_of_intervals(both: tuple[Any, Any]) -> None:
+    """Equal spans of time are one value."""
+    spans = "case when i % 7 = 0 then null else to_days((i % 3)::int) + to_hours((i % 2 * 24)::int) end"
+    rows = f"select i, {spans} d, (i % 4 - 2)::hugeint * 100000000000000000000 w from range(60) r(i)"
+    assert_same(*both, f"select min(i), count(*) from ({rows}) x group by d, w order by 1")
+
+
+@pytest.mark.parametrize("null_safe", [False, True])
+@pytest.mark.parametrize("nulls", [False, True])
+def test_packed_keys(null_safe: bool, nulls: bool) -> None:
+    rows, pool = 60, get_pool(1)
+    keys = [column(kind, rows, nulls, seed) for seed, kind in enumerate(("u8", "dict", "u16", "u32"))]
+    keys.append(make("int64", [None if nulls and i % 8 == 1 else -i * 1000 for i in range(rows)]))
+    nothing = make("u8", [None] * rows)
+    for columns in (keys[:1], keys[4:], keys[:3], [keys[4], keys[1]], [keys[2], nothing]):
+        wanted, found = pack(columns, null_safe, pool), pack_on_gpu(columns, null_safe, DEVICE)
+        assert found is not None
+        count = wanted[0].length
+        assert found[0].length == count
+        assert np.array_equal(found[0].data[:count], wanted[0].data[:count])
+        assert (found[2] is None) == (wanted[2] is None)
+        if wanted[2] is not None:
+            assert np.array_equal(found[2], wanted[2])
+        facts = [[(p.low, p.span, p.factor, p.dictionary) for p in parts] for parts in (found[1], wanted[1])]
+        assert facts[0] == facts[1]
+    for column_ in (column("float64", rows, nulls), column("string", rows, nulls)):
+        assert pack_on_gpu([keys[0], column_], null_safe, DEVICE) is None
+    wide = [column("int64", rows, nulls, seed) for seed in range(3)]
+    assert pack_on_gpu(wide, null_safe, DEVICE) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -19,19 +19,16 @@ from finequery.operators.cuda.sort import double_word, float_word, number
 from finequery.operators.cuda.take import gather_items
 from finequery.operators.cuda.translate import Unsupported
 
-#: Kinds of columns without a form here, and what they are called.
-_HOST_KINDS = {"string": "strings without a dictionary", "int128": "128-bit values", "interval": "intervals"}
-
 
 def number_on_gpu(columns: list[ColumnData], count: int, device: Any) -> tuple[np.ndarray, int, np.ndarray]:
     """Numbers of the rows' groups in order of appearance (u32), how many, first row of each (u32). NULL is a value.
     ``Unsupported`` with the reason for keys without a form."""
-    kinds = dict.fromkeys(_HOST_KINDS[c.kind] for c in columns if c.kind in _HOST_KINDS)
-    if kinds:
-        raise Unsupported("; ".join(f"{kind} are numbered on the CPU" for kind in kinds))
+    if any(column.kind == "string" for column in columns):
+        raise Unsupported("strings without a dictionary are numbered on the CPU")
     words = None
-    for column in columns:
-        digits = _digits(column, count, device)
+    parts = [(column, part) for column in columns for part in range(_words(column))]
+    for column, part in parts:
+        digits = _digits(column, part, count, device)
         if words is not None:  # both fit 32 bits: there are fewer groups than rows
             launch(append_number, device, count, _numbered(words, device)[0], digits)
         words = digits
@@ -39,18 +36,28 @@ def number_on_gpu(columns: list[ColumnData], count: int, device: Any) -> tuple[n
     return device.to_host(numbers, keep=True), groups, device.to_host(firsts, keep=True)
 
 
-def _digits(column: ColumnData, count: int, device: Any) -> Any:
-    """A column as words below 2**32, NULL as one of them."""
-    data, masked = column.data[:count], column.validity is not None
+def _digits(column: ColumnData, part: int, count: int, device: Any) -> Any:
+    """A column (of one of 128 bits the lower or the upper word) as words below 2**32, NULL as one of them."""
+    step = _words(column)
+    data, masked = column.data[: step * count], column.validity is not None
     valid = device.view(column.validity.view(np.uint8) if masked else np.zeros(1, np.uint8))
     floats = 8 * data.itemsize if column.kind in ("float32", "float64") else 0
     source = device.view(data if column.kind in ("uint", "dict") else data.view(f"u{data.itemsize}"))
     words = device.empty(count, np.uint64)
     narrow = column.kind in ("uint", "dict") and data.itemsize < 4
-    launch(key_words, device, count, floats, int(masked and narrow), int(masked), source, valid, words)
+    if column.kind == "interval":
+        launch(interval_words, device, count, part, int(masked), source, valid, words)
+    else:
+        options = (step, part, floats, int(masked and narrow), int(masked))
+        launch(key_words, device, count, *options, source, valid, words)
     if not narrow:
         launch(digits_of, device, count, int(masked), _numbered(words, device)[0], valid, words)
     return words
+
+
+def _words(column: ColumnData) -> int:
+    """Words of a value."""
+    return 2 if column.kind in ("int128", "interval") else 1
 
 
 def _numbered(words: Any, device: Any) -> tuple[Any, int, Any]:
@@ -75,10 +82,25 @@ def _numbered(words: Any, device: Any) -> tuple[Any, int, Any]:
     return numbers, groups, ordered
 
 
-def key_words(n, floats, above, masked, data, valid, out):
-    """Stored values as words: moved up by ``above``, NULL as 0, doubles by value."""
+def interval_words(n, part, masked, data, valid, out):
+    """Days of intervals (part 0), or the microseconds behind them, NULL as 0. A month is 30 days, a day 24 hours: equal
+    spans of time are one value."""
+    day = np.int64(86400000000)
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-        word = np.uint64(data[i])
+        span, micros = np.int64(data[2 * i]), np.int64(data[2 * i + 1])
+        days = micros // day
+        word = np.uint64(micros - days * day)
+        if part == 0:
+            word = np.uint64(((span << np.int64(32)) >> np.int64(32)) * 30 + (span >> np.int64(32)) + days)
+        if masked != 0 and bit(valid, i) == 0:
+            word = np.uint64(0)
+        out[i] = word
+
+
+def key_words(n, step, offset, floats, above, masked, data, valid, out):
+    """Stored values, or words of them, as words: moved up by ``above``, NULL as 0, doubles by value."""
+    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        word = np.uint64(data[step * i + offset])
         if floats == 32:
             word = float_word(word)
         elif floats == 64:
