@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from finequery.convert import parameters
 from finequery.errors import Error, InterfaceError, ProgrammingError
+from finequery.jetson import accounts
 from finequery.plan_cache import Key, Plan, PlanCache
 from finequery.resolver import Resolver, Scope, Sources
 from finequery.types import SqlType
@@ -16,7 +18,8 @@ from finequery.types import SqlType
 if TYPE_CHECKING:
     from finequery.catalog import Catalog
     from finequery.operators.column import Frame
-    from finequery.operators.executor import Context
+    from finequery.operators.context import Context
+    from finequery.planner.features import Observed
     from finequery.planner.shape import Lifting, Shape
     from finequery.planner.statements import Query, Statement
     from finequery.relation import Relation
@@ -38,6 +41,7 @@ class Session:
         self.lock = threading.RLock()
         self.closed = False
         self._stop = threading.Event()  # of the query that runs now or ran last
+        self._account = accounts.Account()  # of what is made outside of queries: tables while they are bound
 
     def resolver(self, scope: Scope) -> Resolver:
         """A resolver over what this session knows and the variables of ``scope``."""
@@ -49,7 +53,7 @@ class Session:
 
         types, physical = parameters(values)
         key = (text, tuple(types.items()))
-        with self.lock:
+        with self.lock, self.accounting():
             if self.closed:
                 raise InterfaceError("The connection is closed")
             if self.sources.gone:
@@ -90,6 +94,20 @@ class Session:
                 if one is not parsed[-1]:
                     relation.execute()
             return relation
+
+    def accounting(self) -> AbstractContextManager[accounts.Account]:
+        """Arrays made here lie where the session's queries want them."""
+        self._account.shared = self._shared()
+        return accounts.accounting(self._account)
+
+    def _shared(self) -> str:
+        """The kind of memory that this session's queries need for arrays that the CPU and a GPU read and write. With
+        ``device = 'cpu'`` nothing asks whether there is a GPU."""
+        if self.settings["device"] == "cpu":
+            return "pageable"
+        from finequery.jetson.memory import kind_for
+
+        return kind_for("column")
 
     def _start(
         self, statement: Statement, plan: Plan | None, physical: dict[int | str, Any], resolver: Resolver
@@ -195,7 +213,7 @@ class Session:
     def context(self, physical: dict[int | str, Any]) -> Context:
         """What the executor needs to know besides the plan."""
         from finequery.jetson import memory
-        from finequery.operators.executor import Context
+        from finequery.operators.context import CPU, GPU, Context
         from finequery.operators.pool import get_pool
 
         gpu = None
@@ -203,6 +221,7 @@ class Session:
             from finequery.jetson.gpu import open_device
 
             gpu = open_device()
+            gpu.set_limit(self.settings["gpu_memory_limit"])
         memory.set_limit(self.settings["memory_limit"])
         self._stop = threading.Event()
         return Context(
@@ -210,7 +229,10 @@ class Session:
             physical,
             stopped=self._stop.is_set,
             gpu=gpu,
+            placement=CPU if gpu is None else GPU,
             strict=self.settings["strict"],
+            account=memory.Account(shared=self._shared()),
+            profile=self.settings["profile"],
         )
 
     def explain(self, plan: Plan, physical: dict[int | str, Any], analyze: bool) -> str:
@@ -219,6 +241,18 @@ class Session:
 
         with self.lock:
             return explain(plan, self.context(physical | plan.lifted), analyze)
+
+    def observe(self, plan: Plan, physical: dict[int | str, Any]) -> list[Observed]:
+        """Run a plan with every instruction measured: what its pipelines have seen and took."""
+        from finequery.operators.executor import execute
+        from finequery.planner.features import observed
+        from finequery.planner.subtasks import split
+
+        with self.lock:
+            context = self.context(physical | plan.lifted)
+            context.profile = True
+            execute(plan.root, context)
+            return observed(split(plan.root), context)
 
     def interrupt(self) -> None:
         """Stop the query that is running now, from another thread."""

@@ -33,7 +33,7 @@ class Accumulator:
         """An array for so many groups, as they are before the first row."""
         count, dtype = groups * self.words + 8, np.dtype(self.dtype)
         if count * dtype.itemsize < memory.LARGE:
-            data = np.empty(count, dtype=dtype)
+            data = memory.zeros(count, dtype)
         else:
             memory.require(count * dtype.itemsize, "the groups' accumulators")
             data = memory.array(count, dtype, counted=False)

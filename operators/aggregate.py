@@ -20,6 +20,7 @@ from finequery.operators.aggregate_sink import KEEPS_ROWS, AggregateSink, Given
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Frame, Stats
 from finequery.operators.concat import expand
+from finequery.operators.context import CPU, Context, Measured
 from finequery.operators.expr import Column
 from finequery.operators.group_keys import NeedsNumbers
 from finequery.operators.group_modes import MOST_PACKED, GroupMode, group_mode
@@ -27,10 +28,11 @@ from finequery.operators.join_keys import valid_flags
 from finequery.operators.materialize import pack_validity
 from finequery.operators.numbered_groups import as_codes, number_groups
 from finequery.operators.partition import partition
-from finequery.operators.pipeline import Context, Measured, Pipeline, Step, materialize
-from finequery.operators.placement import placed
+from finequery.operators.pipeline import Pipeline, materialize
 from finequery.operators.probe import Probe
+from finequery.operators.profile import SINK
 from finequery.operators.result_columns import float_column
+from finequery.operators.steps import Step
 from finequery.operators.take import take
 from finequery.operators.tasks import Task, prepare_probes, release_probes
 from finequery.types import BIGINT
@@ -88,20 +90,21 @@ class Aggregate(Task):
                 return AggregateSink(list(self.groups), list(self.calls), self.expected_groups)
 
             self.pipeline = Pipeline(self.steps, sink, {c.id for c in self.reads})
-        result = self.pipeline.run(context, frame, record)
+        result = self.pipeline.run(context, frame, record, context.where(self))
         if self.pipeline.compiled is not None:
             self.mode = self.pipeline.compiled.sink.mode  # type: ignore[attr-defined]
         return result
 
     def _written(self, context: Context, frame: Frame, record: Measured, pipeline: Pipeline) -> Frame:
         """Write the rows out, number or partition them, then add them up."""
-        rows = pipeline.run(context, frame, record)
+        rows = pipeline.run(context, frame, record, context.where(self))
         begin = time.perf_counter()
         before = rows.columns
         rows = Frame({i: _orderable(c, self.calls, i) for i, c in before.items()}, rows.length)
         groups = [rows.columns[c.id] for c in self.groups]
         whole = all(c.name not in KEEPS_ROWS and not c.exact for c in self.calls)  # no partitions for the others
-        packed = bool(groups) and _packable(groups) and whole and context.gpu is None
+        one_device = context.where(self).device != "gpu"  # a kernel reads all rows at once, not partition by partition
+        packed = bool(groups) and _packable(groups) and whole and one_device
         self.mode = group_mode(len(groups), rows.length, math.inf, None, packed=packed)
         if self.mode.name == "scalar":
             result = self._add_up(context, rows, None, record)[0]
@@ -112,7 +115,7 @@ class Aggregate(Task):
                 keys = {c.id: take(data, firsts, context.pool, device=device) for c, data in zip(self.groups, groups)}
                 return numbers, count, keys
 
-            numbers, count, keys = placed(context, record, "The numbering of groups", number)
+            numbers, count, keys = context.placed(self, record, "The numbering of groups", number)
             result, _ = self._add_up(context, _with_number(rows, numbers, count), Given(NUMBER, max(count, 1)), record)
             result.columns |= keys
         else:
@@ -121,7 +124,10 @@ class Aggregate(Task):
             if call.argument is not None and before[call.argument.id].kind == "string":
                 found = result.columns[call.output.id]
                 result.columns[call.output.id] = expand(found) if found.kind == "dict" else found
-        record.seconds += time.perf_counter() - begin
+        spent = time.perf_counter() - begin
+        if record.profile is not None:
+            record.profile.add(SINK, spent)
+        record.seconds += spent
         record.rows_out = result.length
         return result
 
@@ -138,12 +144,9 @@ class Aggregate(Task):
         sink = AggregateSink([], list(self.calls), given=given)
         pipeline = Pipeline([], lambda: sink, reads)
         pipeline.bounds = bounds
-        inner = Measured()
-        result = pipeline.run(context, frame, inner)
-        if inner.device:
-            record.ran_on(inner.device)
-        for reason in inner.departed:
-            record.depart(reason)
+        where, inner = context.where(self), Measured()
+        result = pipeline.run(context, frame, inner, where if where.device == "gpu" else CPU)
+        record.join(inner)
         return result, sink.picked
 
     def _partitioned(self, context: Context, rows: Frame, groups: list[ColumnData], record: Measured) -> Frame:

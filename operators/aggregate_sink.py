@@ -16,7 +16,7 @@ from finequery.operators.expr import Column
 from finequery.operators.group_keys import GroupKey, NeedsNumbers, digits_of, plain_source
 from finequery.operators.group_modes import ALWAYS_DENSE, GroupMode, group_mode
 from finequery.operators.lower import Lower, Stored, bounds_of
-from finequery.operators.pool import get_pool
+from finequery.operators.pool import Pool
 from finequery.operators.program import Out, Reg
 from finequery.operators.row_tables import RowTables
 from finequery.operators.run_groups import RunGroups
@@ -57,7 +57,6 @@ class AggregateSink:
         self.accumulators = Accumulators(False)
         self.finals: list[Final] = []
         self.picked = np.zeros(0, dtype=np.int64)
-        self.threads = 1
 
     # --- lowering ----------------------------------------------------------------------------------------------------
 
@@ -200,20 +199,22 @@ class AggregateSink:
     def cursor(self, thread: int) -> int:
         return int(self.groups.cursor(thread))
 
-    def prepare(self, threads: int, rows: int) -> None:
-        self.threads = threads
-        self.groups.prepare(threads, rows, self.accumulators)
+    def prepare(self, workers: int, rows: int) -> None:
+        self.groups.prepare(workers, rows, self.accumulators)
+
+    def discard(self, worker: int) -> None:
+        """Throw away what a worker has added up."""
+        self.groups.discard(worker, self.accumulators)
 
     def grow(self, thread: int) -> None:
         self.groups.grow(thread)
 
-    def finish(self, segments: np.ndarray | None, rows: int, used: int) -> Frame:
-        """Merge the threads; one row per group that occurs."""
+    def finish(self, segments: np.ndarray, rows: int, pool: Pool) -> Frame:
+        """Merge the workers; one row per group that occurs."""
         packed, pick = self.groups.finish(self.accumulators, segments)
         columns: dict[int, ColumnData] = {}
         for key in self.keys:
             columns[key.column.id] = key.decode(packed, key is self.keys[0])
-        pool = get_pool(self.threads)
         for call, final in zip(self.calls, self.finals):
             columns[call.output.id] = final(pick, pool)
         if self.given is not None:

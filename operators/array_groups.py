@@ -23,15 +23,20 @@ class ArrayGroups:
         self.presence = -1  # the accumulator that tells which groups occur
         self.all_occur = number is not None  # whether every group of the result has a row
 
-    def prepare(self, threads: int, rows: int, accumulators: Accumulators) -> None:
+    def prepare(self, workers: int, rows: int, accumulators: Accumulators) -> None:
         """Arrays for a run; the group behind the last takes rows that are thrown away."""
         for item in accumulators.items:
-            item.arrays = [item.array(self.domain + 1) for _ in range(threads)]
+            item.arrays = [item.array(self.domain + 1) for _ in range(workers)]
+
+    def discard(self, worker: int, accumulators: Accumulators) -> None:
+        """A worker's arrays as they were before the first row."""
+        for item in accumulators.items:
+            item.arrays[worker] = item.array(self.domain + 1)
 
     def grow(self, thread: int) -> None:
         raise AssertionError("arrays by number do not grow")
 
-    def finish(self, accumulators: Accumulators, segments: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def finish(self, accumulators: Accumulators, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Merge the threads' arrays: the packed keys of the groups that occur, and the same as numbers."""
         for item in accumulators.items:
             item.merged, *others = item.arrays

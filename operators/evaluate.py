@@ -15,7 +15,7 @@ from finequery.operators.lower import Lower, NeedsHost, Stored
 from finequery.operators.lower_expr import coalesce_case
 from finequery.operators.materialize import Materialize
 from finequery.operators.pool import Pool, get_pool
-from finequery.operators.program import Instance
+from finequery.operators.program import MORSEL, ONE_THREAD, Instance, Job
 
 #: Ids of columns that the host computed: frames are handed on, so they are unique in the process.
 _fresh = itertools.count(-(10**15), -1)
@@ -51,15 +51,15 @@ def evaluate(
             exprs = [_replace(lower.fold(e), need.expr, fresh) for e in exprs]
             continue
         break
-    instance = Instance(lower.program, pool.threads)
-    sink.prepare(pool.threads, frame.length)
+    rows = frame.length
+    threads = 1 if rows < ONE_THREAD else pool.threads
+    instance = Instance(lower.program, threads)
+    sink.prepare(threads, rows)
     instance.bind()
-    count = -(-frame.length // 65536)
-    segments = np.zeros((count, 3), dtype=np.int64) if sink.wants_segments else None
-    instance.run(
-        pool, frame.length, segments=segments, cursor=sink.cursor if segments is not None else None, grow=sink.grow
-    )
-    result = sink.finish(segments, frame.length, pool.threads)
+    segments = np.zeros((-(-rows // MORSEL), 3), dtype=np.int64)
+    job, cursor = (Job(rows, segments=segments), sink.cursor) if sink.wants_segments else (Job(rows), None)
+    instance.run(pool, job, range(threads), cursor=cursor, grow=sink.grow)
+    result = sink.finish(segments, rows, pool)
     return [result.columns[o.id] for o in outputs]
 
 

@@ -110,6 +110,22 @@ def pause(typingctx):
 
 
 @intrinsic
+def ticks(typingctx):
+    """A counter of constant rate that all cores share and user code may read: x86's time stamps, ARM's virtual timer
+    (its cycle counter traps). How long a tick is: operators.profile."""
+
+    def codegen(context, builder, signature, values):
+        if X86:
+            kind = ir.FunctionType(I64, [])
+            return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter"), [])
+        kind = ir.FunctionType(I64, [ir.MetaDataType()])
+        read = cgutils.get_or_insert_function(builder.module, kind, "llvm.read_volatile_register.i64")
+        return builder.call(read, [builder.module.add_metadata(["cntvct_el0"])])
+
+    return types.int64(), codegen
+
+
+@intrinsic
 def prefetch(typingctx, address):
     """Bring the cache line at ``address`` near, for reading."""
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from finequery.errors import DataError, NotSupportedError
 from finequery.operators.column import ColumnData, Dictionary
-from finequery.operators.expr import Column, Expr, Literal, ScalarSubquery, is_constant, transform
+from finequery.operators.expr import Call, Cast, Column, Expr, Literal, ScalarSubquery, is_constant, transform
 from finequery.operators.program import Optional, Out, Program, Reg, Symbol
 from finequery.types import SqlType
 
@@ -30,6 +30,15 @@ class NeedsHost(Exception):
     def __init__(self, expr: Expr):
         self.expr = expr
         super().__init__(str(expr))
+
+
+def host_reason(expr: Expr) -> str:
+    """Why an expression of ``NeedsHost`` is not computed on the GPU."""
+    if isinstance(expr, Call):
+        return f"{expr.name} is a host function"
+    if isinstance(expr, Cast):
+        return f"{'try_cast' if expr.safe else 'cast'} of {expr.child.type} to {expr.type} is a host function"
+    return "a CASE whose branches may fail on the host is a host function"
 
 
 @dataclass(slots=True, eq=False)
@@ -121,6 +130,7 @@ class Lower:
         self.tabulate = tabulate  # False while a table itself is computed
         self.emit = self.program.emit
         self.environment: dict[int, Stored | Coded | Computed | Expr] = {}
+        self.owners: dict[int, int] = {}  # by id of a computed column: the step that names it
         self.spaces = [Space(-1, None, None)]
         self.space = 0
         self.memo: dict[tuple[Any, ...], tuple[int, Value]] = {}
@@ -128,7 +138,7 @@ class Lower:
         self.fold_constant = parameters
         self.active: Reg | None = None
         self.gpu = False  # whether the program is for the GPU: ways that only the CPU has are not chosen
-        self.expanded = False  # whether a row of the source may stand several times in the current space
+        self.expanded = False  # whether a source row may stand several times in the current space
         self.deferred: Reg | None = None  # the mask of a filter that is left to the sink
         self.symbols: dict[int, Symbol] = {}
         self.kept: list[Any] = []
@@ -496,5 +506,6 @@ __all__ = [
     "Stored",
     "Value",
     "bounds_of",
+    "host_reason",
     "register_kind",
 ]

@@ -7,6 +7,8 @@ The CUDA back end generates its kernels from the same list.
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +20,7 @@ from finequery.jetson import memory
 from finequery.operators import native
 from finequery.operators.expr import Expr
 from finequery.operators.pool import AGAIN, Pool, new_job
+from finequery.operators.profile import SINK, Profile
 
 #: Rows per tile: its vectors stay in the caches next to the core (reference: cpu-execution 3.2).
 TILE = 4096
@@ -55,7 +58,11 @@ class Symbol:
     __slots__ = ("_address", "_last", "computed", "content", "groups", "offset", "value")
 
     def __init__(
-        self, value: Any, offset: int = 0, content: Callable[[int], np.ndarray] | None = None, groups: int = 0
+        self,
+        value: Any,
+        offset: int = 0,
+        content: Callable[[int], np.ndarray] | np.ndarray | None = None,
+        groups: int = 0,
     ):
         self.groups = groups
         self.value = value
@@ -105,6 +112,7 @@ class Instruction:
     always: bool = False
     expands: bool = False
     subject: Expr | None = None  # what it computes, for errors
+    owner: int = SINK  # id of the step that it is part of
 
 
 @dataclass(slots=True, eq=False)
@@ -115,10 +123,11 @@ class Program:
     constants: dict[tuple[str, Any], Reg] = field(default_factory=dict)
     constant_data: dict[Reg, np.ndarray] = field(default_factory=dict)
     subject: Expr | None = None  # the expression that is being lowered
+    owner: int = SINK  # id of the step that is being lowered
 
     def emit(self, name: str, *words: Any, pure: bool = True, always: bool = False, expands: bool = False) -> None:
         """Append an instruction. Words: ints, Reg (read), Out(Reg), Optional(Reg), Symbol."""
-        self.instructions.append(Instruction(name, list(words), pure, always, expands, self.subject))
+        self.instructions.append(Instruction(name, list(words), pure, always, expands, self.subject, self.owner))
 
     def constant(self, kind: str, value: Any) -> Reg:
         """A vector that holds one value everywhere; filled once. ``kind``: u8 u32 i64 f64 w."""
@@ -145,14 +154,61 @@ class Program:
         return reg
 
 
+class Job:
+    """Morsels of a run, from ``first`` to before ``end``, taken one after another by whoever works on it."""
+
+    def __init__(
+        self,
+        rows: int,
+        *,
+        tile: int = TILE,
+        bounds: np.ndarray | None = None,
+        skip: np.ndarray | None = None,
+        segments: np.ndarray | None = None,
+        first: int = 0,
+        end: int | None = None,
+    ):
+        self.words, count = new_job(rows, MORSEL, bounds, tile)
+        self.arrays = bounds, skip, segments  # alive as long as their addresses are
+        self.address = memory.address(self.words)
+        self.words[0], self.words[15] = first, count if end is None else end
+        if skip is not None:
+            self.words[12] = memory.address(skip)
+        if segments is not None:
+            self.words[13] = memory.address(segments)
+
+    def part(self, first: int, end: int) -> Job:
+        """Morsels of this job that were taken from it, as a job."""
+        part = copy.copy(self)
+        part.words = self.words.copy()
+        part.address = memory.address(part.words)
+        part.words[0], part.words[11], part.words[15] = first, 0, end
+        return part
+
+    def take(self, count: int) -> tuple[int, int] | None:
+        """The next ``count`` morsels, or as many as there are; None if there are none, or it was stopped."""
+        if self.words[11]:
+            return None
+        first = native.run("take_morsels", self.address, k=count)
+        end = min(first + count, int(self.words[15]))
+        return (first, end) if first < end else None
+
+    def stop(self) -> None:
+        """Nobody takes morsels any more."""
+        self.words[11] = 1
+
+
 class Instance:
-    """A program made ready for ``threads`` threads: code, argument blocks, scratch."""
+    """A program made ready for ``threads`` workers: code, argument blocks, scratch."""
 
     def __init__(self, program: Program, threads: int):
         self.program = program
         self.threads = threads
+        self.active = threads  # workers of this run
+        self.lock = threading.Lock()  # of the addresses: workers of two devices may ask for room at once
         kept = _live(program)
         self.names = [i.name for i in kept]
+        self.owners = [i.owner for i in kept]
         self.subjects = [None if i.pure else i.subject for i in kept]
         slots, sizes = _allocate(kept, program)
         stride = TILE + SLACK
@@ -206,50 +262,47 @@ class Instance:
         self.expander_words = [(sum(len(j.words) for j in kept[:n])) for n, i in enumerate(kept) if i.expands]
 
     def bind(self) -> None:
-        """Write the addresses of all symbols."""
-        for thread, block in enumerate(self.blocks):
-            block[self.places] = [symbol.address(thread) for symbol in self.symbols]
+        """Write the addresses of all symbols for the workers that the sink is prepared for."""
+        with self.lock:
+            for worker, block in enumerate(self.blocks[: self.active]):
+                block[self.places] = [symbol.address(worker) for symbol in self.symbols]
 
     def run(
         self,
         pool: Pool,
-        rows: int,
+        job: Job,
+        workers: range,
         *,
-        morsel: int = MORSEL,
-        tile: int = TILE,
-        bounds: np.ndarray | None = None,
-        skip: np.ndarray | None = None,
-        segments: np.ndarray | None = None,
         cursor: Callable[[int], int] | None = None,
         grow: Callable[[int], None] | None = None,
         stopped: Callable[[], bool] | None = None,
+        profile: Profile | None = None,
     ) -> None:
-        """Run over all rows. ``grow(thread)`` is called when a primitive of that thread asks for room (-1)."""
-        if rows == 0:
-            return
-        job, count = new_job(rows, morsel, bounds, tile)
-        if skip is not None:
-            job[12] = memory.address(skip)
-        if segments is not None:
-            job[13] = memory.address(segments)
-        threads = 1 if (rows < ONE_THREAD and bounds is None) or count == 1 else self.threads
-        states = self.states
-        states[:threads, 0] = memory.address(job)
-        states[:threads, 8] = 0
-        states[:threads, 15] = PASSES
-        for thread in range(threads):
-            states[thread, 11] = cursor(thread) if cursor is not None else 0
+        """Let workers, each in a thread of the pool, do what is left of a job. ``grow(worker)`` is called when a
+        primitive of that worker asks for room (-1). ``bind`` comes first; other workers may be at the same job, or at
+        another one, from another pool. ``profile``: measure every instruction, and add it
+        there."""
+        states, mine = self.states, slice(workers.start, workers.stop)
+        states[mine, 0] = job.address
+        states[mine, 8] = 0
+        states[mine, 15] = PASSES
+        for worker in workers:
+            states[worker, 11] = cursor(worker) if cursor is not None else 0
             for word in self.expander_words:
-                self.blocks[thread][word] = 0
-        active = list(range(threads))
+                self.blocks[worker][word] = 0
+        kernel = "run_program"
+        if profile is not None:
+            kernel, ticks = "run_program_profiled", np.zeros((len(workers), len(self.names)), dtype=np.int64)
+            states[mine, 16] = [memory.address(row) for row in ticks]
+        active = list(workers)
         while active:
             try:
-                statuses = pool.run("run_program", [self.state_addresses[t] for t in active])
+                statuses = pool.run(kernel, [self.state_addresses[t] for t in active])
             except KeyboardInterrupt:
-                job[11] = 1
+                job.stop()
                 raise InterruptError("the query was stopped") from None
             if stopped is not None and stopped():
-                job[11] = 1
+                job.stop()
                 raise InterruptError("the query was stopped")
             inside: list[int] = []  # threads that are inside a program
             for thread, status in zip(active, statuses):
@@ -257,7 +310,7 @@ class Instance:
                     assert grow is not None, "a primitive asked for room and nobody gives it"
                     grow(thread)
                 elif status < 0:
-                    job[11] = 1
+                    job.stop()
                     step = int(states[thread, 3])
                     raise error_of(status, self.names[step], self.subjects[step])
                 # one whose work was taken back before it began again reports 0, and may be inside a program too
@@ -265,6 +318,8 @@ class Instance:
                     inside.append(thread)
             # The first in the list is run by this thread itself: work that is left is done even if no worker wakes.
             active = inside + [t for t in active if t not in inside] if AGAIN in statuses else inside
+        if profile is not None:
+            profile.charge(self.owners, ticks)
 
     def unbind(self) -> None:
         """Forget the arrays of the last run."""

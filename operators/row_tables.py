@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from finequery.jetson import memory
 from finequery.operators import group_modes, native
 from finequery.operators.accumulators import Accumulators
 from finequery.operators.build import padded
@@ -90,23 +91,23 @@ class RowTables:
 
     # --- one run -----------------------------------------------------------------------------------------------------
 
-    def prepare(self, threads: int, rows: int, accumulators: Accumulators) -> None:
+    def prepare(self, workers: int, rows: int, accumulators: Accumulators) -> None:
         self.accumulators, self.rows = accumulators, rows
         self.template = accumulators.template()
         self.template[0] = EMPTY
         self.columns: list[np.ndarray] = []  # what flushing writes, by word of a row
         self.total = np.zeros(1, dtype=np.int64)
-        self.scratch = np.zeros((threads, self.tile), dtype=np.uint32)
-        self.states = np.zeros((threads, 16), dtype=np.int64)
-        self.tables = [np.empty(0, dtype=np.int64)] * threads
+        self.scratch = np.zeros((workers, self.tile), dtype=np.uint32)
+        self.states = memory.zeros((workers, 16), np.int64)
+        self.tables = [np.empty(0, dtype=np.int64)] * workers
         for item in accumulators.items:
-            item.arrays = [np.empty(0, dtype=item.dtype)] * threads
+            item.arrays = [np.empty(0, dtype=item.dtype)] * workers
         if self.partitioned:
             self._columns(rows)
         expected = min(self.expected / (1 << PARTITION_BITS) if self.partitioned else self.expected, rows)
         wanted = max(4 * expected, 2 * (expected + min(self.tile, rows)))
         slots = 1 << min(int(wanted), FIRST_SLOTS).bit_length()
-        for thread in range(threads):
+        for thread in range(workers):
             self.states[thread, 6] = self.scratch[thread].ctypes.data
             self.states[thread, 7] = self.template.ctypes.data
             self.states[thread, 10] = self.total.ctypes.data
@@ -122,6 +123,12 @@ class RowTables:
         native.function("clear_rows")(0, 0, 0, state.ctypes.data)
         for item in self.accumulators.items:
             item.arrays[thread] = table[item.place :].view(item.dtype)
+
+    def discard(self, worker: int, accumulators: Accumulators) -> None:
+        """A worker's table is empty again."""
+        assert not self.partitioned, "a partition's groups are in the result already"
+        self.states[worker, [0, 8]] = 0
+        self._table(worker, int(self.states[worker, 4]) + 1)
 
     def grow(self, thread: int) -> None:
         """A larger table for a thread whose groups are too many; NeedsNumbers where it is not too late for another
@@ -145,7 +152,7 @@ class RowTables:
         """Arrays that groups are flushed to. They are parts of one block: of the next run's blocks, the one of this
         size then has its pages where they are written, which matters more than anything else with many groups."""
         row_words = self.accumulators.row_words
-        block = padded(room * row_words + 64, np.int64, zero=False)
+        block = padded(room * row_words + 64, np.int64, zero=False, kind="pageable")  # most of it stays untouched
         places = np.zeros((row_words, 2), dtype=np.int64)
         self.columns = [block[:room]]
         places[0] = block.ctypes.data, 1
@@ -172,7 +179,7 @@ class RowTables:
     def _groups(self, thread: int) -> int:
         return int(self.states[thread, 0] + self.states[thread, 8])
 
-    def finish(self, accumulators: Accumulators, segments: np.ndarray | None) -> tuple[np.ndarray, None]:
+    def finish(self, accumulators: Accumulators, segments: np.ndarray) -> tuple[np.ndarray, None]:
         """The groups' keys; the merged accumulators are in the same order."""
         threads = range(len(self.states))
         if self.partitioned:

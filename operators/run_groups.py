@@ -38,15 +38,22 @@ class RunGroups:
         """Where a thread counts its runs."""
         return self.states[thread].ctypes.data
 
-    def prepare(self, threads: int, rows: int, accumulators: Accumulators) -> None:
+    def prepare(self, workers: int, rows: int, accumulators: Accumulators) -> None:
         size = max(1024, rows // 4) + TILE
         self.accumulators = accumulators
-        self.states = np.zeros((threads, 8), dtype=np.int64)
-        self.keys = [padded(size, np.int64, zero=False) for _ in range(threads)]
+        self.states = np.zeros((workers, 8), dtype=np.int64)
+        self.keys = [padded(size, np.int64, zero=False) for _ in range(workers)]
         for item in accumulators.items:
-            item.arrays = [item.array(size) for _ in range(threads)]
-        for thread in range(threads):
+            item.arrays = [item.array(size) for _ in range(workers)]
+        for thread in range(workers):
             self.states[thread, 1], self.states[thread, 2] = size, self.keys[thread].ctypes.data
+
+    def discard(self, worker: int, accumulators: Accumulators) -> None:
+        """A worker's runs are none again."""
+        size = int(self.states[worker, 1])
+        self.states[worker, 0] = 0
+        for item in accumulators.items:
+            item.arrays[worker] = item.array(size)
 
     def grow(self, thread: int) -> None:
         """Room for more runs of a thread."""
@@ -62,9 +69,8 @@ class RunGroups:
             item.arrays[thread] = bigger
         self.instance.bind()
 
-    def finish(self, accumulators: Accumulators, segments: np.ndarray | None) -> tuple[np.ndarray, None]:
+    def finish(self, accumulators: Accumulators, segments: np.ndarray) -> tuple[np.ndarray, None]:
         """All threads' runs in the order of their morsels; a run that a morsel's end cut in two becomes one."""
-        assert segments is not None
         pieces: list[tuple[int, int, int]] = []  # thread, first run, end
         for thread, start, end in segments.tolist():
             if end <= start:

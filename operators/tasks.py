@@ -16,15 +16,13 @@ import numpy as np
 from finequery.errors import DataError
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Frame, Stats
+from finequery.operators.context import Context, Measured
 from finequery.operators.evaluate import evaluate
 from finequery.operators.expr import Column, Expr, WindowCall
-from finequery.operators.filter import lower_filter
-from finequery.operators.lower import Lower
-from finequery.operators.lower_probe import lower_probe
-from finequery.operators.pipeline import Context, Filter, Measured, Pipeline, Project, Step, materialize
-from finequery.operators.placement import placed
+from finequery.operators.pipeline import Pipeline, materialize
 from finequery.operators.probe import Probe
 from finequery.operators.program import too_many_rows
+from finequery.operators.steps import Step
 from finequery.types import BIGINT
 
 
@@ -122,7 +120,7 @@ class Pipe(Task):
         frame = self.source.execute(context)
         prepare_probes(self.steps, context, frame.length)
         try:
-            return self.pipeline.run(context, frame, self.measure(context))
+            return self.pipeline.run(context, frame, self.measure(context), context.where(self))
         finally:
             release_probes(self.steps)
 
@@ -149,7 +147,7 @@ def prepare_probes(steps: list[Step], context: Context, rows: int) -> None:
             def prepare(device: Any, step: Probe = step, frame: Frame = frame) -> None:
                 step.prepare(frame, calculate, context.pool, rows, device)
 
-            placed(context, record, "A build", prepare)
+            context.placed(step, record, "A build", prepare)
             record.rows_in = frame.length
             record.seconds += time.perf_counter() - begin
             record.bytes = step.current().nbytes
@@ -188,7 +186,7 @@ class Sort(Task):
             columns = {c.id: take(frame.columns[c.id], rows, context.pool, device=device) for c in self.columns}
             return Frame(columns, len(rows))
 
-        result = placed(context, record, "A sort", sort)
+        result = context.placed(self, record, "A sort", sort)
         record.rows_in, record.rows_out, record.seconds = frame.length, result.length, time.perf_counter() - begin
         return result
 
@@ -266,9 +264,10 @@ class Shared(Task):
         return (self.source,)
 
     def execute(self, context: Context) -> Frame:
-        found = context.results.get(id(self))
-        if found is None:
-            found = context.results[id(self)] = self.source.execute(context)
+        with context.lock:
+            found = context.results.get(id(self))
+            if found is None:
+                found = context.results[id(self)] = self.source.execute(context)
         assert isinstance(found, Frame)
         return found
 
@@ -301,7 +300,7 @@ class Window(Task):
                 *(call.running, output.type, frame.length, context.pool, orders, call.frame, call.ignore_nulls),
             )
             work = functools.partial(evaluate_window, *operands)
-            columns[output.id] = placed(context, record, "A window function", work)
+            columns[output.id] = context.placed(self, record, "A window function", work)
         record.rows_in = record.rows_out = frame.length
         record.seconds = time.perf_counter() - begin
         return Frame(columns, frame.length)
@@ -347,7 +346,7 @@ class PairJoin(Task):
             outputs = [row, right_row]
             self.pipeline = materialize(outputs, [self.probe])
         try:
-            pairs = self.pipeline.run(context, wide, self.measure(context))
+            pairs = self.pipeline.run(context, wide, self.measure(context), context.where(self))
         finally:
             self.probe.payload = payload
         lefts, rights = row_numbers(pairs.columns[row.id]), row_numbers(pairs.columns[right_row.id])
@@ -421,6 +420,3 @@ class Scalar:
 
     def scalar(self, context: Context) -> tuple[Frame, int]:
         return self.task.execute(context), self.column.id
-
-
-__all__ = ["Filter", "Lower", "Project", "lower_filter", "lower_probe"]

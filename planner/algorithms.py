@@ -42,13 +42,18 @@ def aggregation(
     unknown); ``text``: a key is a string without a dictionary; ``sorted_key``: the source is sorted by the one
     key."""
     mode = group_mode(keys, rows, groups, domain, ordered=sorted_key, packed=not text)
+    return Choice(mode.name, mode.reason, group_bytes(mode.name, rows, groups, domain, calls))
+
+
+def group_bytes(mode: str, rows: float, groups: float, domain: float | None, calls: int) -> float:
+    """Bytes of the accumulators of ``calls`` aggregates, with what finds a group's."""
     entry = 8.0 * (calls + 1)
     sizes = {
         "scalar": entry,
         "runs": entry * groups,
-        "dense": entry * (domain or 0),
+        "dense": entry * (domain or groups),
         "numbered": entry * groups + 4 * rows,
         "radix": entry * groups,
         "hash": 4 * entry * groups,
     }
-    return Choice(mode.name, mode.reason, sizes[mode.name])
+    return sizes[mode]

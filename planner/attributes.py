@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from finequery.operators.column import ColumnData
@@ -27,20 +27,22 @@ class Attribute:
     encoding: str
     width: float
     distinct: float | None = None
+    nulls: float = 0.0  # share of NULLs
 
 
 def stored(column: Column, name: str, table: Any) -> Attribute:
     """A table's column: as it is encoded, or as its statistics let expect where it was not loaded yet."""
     stats, data = table.stats(name), table.encoded(name)
     distinct = None if stats is None or stats.distinct is None else float(stats.distinct)
+    nulls = 0.0 if stats is None else min(stats.nulls / max(table.rows, 1), 1.0)
     if data is not None:
-        return Attribute(column.id, name, column.type, encoding_of(data), width_of(data), distinct)
+        return Attribute(column.id, name, column.type, encoding_of(data), width_of(data), distinct, nulls)
     low, high = (None, None) if stats is None else (stats.low, stats.high)
     if column.type.is_exact and isinstance(low, int) and isinstance(high, int):
         encoding = integer_encoding(low, high)
     else:
         encoding = plain_encoding(column.type)
-    return Attribute(column.id, name, column.type, encoding, WIDTHS[encoding], distinct)
+    return Attribute(column.id, name, column.type, encoding, WIDTHS[encoding], distinct, nulls)
 
 
 def computed(column: Column) -> Attribute:
@@ -86,5 +88,4 @@ def width_of(data: ColumnData) -> float:
 
 def renamed(attribute: Attribute, column: Column) -> Attribute:
     """The same column under another id."""
-    name = column.name or attribute.name
-    return Attribute(column.id, name, attribute.type, attribute.encoding, attribute.width, attribute.distinct)
+    return replace(attribute, id=column.id, name=column.name or attribute.name)

@@ -2,7 +2,8 @@
 
 A pipeline has a header (number, device, the pipelines before it) and a line for each sub-task: operator, what it does,
 rows expected. Under it stands the algorithm with its reason. After a run there are also real rows, time and share,
-bytes, morsels skipped, threads, the algorithm chosen, and whether the program was compiled or kept from an earlier run.
+bytes, morsels skipped, threads, the algorithm chosen, and whether the program was compiled or kept from an earlier run;
+under ``SET profile = true`` the time of each sub-task.
 """
 
 from __future__ import annotations
@@ -12,14 +13,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from finequery.operators import tasks
-from finequery.operators.aggregate import Aggregate
+from finequery.operators.context import Context
 from finequery.operators.executor import execute
 from finequery.operators.expr import Column, Expr
-from finequery.operators.pipeline import Context, Measured, Project
-from finequery.operators.probe import Probe
-from finequery.planner import algorithms
-from finequery.planner.algorithms import Choice
+from finequery.operators.steps import Project
+from finequery.planner import observed
 from finequery.planner.display import Printer, frame_text
 from finequery.planner.subtasks import RANDOM_READ, RANDOM_WRITE, PipelineInfo, SubTask, split
 
@@ -28,15 +26,18 @@ WIDTH = 100
 OPERATOR, ROWS = 12, 13
 #: Lines that a long predicate may take.
 DETAIL_LINES = 4
-#: Breakers that work on rows outside of a pipeline's program.
-OUTSIDE = ("build", "sort", "top-k", "window")
 
 
 def explain(plan: Any, context: Context, analyze: bool) -> str:
     """The text for a plan (its ``root`` task, and ``planning`` seconds if it has them); with ``analyze`` it is run."""
     pipelines = split(plan.root)
     if not analyze:
-        return Report(pipelines, context).text()
+        report = Report(pipelines, context)
+        if context.gpu is not None:
+            from finequery.operators.cuda import support
+
+            report.reasons = support.reasons(plan.root, context)
+        return report.text()
     begin = time.perf_counter()
     frame = execute(plan.root, context)
     seconds = time.perf_counter() - begin
@@ -60,6 +61,8 @@ class Report:
         self.rows = rows
         self.planning = planning
         self.names = Names(pipelines, context.parameters)
+        #: Why parts of the plan have no form on the GPU, by id of the task (``operators.cuda.support``).
+        self.reasons: Mapping[int, list[Any]] = {}
         self.numbers = {id(s.item): p.number for p in pipelines for s in p.subtasks if s is p.breaker}
 
     @property
@@ -68,14 +71,18 @@ class Report:
 
     @property
     def detail_width(self) -> int:
-        return WIDTH - 3 - OPERATOR - ROWS * (2 if self.ran else 1)
+        return WIDTH - 3 - OPERATOR - ROWS * len(self.heads)
+
+    @property
+    def heads(self) -> list[str]:
+        """What the numbers of a sub-task are."""
+        return ["expected", *(["rows"] if self.ran else []), *(["time"] if self.ran and self.context.profile else [])]
 
     def text(self) -> str:
         count, parts = len(self.pipelines), sum(len(p.subtasks) for p in self.pipelines)
         threads = self.context.pool.threads
         title = f"{_plural(count, 'pipeline')}, {_plural(parts, 'sub-task')}, {_plural(threads, 'thread')}"
-        heads = ("expected", "rows") if self.ran else ("expected",)
-        lines = [title.ljust(WIDTH - ROWS * len(heads)) + "".join(h.rjust(ROWS) for h in heads)]
+        lines = [title.ljust(WIDTH - ROWS * len(self.heads)) + "".join(h.rjust(ROWS) for h in self.heads)]
         for pipeline in self.pipelines:
             lines += ["", *self.pipeline(pipeline)]
         if self.seconds is not None:
@@ -87,13 +94,16 @@ class Report:
             ]
             if self.context.gpu is not None:
                 moved = self.context.account.moved
-                lines.append(f"{size(moved.to_device)} moved to the GPU, {size(moved.to_host)} back.")
+                what = "the simulated GPU" if self.context.gpu.info.simulated else "the GPU"
+                lines.append(f"{size(moved.to_device)} moved to {what}, {size(moved.to_host)} back.")
         return "\n".join(line.rstrip() for line in lines).replace("\xa0", " ")
 
     # --- a pipeline -----------------------------------------------------------------------------------------------
 
     def pipeline(self, pipeline: PipelineInfo) -> list[str]:
         device, reasons = self.placement(pipeline)
+        if self.context.gpu is not None and self.context.gpu.info.simulated:
+            device = device.replace("gpu", "gpu simulated")
         head = f"Pipeline {pipeline.number} [{device}]"
         if pipeline.purpose:
             head += f" {pipeline.purpose}"
@@ -109,42 +119,42 @@ class Report:
         if reasons:
             lines += ["│  " + part for part in textwrap.wrap(f"on the CPU: {'; '.join(reasons)}", WIDTH - 3)]
         real: int | None = None
-        for subtask in pipeline.subtasks:
+        times = observed.spent(pipeline, self.context) if self.ran else None
+        for number, subtask in enumerate(pipeline.subtasks):
             last = subtask is pipeline.breaker
             if subtask.kind != "project":  # which changes no number of rows
-                real = self.real_rows(subtask)
-            lines += self.subtask(subtask, real, "└─ " if last else "├─ ", "   " if last else "│  ")
+                real = observed.real_rows(subtask, self.pipelines, self.context)
+            took = None if times is None else times[number]
+            lines += self.subtask(subtask, real, took, "└─ " if last else "├─ ", "   " if last else "│  ")
         return lines
-
-    def records(self, pipeline: PipelineInfo) -> list[Measured]:
-        return [self.context.measured[id(t)] for t in pipeline.runs if id(t) in self.context.measured]
 
     def placement(self, pipeline: PipelineInfo) -> tuple[str, list[str]]:
         """Where its programs ran, or are expected to, and all reasons why not everything is on the GPU that was asked
-        for. Programs are made when they first run, so their reasons are known from then on."""
+        for: those of the run, or those that the plan shows (``operators.cuda.support``)."""
         if self.context.gpu is None:
             return "cpu", []
-        parts = [t.pipeline for t in pipeline.runs if hasattr(t, "pipeline")]
-        reasons: dict[str, None] = {}
+        found: dict[str, None] = {}
+        devices: set[str] = set()
         if self.ran:
-            records = self.records(pipeline)
-            devices = {r.device for r in records if r.device}
-            reasons.update((reason, None) for r in records for reason in r.departed)
-        else:
-            kernels = [part.programs[0].kernel for part in parts if part is not None and part.programs]
-            reasons.update((kernel, None) for kernel in kernels if isinstance(kernel, str))
-            devices = {"gpu"} if parts and len(reasons) < len(parts) else {"cpu"}
-        item = pipeline.breaker
-        record = self.context.measured.get(id(item.item))
-        if item.kind in OUTSIDE and not (record is not None and (record.device or record.departed)):
-            reasons[f"{item.kind} has no kernel"] = None
-        return " and ".join(sorted(devices)) or "cpu", list(reasons)
+            for record in observed.records(pipeline, self.context):
+                devices |= {record.device} - {""}
+                found.update(dict.fromkeys(record.departed))
+            return " and ".join(sorted(devices)) or "cpu", list(found)
+        for item in pipeline.runs:
+            if self.context.where(item).device == "cpu":
+                devices.add("cpu")
+                continue
+            reasons = self.reasons.get(id(item), [])
+            found.update((r.text if r.certain else f"{r.text}, unless its text is coded", None) for r in reasons)
+            # what a host function gives goes on in another program on the GPU
+            devices.add("cpu" if reasons and not hasattr(item, "steps") else "gpu")
+        return " and ".join(sorted(devices)), list(found)
 
     def time(self, pipeline: PipelineInfo) -> float:
-        return sum(r.seconds for r in self.records(pipeline))
+        return sum(r.seconds for r in observed.records(pipeline, self.context))
 
     def run_line(self, pipeline: PipelineInfo) -> str:
-        programs = [r for r in self.records(pipeline) if r.morsels or r.compiled]
+        programs = [r for r in observed.records(pipeline, self.context) if r.morsels or r.compiled]
         if not programs:
             return "no program"
         nbytes, morsels = sum(r.bytes for r in programs), sum(r.morsels for r in programs)
@@ -161,7 +171,7 @@ class Report:
 
     # --- a sub-task -----------------------------------------------------------------------------------------------
 
-    def subtask(self, subtask: SubTask, real: int | None, branch: str, below: str) -> list[str]:
+    def subtask(self, subtask: SubTask, real: int | None, took: float | None, branch: str, below: str) -> list[str]:
         wrapped = textwrap.wrap(self.detail(subtask), self.detail_width - 1) or [""]
         if len(wrapped) > DETAIL_LINES:
             wrapped = wrapped[:DETAIL_LINES]
@@ -170,23 +180,13 @@ class Report:
         numbers = rows.rjust(ROWS)
         if self.ran:
             numbers += ("" if real is None else f"{real:,}").rjust(ROWS)
+        if self.ran and self.context.profile:
+            numbers += ("" if took is None else ms(took)).rjust(ROWS)
         lines = [branch + subtask.kind.ljust(OPERATOR) + wrapped[0].ljust(self.detail_width) + numbers]
         lines += [below + " " * OPERATOR + part for part in wrapped[1:]]
         for part in textwrap.wrap(self.algorithm(subtask), WIDTH - 5 - OPERATOR):
             lines.append(below + " " * OPERATOR + "  " + part)
         return lines
-
-    def real_rows(self, subtask: SubTask) -> int | None:
-        measured, item = self.context.measured, subtask.item
-        if subtask.kind in ("filter", "probe"):
-            return self.context.passed.get(id(item))
-        if subtask.kind == "read" and subtask.reads:
-            source = self.pipelines[subtask.reads[0] - 1].breaker
-            return self.real_rows(source)
-        record = measured.get(id(item))
-        if record is None or subtask.kind == "pairs":
-            return None
-        return record.rows_in if subtask.kind == "build" else record.rows_out
 
     def algorithm(self, subtask: SubTask) -> str:
         """The algorithm expected or chosen, why, and its table; "" where there is nothing to choose."""
@@ -195,7 +195,7 @@ class Report:
             return ""
         expected = choice.name
         if self.ran:
-            choice = self.chosen(subtask) or choice
+            choice = observed.chosen(subtask, self.context) or choice
         text = f"{choice.name}: {choice.reason}" if choice.reason else choice.name
         if choice.nbytes and subtask.kind in ("build", "aggregate"):
             text += f"; {size(choice.nbytes)}"
@@ -209,17 +209,6 @@ class Report:
         if record is not None and subtask.kind != "aggregate":
             text += f", {ms(record.seconds)}"
         return text
-
-    def chosen(self, subtask: SubTask) -> Choice | None:
-        item = subtask.item
-        if isinstance(item, Probe) and item.built is not None:
-            return Choice(*item.built)
-        if isinstance(item, Aggregate) and item.mode is not None:
-            return Choice(item.mode.name, item.mode.reason)
-        if isinstance(item, tasks.Sort) and id(item) in self.context.measured:
-            record = self.context.measured[id(item)]
-            return algorithms.sorting(record.rows_in, None if item.limit is None else record.rows_out)
-        return None
 
     def detail(self, subtask: SubTask) -> str:
         item, names = subtask.item, self.names

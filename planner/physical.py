@@ -16,8 +16,8 @@ from finequery.operators.aggregate import Aggregate
 from finequery.operators.aggregate_calls import Call, adds_floats
 from finequery.operators.expr import Call as Call_
 from finequery.operators.expr import Column, Expr, Literal, Parameter, ScalarSubquery, SortKey, columns_of, transform
-from finequery.operators.pipeline import Filter, Project, Step
 from finequery.operators.probe import Probe
+from finequery.operators.steps import Filter, Project, Step
 from finequery.operators.tasks import (
     Limit,
     PairJoin,

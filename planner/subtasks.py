@@ -19,9 +19,9 @@ from typing import Any
 
 from finequery.operators import tasks
 from finequery.operators.aggregate import Aggregate
-from finequery.operators.expr import Column, Expr, ScalarSubquery, columns_of, walk
-from finequery.operators.pipeline import Filter, Project, Step
+from finequery.operators.expr import Call, Case, Cast, Column, Expr, ScalarSubquery, columns_of, conjuncts, walk
 from finequery.operators.probe import Probe
+from finequery.operators.steps import Filter, Project, Step
 from finequery.operators.tasks import Task
 from finequery.planner import algorithms
 from finequery.planner.algorithms import Choice
@@ -41,12 +41,16 @@ ROW_NUMBER = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """Memory that a sub-task touches: ``rows`` entries of ``width`` bytes."""
+    """Memory that a sub-task touches: ``rows`` entries of ``width`` bytes. ``near``: vectors of the tile, or a column
+    that a sub-task before it in the pipeline has read, in the caches by then. ``table``: bytes of what is touched at
+    random."""
 
     name: str
     access: str
     rows: float
     width: float
+    near: bool = False
+    table: float = 0.0
 
     @property
     def nbytes(self) -> float:
@@ -69,6 +73,8 @@ class SubTask:
     match_rate: float | None = None  # probe: rows out for each row in
     distinct: float | None = None  # build: different keys
     groups: float | None = None  # aggregate
+    steps: int = 0  # operations a row: of expressions, keys to be packed or ordered by, or aggregates
+    among: float = 0.0  # rows of the pipeline's source, among which those of its input stand
     device: str = "cpu"
 
     @property
@@ -133,7 +139,8 @@ class _Open:
         self.rows = source.rows_out
         self.source_rows = source.rows_out
         self.runs: list[Any] = [source.item] if source.kind != "read" else []
-        self.fetched: set[int] = set()  # columns that lie on build sides and are read by row number
+        self.fetched: dict[int, float] = {}  # columns on build sides, read by row number: their bytes there
+        self.near: set[int] = set()  # columns read or computed by now
 
 
 class _Splitter:
@@ -155,12 +162,30 @@ class _Splitter:
 
     def reads(self, open_: _Open, attributes: tuple[Attribute, ...], rows: float) -> list[Operand]:
         """Columns that are read for ``rows`` rows: streamed, or by row number where a probe found them."""
-        return [
-            Operand(a.name, RANDOM_READ if a.id in open_.fetched else STREAMED_READ, rows, a.width) for a in attributes
-        ]
+        found = []
+        for a in attributes:
+            table, near = open_.fetched.get(a.id), a.id in open_.near
+            found.append(
+                Operand(a.name, STREAMED_READ if table is None else RANDOM_READ, rows, a.width, near, table or 0.0)
+            )
+        open_.near |= {a.id for a in attributes}
+        return found
 
-    def writes(self, columns: tuple[Column, ...], rows: float, access: str = STREAMED_WRITE) -> list[Operand]:
-        return [Operand(a.name, access, rows, a.width) for a in map(self.attribute, columns)]
+    def writes(
+        self, columns: tuple[Column, ...], rows: float, access: str = STREAMED_WRITE, near: bool = False
+    ) -> list[Operand]:
+        table = rows if access == RANDOM_WRITE else 0.0
+        return [Operand(a.name, access, rows, a.width, near, table * a.width) for a in map(self.attribute, columns)]
+
+    def operations(self, exprs: Iterable[Expr]) -> int:
+        """Operations a row. A predicate over one column of codes is looked up by code, whatever it computes."""
+        return sum(self._operations(term) for e in exprs for term in conjuncts(e))
+
+    def _operations(self, e: Expr) -> int:
+        read = [self.attributes[i] for i in columns_of(e) if i in self.attributes]
+        if len(read) == 1 and read[0].encoding.startswith("dict") and not isinstance(e, Column):
+            return 1
+        return isinstance(e, (Call, Case, Cast)) + sum(map(self._operations, e.children))
 
     # --- sources --------------------------------------------------------------------------------------------------
 
@@ -220,6 +245,7 @@ class _Splitter:
                 self.probe(open_, step)
 
     def add(self, open_: _Open, subtask: SubTask) -> None:
+        subtask.among = open_.source_rows
         open_.subtasks.append(subtask)
         open_.after += subtask.reads
         open_.rows = subtask.rows_out
@@ -227,12 +253,12 @@ class _Splitter:
     def filter(self, open_: _Open, step: Filter) -> None:
         before, after = open_.rows, min(open_.rows, open_.rows if step.estimate is None else step.estimate)
         inputs = self.known(columns_of(step.predicate))
-        operands = [*self.reads(open_, inputs, before), Operand("selection", STREAMED_WRITE, after, ROW_NUMBER)]
+        operands = [*self.reads(open_, inputs, before), Operand("selection", STREAMED_WRITE, after, ROW_NUMBER, True)]
         scalars = self.scalars([step.predicate])
         share = after / before if before else 1.0
-        self.add(
-            open_, SubTask("filter", step, before, after, inputs, tuple(operands), reads=scalars, selectivity=share)
-        )
+        subtask = SubTask("filter", step, before, after, inputs, tuple(operands), reads=scalars, selectivity=share)
+        subtask.steps = self.operations([step.predicate])
+        self.add(open_, subtask)
 
     def project(self, open_: _Open, step: Project) -> None:
         """Columns that only get another name are no work and no sub-task."""
@@ -242,16 +268,21 @@ class _Splitter:
                 if e.id in self.attributes:
                     self.attributes.setdefault(column.id, renamed(self.attributes[e.id], column))
                 if e.id in open_.fetched:
-                    open_.fetched.add(column.id)
+                    open_.fetched[column.id] = open_.fetched[e.id]
+                if e.id in open_.near:
+                    open_.near.add(column.id)
             else:
                 self.attribute(column)
                 made.append((column, e))
         if not made:
             return
         inputs = self.known(set().union(*[columns_of(e) for _, e in made]))
-        operands = self.reads(open_, inputs, open_.rows) + self.writes(tuple(c for c, _ in made), open_.rows)
-        scalars = self.scalars(e for _, e in made)
-        self.add(open_, SubTask("project", step, open_.rows, open_.rows, inputs, tuple(operands), reads=scalars))
+        columns, rows = tuple(c for c, _ in made), open_.rows
+        operands = self.reads(open_, inputs, rows) + self.writes(columns, rows, near=True)
+        open_.near |= {c.id for c in columns}
+        subtask = SubTask("project", step, rows, rows, inputs, tuple(operands))
+        subtask.reads, subtask.steps = self.scalars(e for _, e in made), self.operations(e for _, e in made)
+        self.add(open_, subtask)
 
     def probe(self, open_: _Open, step: Probe) -> None:
         built = self.build(step, open_.source_rows)
@@ -263,14 +294,17 @@ class _Splitter:
         operands = self.reads(open_, inputs, before)
         choice = built.breaker.choice
         assert choice is not None
-        operands.append(Operand(f"{choice.name} of pipeline {built.number}", RANDOM_READ, before, _entry(choice)))
-        operands.append(Operand("selection", STREAMED_WRITE, after, ROW_NUMBER))
-        open_.fetched |= {c.id for c in step.payload}
+        name = f"{choice.name} of pipeline {built.number}"
+        operands.append(Operand(name, RANDOM_READ, before, _entry(choice), table=choice.nbytes))
+        operands.append(Operand("selection", STREAMED_WRITE, after, ROW_NUMBER, True))
+        open_.fetched |= {c.id: built.breaker.rows_out * self.attribute(c).width for c in step.payload}
         scalars = self.scalars([left for left, _ in step.keys] + ([] if step.condition is None else [step.condition]))
         if step.mark is not None:
             self.attribute(step.mark)
         subtask = SubTask("probe", step, before, after, inputs, tuple(operands), choice, (built.number, *scalars))
         subtask.match_rate = after / before if before else 0.0
+        conditions = [] if step.condition is None else [step.condition]
+        subtask.steps = len(step.keys) + self.operations([*(left for left, _ in step.keys), *conditions])
         self.add(open_, subtask)
 
     def build(self, step: Probe, probes: float) -> PipelineInfo:
@@ -284,9 +318,10 @@ class _Splitter:
         if step.need_rows:
             payload = tuple(c for c in step.payload if c.id not in {a.id for a in inputs})
             operands += self.reads(open_, tuple(map(self.attribute, payload)), rows) + self.writes(payload, rows)
-        operands.append(Operand(choice.name, RANDOM_WRITE, rows, _entry(choice)))
+        operands.append(Operand(choice.name, RANDOM_WRITE, rows, _entry(choice), table=choice.nbytes))
         scalars = self.scalars(keys)
         subtask = SubTask("build", step, rows, rows, inputs, tuple(operands), choice, scalars, distinct=distinct)
+        subtask.steps = len(keys) + self.operations(keys)
         return self.end(open_, subtask)
 
     # --- breakers -------------------------------------------------------------------------------------------------
@@ -345,9 +380,12 @@ class _Splitter:
         entry = 8.0 * (len(task.calls) + 1)
         operands = self.reads(open_, inputs, open_.rows)
         access = RANDOM_WRITE if task.groups and choice.name != "runs" else STREAMED_WRITE
-        operands.append(Operand("accumulators", access, open_.rows if access == RANDOM_WRITE else groups, entry))
+        table = choice.nbytes if access == RANDOM_WRITE else 0.0
+        entries = open_.rows if access == RANDOM_WRITE else groups
+        operands.append(Operand("accumulators", access, entries, entry, table=table))
         operands += self.writes(task.columns, groups)
         subtask = SubTask("aggregate", task, open_.rows, groups, inputs, tuple(operands), choice, groups=groups)
+        subtask.steps = len(task.groups) + len(task.calls)
         return self.end(open_, subtask)
 
     def sort(self, task: tasks.Sort) -> PipelineInfo:
@@ -358,11 +396,13 @@ class _Splitter:
         operands = self.reads(open_, inputs, before)
         choice = algorithms.sorting(before, None if kind == "sort" else after)
         words = after if choice.name == "threshold" else before
-        operands.append(Operand("sort words", RANDOM_WRITE, words, 8.0))
-        operands += [Operand(a.name, RANDOM_READ, after, a.width) for a in map(self.attribute, task.columns)]
+        operands.append(Operand("sort words", RANDOM_WRITE, words, 8.0, table=8.0 * words))
+        taken = map(self.attribute, task.columns)
+        operands += [Operand(a.name, RANDOM_READ, after, a.width, table=before * a.width) for a in taken]
         operands += self.writes(task.columns, after)
         scalars = self.scalars(e for e in (task.limit, task.offset) if e is not None)
-        return self.end(open_, SubTask(kind, task, before, after, inputs, tuple(operands), choice, scalars))
+        subtask = SubTask(kind, task, before, after, inputs, tuple(operands), choice, scalars, steps=len(task.keys))
+        return self.end(open_, subtask)
 
     def window(self, task: tasks.Window) -> PipelineInfo:
         open_ = self.open(task.source)
@@ -370,13 +410,14 @@ class _Splitter:
         keys = {c.id: c for _, _, args, part, order in task.calls for c in (*args, *part, *(k for k, _, _ in order))}
         inputs = tuple(map(self.attribute, keys.values()))
         outputs = tuple(output for output, *_ in task.calls)
-        operands = self.reads(open_, inputs, rows) + [Operand("sort words", RANDOM_WRITE, rows, 8.0)]
-        operands += [Operand(a.name, RANDOM_READ, rows, a.width) for a in inputs]
+        operands = self.reads(open_, inputs, rows) + [Operand("sort words", RANDOM_WRITE, rows, 8.0, table=8.0 * rows)]
+        operands += [Operand(a.name, RANDOM_READ, rows, a.width, table=rows * a.width) for a in inputs]
         operands += self.writes(outputs, rows, RANDOM_WRITE)
         orders = {(part, order) for _, _, _, part, order in task.calls}
         reason = f"{len(orders)} order{'s' if len(orders) > 1 else ''} for {len(task.calls)} columns"
         choice = Choice("sort", reason, 8 * rows)
-        return self.end(open_, SubTask("window", task, rows, rows, inputs, tuple(operands), choice))
+        subtask = SubTask("window", task, rows, rows, inputs, tuple(operands), choice, steps=len(task.calls))
+        return self.end(open_, subtask)
 
     def pairs(self, task: tasks.PairJoin) -> PipelineInfo:
         """All pairs that match, then what found no partner: the probe writes row numbers, columns are taken by them."""
@@ -393,7 +434,7 @@ class _Splitter:
         self.probe(open_, task.probe)
         rows = _rows(task)
         inputs = tuple(map(self.attribute, task.columns))
-        taken = [Operand(a.name, RANDOM_READ, rows, a.width) for a in inputs]
+        taken = [Operand(a.name, RANDOM_READ, rows, a.width, table=rows * a.width) for a in inputs]
         subtask = SubTask("pairs", task, open_.rows, rows, inputs, tuple(taken + self.writes(task.columns, rows)))
         return self.end(open_, subtask)
 

@@ -18,7 +18,6 @@ from finequery.operators import take as taking
 from finequery.operators.column import ColumnData
 from finequery.operators.cuda import accumulate, run
 from finequery.operators.cuda.keys import pack_on_gpu
-from finequery.operators.cuda.translate import Unsupported
 from finequery.operators.export import column_to_python
 from finequery.operators.join_keys import pack
 from finequery.operators.numbered_groups import number_groups
@@ -217,7 +216,7 @@ def column(kind: str, rows: int, nulls: bool, seed: int = 3) -> ColumnData:
 @pytest.mark.parametrize("nulls", [False, True])
 def test_numbers(nulls: bool) -> None:
     rows = 40
-    kinds = ("u8", "dict", "float64", "float32", "int64", "u32", "u16")
+    kinds = ("u8", "dict", "float64", "string", "int64", "float32", "int128", "u16", "u32")
     keys = [column(kind, rows, nulls, seed) for seed, kind in enumerate(kinds)]
     few = [make("u8", [None if nulls and i % 5 == 0 else i * i % 3 for i in range(rows)])]
     few.append(
@@ -229,8 +228,6 @@ def test_numbers(nulls: bool) -> None:
         assert found[1] == count
         assert np.array_equal(found[0][:rows], numbers[:rows])
         assert np.array_equal(found[2][:count], firsts[:count])
-    with pytest.raises(Unsupported, match=r"^strings without a dictionary are numbered on the CPU$"):
-        number_groups([keys[0], column("string", rows, False)], rows, DEVICE)
 
 
 def test_numbers_of_intervals(both: tuple[Any, Any]) -> None:

@@ -1,5 +1,5 @@
-"""Numbers of groups on the GPU: ``operators.numbered_groups`` for keys that are no text. Keys become words, equal words
-are brought together by sorting, and groups are numbered by their first rows."""
+"""Numbers of groups on the GPU, as ``operators.numbered_groups`` gives them. Keys become words, texts by their ranks;
+equal words are brought together by sorting, and groups are numbered by their first rows."""
 
 # mypy: ignore-errors
 # ruff: noqa: F821
@@ -17,14 +17,11 @@ from finequery.operators.cuda.radix import radix_sort
 from finequery.operators.cuda.scan import exclusive_scan
 from finequery.operators.cuda.sort import double_word, float_word, number
 from finequery.operators.cuda.take import gather_items
-from finequery.operators.cuda.translate import Unsupported
+from finequery.operators.cuda.text_sort import rank_text
 
 
 def number_on_gpu(columns: list[ColumnData], count: int, device: Any) -> tuple[np.ndarray, int, np.ndarray]:
-    """Numbers of the rows' groups in order of appearance (u32), how many, first row of each (u32). NULL is a value.
-    ``Unsupported`` with the reason for keys without a form."""
-    if any(column.kind == "string" for column in columns):
-        raise Unsupported("strings without a dictionary are numbered on the CPU")
+    """Numbers of the rows' groups in order of appearance (u32), how many, first row of each (u32). NULL is a value."""
     words = None
     parts = [(column, part) for column in columns for part in range(_words(column))]
     for column, part in parts:
@@ -38,13 +35,13 @@ def number_on_gpu(columns: list[ColumnData], count: int, device: Any) -> tuple[n
 
 def _digits(column: ColumnData, part: int, count: int, device: Any) -> Any:
     """A column (of one of 128 bits the lower or the upper word) as words below 2**32, NULL as one of them."""
-    step = _words(column)
-    data, masked = column.data[: step * count], column.validity is not None
+    step, masked, ranked = _words(column), column.validity is not None, column.kind == "string"
+    data = (rank_text(column, device).source if ranked else column.data)[: step * count]
     valid = device.view(column.validity.view(np.uint8) if masked else np.zeros(1, np.uint8))
     floats = 8 * data.itemsize if column.kind in ("float32", "float64") else 0
-    source = device.view(data if column.kind in ("uint", "dict") else data.view(f"u{data.itemsize}"))
+    source = device.view(data.view(f"u{data.itemsize}"))
     words = device.empty(count, np.uint64)
-    narrow = column.kind in ("uint", "dict") and data.itemsize < 4
+    narrow = ranked or (column.kind in ("uint", "dict") and data.itemsize < 4)
     if column.kind == "interval":
         launch(interval_words, device, count, part, int(masked), source, valid, words)
     else:

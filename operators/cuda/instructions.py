@@ -390,6 +390,22 @@ for _name, _test in (("eq_s", "=="), ("lt_s", "<"), ("le_s", "<=")):
     _define_comparison(_name, _test)
 
 
+@template("blend_w")
+def blend_w(t: Translation, i: Instruction) -> None:
+    """Of 128-bit values, or of strings: then the bytes are chosen with the start and the length."""
+    mask, mask_stride, a, a_stride, b, b_stride, out = i.words
+    chosen = f"{t.operand(mask, mask_stride, 'u8')[0]} != 0"
+    left, right = t.operand(a, a_stride, "w"), t.operand(b, b_stride, "w")
+    if a in t.chars or b in t.chars:
+        (one, *left), (other, *right) = t.text(a, a_stride), t.text(b, b_stride)
+        t.chars[out.reg] = chars = f"{t.name(out.reg)}c"
+        t.line(f"{chars} = {one}")
+        t.line(f"if not ({chosen}):")
+        t.line(f"    {chars} = {other}")
+    low, high = (f"{x} if {chosen} else {y}" for x, y in zip(left, right))
+    t.set_wide(out, low, high)
+
+
 def _define_constant_text(name: str) -> None:
     @template(name)
     def compare(t: Translation, i: Instruction) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from finequery.operators.column import ColumnData
 from finequery.operators.cuda.launch import launch
 from finequery.operators.cuda.radix import ALL, least, radix_sort
-from finequery.operators.cuda.translate import Unsupported
+from finequery.operators.cuda.text_sort import microseconds, rank_text
 from finequery.operators.pool import Pool
 from finequery.operators.sort_keys import Field, Key, Piece, cut, fields_of
 from finequery.operators.topk import by_threshold
@@ -36,24 +36,28 @@ _LOADS = {
 
 def sorted_rows(keys: Sequence[Key], length: int, wanted: int, pool: Pool, device: Any) -> np.ndarray:
     """The first ``wanted`` row numbers (u32) in the order of the keys, as ``operators.sort`` gives them."""
-    chunks = cut(device_fields(keys, length, pool), 64)
+    chunks = cut(device_fields(keys, length, pool, device), 64)
     if not chunks:
         return np.arange(wanted, dtype=np.uint32)
     rows = device.empty(length, np.uint32)
     launch(number, device, length, rows)
     if by_threshold(length, wanted):
         rows = least(device, words_of(device, chunks[0], rows), wanted, 4 * wanted)
-    return device.to_host(by_chunks(device, chunks, rows)[:wanted], keep=True)
+    rows, result = by_chunks(device, chunks, rows), device.empty(wanted, np.uint32, "result")
+    launch(first, device, wanted, rows, result)
+    return device.to_host(result, keep=True)
 
 
-def device_fields(keys: Sequence[Key], length: int, pool: Pool) -> list[Field]:
+def device_fields(keys: Sequence[Key], length: int, pool: Pool, device: Any) -> list[Field]:
     """The fields of all keys. Ranges that the statistics do not tell are not measured: digits that are the same
     everywhere cost nothing."""
+    fields: list[Field] = []
     for key in keys:
-        if key.column.kind in ("string", "interval"):
-            kind = "strings without a dictionary" if key.column.kind == "string" else "intervals"
-            raise Unsupported(f"{kind} are sorted on the CPU")
-    return [field for key in keys for field in fields_of(key, length, pool, measured=_any_word)]
+        text = rank_text(key.column, device) if key.column.kind == "string" else None
+        if key.column.kind == "interval":
+            key = key._replace(column=microseconds(key.column, device))
+        fields += fields_of(key, length, pool, text, _any_word)
+    return fields
 
 
 def _any_word(load: str, data: np.ndarray, column: ColumnData, length: int, pool: Pool) -> tuple[int, int]:
@@ -72,11 +76,13 @@ def words_of(device: Any, chunk: Sequence[Piece], rows: Any) -> Any:
     words = device.zeros(rows.size, np.uint64)
     for field, shift, bits in chunk:
         item, step, offset, turned, floats = _LOADS[field.load]
-        source = np.zeros(1, np.uint8) if field.load == "none" else field.source.reshape(-1).view(item)
+        source = device.empty(1, np.uint8)
+        if field.load != "none":
+            source = device.view(field.source.reshape(-1).view(item))
         masked = field.validity is not None
-        valid = field.validity if masked else np.zeros(1, np.uint8)
+        valid = device.view(field.validity.view(np.uint8)) if masked else device.empty(1, np.uint8)
         numbers = (turned, field.flip, field.add, field.null, (1 << bits) - 1)
-        arguments = (device.view(source), device.view(valid.view(np.uint8)), rows, words)
+        arguments = (source, valid, rows, words)
         # a first piece of 64 bits must not be shifted by as many; there is nothing above it
         places = (step, offset, floats, int(masked), shift, bits & 63)
         launch(append_bits, device, rows.size, *places, *(np.uint64(x & ALL) for x in numbers), *arguments)
@@ -87,6 +93,12 @@ def number(n, rows):
     """0, 1, 2, …"""
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         rows[i] = np.uint32(i)
+
+
+def first(n, rows, out):
+    """The first rows: sorted in memory that the GPU caches, written once to where the CPU reads them."""
+    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        out[i] = rows[i]
 
 
 def append_bits(

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from finequery.jetson import memory
 from finequery.operators import scalar
 from finequery.operators.cuda.launch import add_sources
 from finequery.operators.program import Instruction, Optional, Out, Program, Reg, Symbol, _live
@@ -152,13 +153,16 @@ class Translation:
         if of and word.content is None:
             raise Unsupported("memory that only the CPU can address")
 
+        value = word.content if of else word.value
+
         def fetch() -> Any:
-            value = word.content if of else word.value
             return value(0) if callable(value) else value
 
         found = fetch()
         if not isinstance(found, np.ndarray):
             raise Unsupported("memory that only the CPU can address")
+        if not callable(value) and not written:  # a table that is part of the program
+            value = memory.placed(found)
         dtype = found.dtype if item is None else np.dtype(ITEMS[item])
         offset = 0 if of else word.offset
         key = (id(word) if not isinstance(word.value, np.ndarray) else id(word.value), of, dtype.str, offset)
@@ -173,7 +177,8 @@ class Translation:
         """An argument for a small array of the translation's own."""
         key = ("constant", data.tobytes(), data.dtype.str)
         if key not in self.parameters:
-            self.parameters[key] = Parameter(f"p{len(self.parameters)}", lambda: data, data.dtype)
+            placed = memory.placed(data)
+            self.parameters[key] = Parameter(f"p{len(self.parameters)}", lambda: placed, data.dtype)
         return self.parameters[key].name
 
     def use(self, *functions: Callable[..., Any]) -> None:

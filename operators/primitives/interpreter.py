@@ -9,8 +9,9 @@ Thread state: 0 job, 1 address of the instructions (3 words each: function, addr
 number, 3 program counter, 4 tile start t, 5 rows n, 6 rows selected k, 7 end of the morsel, 8 state (0 between
 morsels, 1 inside a program, 2 stopped), 9 thread number, 10 status of the last primitive, 11 address of the sink's row
 count (or 0), 12 current morsel, 13 number of expanding instructions, 14 address of their indices, 15 passes (of the
-program over a tile) until the interpreter comes back to the host. Flags: 1 run on no rows too; 2 expanding: argument
-word 0 says "more to come", word 1 keeps its k.
+program over a tile) until the interpreter comes back to the host, 16 address of the ticks that each instruction took
+(read by ``run_program_profiled`` alone). Flags: 1 run on no rows too; 2 expanding: argument word 0 says "more to come",
+word 1 keeps its k.
 
 A primitive gives the new k, or a negative status: the interpreter stops there and is entered again at the same
 instruction when the host has dealt with it.
@@ -30,88 +31,116 @@ from finequery.operators.intrinsics import (
     p_i64,
     p_u8,
     pause,
+    ticks,
 )
 from finequery.operators.primitives import kernel
 
 
-@kernel("run_program")
-def run_program(t_, n_, k_, args):
-    """args: the thread state. 0: all morsels done; 1: came back for signals, enter again; else a negative status."""
-    job = p_i64(args[0])
-    code = p_i64(args[1])
-    count = args[2]
-    tile = job[10]
-    expanders = p_i64(args[14])
-    budget = args[15]
-    while True:
-        if args[8] == 0:
-            if atomic_load(args[0] + 88) != 0:
-                return np.int64(0)
+def interpreter(profiled):
+    """The loop over a program's instructions; ``profiled``: with a clock around each of them."""
+
+    def run_program(t_, n_, k_, args):
+        job = p_i64(args[0])
+        code = p_i64(args[1])
+        count = args[2]
+        tile = job[10]
+        expanders = p_i64(args[14])
+        budget = args[15]
+        while True:
+            if args[8] == 0:
+                if atomic_load(args[0] + 88) != 0:
+                    return np.int64(0)
+                if budget <= 0:
+                    return np.int64(1)
+                m = atomic_add(args[0], np.int64(1))
+                if m >= job[15]:
+                    return np.int64(0)
+                if job[12] != 0 and p_u8(job[12])[m] != 0:
+                    continue
+                if job[14] != 0:
+                    bounds = p_i64(job[14])
+                    args[4] = bounds[m]
+                    args[7] = bounds[m + 1]
+                else:
+                    args[4] = m * job[9]
+                    args[7] = min(args[4] + job[9], job[8])
+                args[12] = m
+                if job[13] != 0:
+                    segment = p_i64(job[13] + m * 24)
+                    segment[0] = args[9]
+                    segment[1] = p_i64(args[11])[0]
+                    segment[2] = segment[1]
+                if args[4] >= args[7]:
+                    continue
+                args[5] = min(tile, args[7] - args[4])
+                args[6] = args[5]
+                args[3] = 0
+                args[8] = 1
+            # inside the program; a pass may be one of many over an expanding tile, so time is counted in passes
             if budget <= 0:
                 return np.int64(1)
-            m = atomic_add(args[0], np.int64(1))
-            if m >= job[15]:
+            budget -= 1
+            if atomic_load(args[0] + 88) != 0:
                 return np.int64(0)
-            if job[12] != 0 and p_u8(job[12])[m] != 0:
+            t, n, k, pc = args[4], args[5], args[6], args[3]
+            if profiled:
+                spent = p_i64(args[16])
+                before = ticks()
+            while pc < count:
+                step = pc * 3
+                if k == 0 and (code[step + 2] & 1) == 0:
+                    pc = count
+                    break
+                got = call(code[step], t, n, k, code[step + 1])
+                if profiled:
+                    now = ticks()
+                    spent[pc] += now - before
+                    before = now
+                if got < 0:
+                    args[3], args[6], args[10] = pc, k, got
+                    return got
+                k = got
+                pc += 1
+            again = np.int64(-1)
+            for e in range(args[13] - 1, -1, -1):
+                index = expanders[e]
+                operands = p_i64(code[index * 3 + 1])
+                if operands[0] != 0:
+                    again = index
+                    k = operands[1]
+                    break
+            if again >= 0:
+                args[3], args[6] = again, k
                 continue
-            if job[14] != 0:
-                bounds = p_i64(job[14])
-                args[4] = bounds[m]
-                args[7] = bounds[m + 1]
+            t += n
+            if t < args[7]:
+                args[4] = t
+                args[5] = min(tile, args[7] - t)
+                args[6] = args[5]
+                args[3] = 0
             else:
-                args[4] = m * job[9]
-                args[7] = min(args[4] + job[9], job[8])
-            args[12] = m
-            if job[13] != 0:
-                segment = p_i64(job[13] + m * 24)
-                segment[0] = args[9]
-                segment[1] = p_i64(args[11])[0]
-                segment[2] = segment[1]
-            if args[4] >= args[7]:
-                continue
-            args[5] = min(tile, args[7] - args[4])
-            args[6] = args[5]
-            args[3] = 0
-            args[8] = 1
-        # inside the program; a pass may be one of many over an expanding tile, so time is counted in passes
-        if budget <= 0:
-            return np.int64(1)
-        budget -= 1
-        if atomic_load(args[0] + 88) != 0:
-            return np.int64(0)
-        t, n, k, pc = args[4], args[5], args[6], args[3]
-        while pc < count:
-            step = pc * 3
-            if k == 0 and (code[step + 2] & 1) == 0:
-                pc = count
-                break
-            got = call(code[step], t, n, k, code[step + 1])
-            if got < 0:
-                args[3], args[6], args[10] = pc, k, got
-                return got
-            k = got
-            pc += 1
-        again = np.int64(-1)
-        for e in range(args[13] - 1, -1, -1):
-            index = expanders[e]
-            operands = p_i64(code[index * 3 + 1])
-            if operands[0] != 0:
-                again = index
-                k = operands[1]
-                break
-        if again >= 0:
-            args[3], args[6] = again, k
-            continue
-        t += n
-        if t < args[7]:
-            args[4] = t
-            args[5] = min(tile, args[7] - t)
-            args[6] = args[5]
-            args[3] = 0
-        else:
-            args[8] = 0
-            if job[13] != 0:
-                p_i64(job[13] + args[12] * 24)[2] = p_i64(args[11])[0]
+                args[8] = 0
+                if job[13] != 0:
+                    p_i64(job[13] + args[12] * 24)[2] = p_i64(args[11])[0]
+
+    return run_program
+
+
+#: args: the thread state. 0: all morsels done; 1: came back for signals, enter again; else a negative status.
+kernel("run_program")(interpreter(False))
+kernel("run_program_profiled")(interpreter(True))
+
+
+@kernel("read_ticks")
+def read_ticks(t_, n_, k_, args):
+    """The counter that the profile reads."""
+    return np.int64(ticks())
+
+
+@kernel("take_morsels")
+def take_morsels(t_, n_, k, args):
+    """Take ``k`` morsels of a job from beside the interpreter; gives the first. args: 0 the job's address."""
+    return atomic_add(args[0], np.int64(k))
 
 
 @kernel("run_range")

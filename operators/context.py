@@ -1,0 +1,175 @@
+"""One execution of a plan: what it works with, where its parts run, and the record of what happened."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from finequery.errors import NotSupportedError
+from finequery.jetson import memory
+from finequery.operators.expr import Expr
+from finequery.operators.pool import Pool
+from finequery.operators.profile import Profile
+from finequery.operators.program import too_many_rows
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a pipeline runs.
+
+    ``device``: "cpu", "gpu", "both" (its rows are shared out), or "phases" (batches go through its first steps on one
+    device and through the rest on the other). ``share``: of the rows, what the GPU takes. ``cut``: steps of the first
+    phase; ``first``: its device. ``batch``: rows that are handed on at a time (0: as the executor likes). ``along``:
+    it may run beside the pipelines before it that it does not read.
+    """
+
+    device: str = "cpu"
+    share: float = 0.0
+    cut: int = 0
+    first: str = "cpu"
+    batch: int = 0
+    along: bool = False
+
+
+CPU, GPU = Placement(), Placement("gpu", 1.0)
+#: ``Measured.device`` where both devices did something.
+BOTH = "cpu and gpu"
+
+
+@dataclass(eq=False)
+class Measured:
+    """What one run of a pipeline took. ``bytes``: the source's columns that its program reads, less skipped blocks."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+    skipped: int = 0
+    morsels: int = 0
+    threads: int = 1
+    compiled: bool = False  # the program was made in this run, in ``compile_seconds`` of the ``seconds``
+    compile_seconds: float = 0.0
+    device: str = ""  # where its programs ran: "cpu", "gpu" or both; none did: ""
+    shared: int = 0  # morsels that the GPU took, where both devices worked on one pipeline
+    profile: Profile | None = None  # of its programs on the CPU, by step, where the setting asks for it
+    departed: list[str] = field(default_factory=list)  # why a program did not run on the device that was asked for
+
+    def profiled(self) -> Profile:
+        """The profile of this run, to be added to."""
+        if self.profile is None:
+            self.profile = Profile()
+        return self.profile
+
+    def ran_on(self, device: str) -> None:
+        """Note where a program ran."""
+        self.device = device if self.device in ("", device) else BOTH
+
+    def join(self, part: Measured) -> None:
+        """Take over where a part of the work ran."""
+        if part.device:
+            self.ran_on(part.device)
+        for reason in part.departed:
+            self.depart(reason)
+        if part.profile is not None:
+            self.profiled().merge(part.profile)
+
+    def depart(self, reason: str) -> None:
+        """Note why a program did not run on the device that was asked for."""
+        if reason not in self.departed:
+            self.departed.append(reason)
+
+
+@dataclass(eq=False)
+class Context:
+    """One execution: threads, parameters, results of shared subplans, and the record of what happened."""
+
+    pool: Pool
+    parameters: dict[int | str, Any] = field(default_factory=dict)
+    results: dict[int, Any] = field(default_factory=dict)
+    measured: dict[int, Measured] = field(default_factory=dict)  # by id of the task (a Probe: what its build took)
+    passed: dict[int, int] = field(default_factory=dict)  # by id of the Filter or Probe: rows that came out of it
+    stopped: Callable[[], bool] | None = None
+    gpu: Any = None  # the second device (jetson.gpu.Device, or operators.sides.Posing), if there is one
+    placement: Placement = CPU  # of what ``placements`` has no entry for
+    placements: Mapping[int, Placement] = field(default_factory=dict)  # by id of the task or Probe
+    strict: bool = False  # a departure from that is an error
+    profile: bool = False  # measure every instruction on the CPU
+    account: memory.Account = field(default_factory=memory.Account)  # memory held and bytes moved, by kind
+    scalar_seconds: float = 0.0  # spent on scalar subqueries, which run inside of what first needs them
+    lock: Any = field(default_factory=threading.RLock)  # of ``results``: branches of a plan may run at once
+
+    def where(self, item: Any) -> Placement:
+        """Where a task, or the build of a Probe, is to run."""
+        return self.placements.get(id(item), self.placement)
+
+    @property
+    def gpu_workers(self) -> int:
+        """Workers of a program that the second device brings."""
+        return getattr(self.gpu, "threads", 1)
+
+    def workers(self, where: Placement) -> int:
+        """Workers of a program that is placed so: the pool's threads, and what the second device brings."""
+        threads, others = self.pool.threads, self.gpu_workers
+        return {"cpu": threads, "gpu": max(threads, others)}.get(where.device, threads + others)
+
+    def constant(self, expr: Expr) -> Any:
+        """The value of a constant expression in this run."""
+        from finequery.operators.constants import fold
+
+        return fold(expr, self.parameters, self.subquery)
+
+    def subquery(self, plan: Any) -> Any:
+        """The one value of a scalar subquery, computed once a run."""
+        key = id(plan)
+        with self.lock:
+            if key not in self.results:
+                begin, spent = time.perf_counter(), self.scalar_seconds
+                frame, column = plan.scalar(self)
+                self.scalar_seconds = spent + time.perf_counter() - begin
+                if frame.length > 1:
+                    raise too_many_rows()
+                from finequery.operators.values import physical_value
+
+                self.results[key] = None if frame.length == 0 else physical_value(frame.columns[column], 0)
+            return self.results[key]
+
+    def passed_rows(self, item: int, rows: int) -> None:
+        """Note rows that came out of a step."""
+        with self.lock:
+            self.passed[item] = self.passed.get(item, 0) + rows
+
+    def depart(self, measured: Measured | None, reason: str, what: str = "A pipeline") -> None:
+        """The CPU does what was placed on the GPU: noted, or an error where that is not allowed."""
+        if self.strict:
+            raise NotSupportedError(
+                f"{what} can't run on the GPU: {reason}", hint="SET strict = false to let the CPU do it."
+            )
+        if measured is not None:
+            measured.depart(reason)
+
+    def placed(self, item: Any, measured: Measured, what: str, work: Callable[[Any], _Result]) -> _Result:
+        """What ``work`` gives for a sub-task that is no pipeline; it takes the device, or None for the CPU. It raises
+        ``Unsupported`` before it changes anything; that reason, or a failure of the device, is a departure."""
+        if self.where(item).device != "gpu" or not getattr(self.gpu, "kernels", True):
+            return work(None)
+        from finequery.operators.cuda.run import device_failure
+        from finequery.operators.cuda.translate import Unsupported
+
+        try:
+            with self.gpu.query():
+                result = work(self.gpu)
+        except Exception as error:
+            reason = str(error) if isinstance(error, Unsupported) else device_failure(error)
+            if reason is None:
+                raise
+        else:
+            measured.ran_on("gpu")
+            return result
+        self.depart(measured, reason, what)
+        measured.ran_on("cpu")
+        return work(None)

@@ -1,0 +1,91 @@
+"""Features of sub-tasks: from the planner's estimates, and from what a finished run has seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from finequery.operators.context import Context
+from finequery.perfmodel.features import NAMES_ONLY, Features
+from finequery.planner import observed as run
+from finequery.planner.subtasks import (
+    RANDOM_READ,
+    RANDOM_WRITE,
+    STREAMED_READ,
+    STREAMED_WRITE,
+    Operand,
+    PipelineInfo,
+    SubTask,
+)
+
+#: Bytes that memory is read by.
+LINE = 64.0
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A pipeline of a finished run. ``features`` has one entry for each of its sub-tasks in the order in which they
+    ran, ``seconds`` what each took (None: the run was not profiled), ``total`` what the pipeline took."""
+
+    pipeline: PipelineInfo
+    features: tuple[Features, ...]
+    seconds: tuple[float, ...] | None
+    total: float
+    threads: int
+
+
+def features(subtask: SubTask) -> Features:
+    """The input attributes of a sub-task as a model reads them."""
+    s, rows = subtask, max(subtask.rows_in, 1.0)
+    far = [] if s.kind in NAMES_ONLY else [o for o in s.operands if not o.near]
+    random = [o for o in far if o.access in (RANDOM_READ, RANDOM_WRITE)]
+    count = max(len(s.inputs), 1)
+    kinds = [a.encoding for a in s.inputs]
+    return Features(
+        kind=s.kind,
+        algorithm="" if s.choice is None else s.choice.name,
+        rows=s.rows_in,
+        rows_out=s.rows_out,
+        bytes_in=sum(_fetched(o, s.among) for o in far if o.access == STREAMED_READ) / rows,
+        bytes_out=sum(o.nbytes for o in far if o.access == STREAMED_WRITE) / rows,
+        random_width=sum(o.nbytes for o in random) / rows,
+        table_bytes=sum(o.table for o in random),
+        selectivity=1.0 if s.selectivity is None else s.selectivity,
+        match_rate=1.0 if s.match_rate is None else s.match_rate,
+        distinct=s.distinct or 0.0,
+        groups=s.groups or 0.0,
+        nulls=max((a.nulls for a in s.inputs), default=0.0),
+        steps=float(s.steps),
+        columns=float(len(s.inputs)),
+        wide=kinds.count("i128") / count,
+        floats=(kinds.count("f32") + kinds.count("f64")) / count,
+        strings=kinds.count("text") / count,
+    )
+
+
+def _fetched(operand: Operand, among: float) -> float:
+    """Bytes that come from memory where ``operand.rows`` entries are read in order out of ``among``: whole lines, of
+    which some hold no entry that is read, were these spread evenly."""
+    if not 0 < operand.rows < among:
+        return operand.nbytes
+    per_line = max(LINE / operand.width, 1.0)
+    return among * operand.width * (1.0 - (1.0 - operand.rows / among) ** per_line)
+
+
+def observed(pipelines: list[PipelineInfo], context: Context) -> list[Observed]:
+    """What a finished run of these pipelines has seen, for all that ran."""
+    found = []
+    for planned, pipeline in zip(pipelines, run.seen(pipelines, context)):
+        records = run.records(planned, context)
+        if not records:
+            continue
+        spent = run.spent(pipeline, context)
+        found.append(
+            Observed(
+                pipeline,
+                tuple(map(features, pipeline.subtasks)),
+                None if spent is None else tuple(spent),
+                run.seconds(planned, context),
+                max(r.threads for r in records),
+            )
+        )
+    return found
