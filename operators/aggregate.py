@@ -34,7 +34,7 @@ from finequery.operators.profile import SINK
 from finequery.operators.result_columns import float_column
 from finequery.operators.steps import Step
 from finequery.operators.take import take
-from finequery.operators.tasks import Task, prepare_probes, release_probes
+from finequery.operators.tasks import Task, gather, release_probes
 from finequery.types import BIGINT
 
 #: The column of group numbers, or of packed keys, that the second pipeline reads.
@@ -69,10 +69,9 @@ class Aggregate(Task):
         return list({c.id: c for c in (*self.groups, *self.arguments)}.values())
 
     def execute(self, context: Context) -> Frame:
-        frame = self.source.execute(context)
-        prepare_probes(self.steps, context, frame.length)
         record = self.measure(context)
         try:
+            frame = gather(self.source, self.steps, context)
             if self.rows is None:
                 try:
                     return self._stream(context, frame, record)

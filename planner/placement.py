@@ -1,15 +1,16 @@
 """Placement: for every pipeline of a plan CPU, GPU or both, from the performance model's prices.
 
 For each pipeline there are *candidates*: one device alone, its rows shared out at a ratio of a grid, or its steps cut
-into two phases that overlap over batches. The model prices all sub-tasks on both devices in one call; what a candidate
-takes is composed of that (perfmodel/compose.py). Pipelines depend on each other through where results are: on a discrete
-GPU they are copied, and tables that both devices use are kept coherent. The plan's DAG is a tree but for shared
-subplans, so the cheapest whole plan is found by dynamic programming over it: for each pipeline and each device that
-may hold its result, the cheapest way to get it there. Then independent branches that are placed on different devices
-are let run beside each other where that gains. Everything on the CPU and everything on the GPU are always candidates.
+into two phases that overlap over batches. The model prices all sub-tasks on both devices in one call; what a
+candidate takes is composed of that (perfmodel/compose.py). Pipelines depend on each other through where results are:
+on a discrete GPU they are copied, and tables that both devices use are kept coherent. The plan's DAG is a tree but
+for shared subplans, so the cheapest whole plan is found by dynamic programming over it: for each pipeline and each
+device that may hold its result, the cheapest way to get it there. Then independent branches that are placed on
+different devices are let run beside each other where that gains. Everything on the CPU and everything on the GPU are
+always candidates.
 
-Uncertainty. A candidate other than the best single device must be cheaper by ``GAIN`` and may not, at the worst end of its
-interval, be worse than that device's worst by more than ``MARGIN``.
+Uncertainty. A candidate other than the best single device must be cheaper by ``GAIN`` and may not, at the worst end
+of its interval, be worse than that device's worst by more than ``MARGIN``.
 """
 
 from __future__ import annotations
