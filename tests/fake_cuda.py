@@ -182,6 +182,7 @@ class Machine:
 def install(monkeypatch: Any, library: Library, limit: int | None = None) -> Machine:
     """Put a fake device in the place of the machine's own for one test."""
     from finequery.jetson import accounts, driver, memory
+    from finequery.operators import tabulate
 
     gc.collect()  # what earlier tests left is not counted in this one
     machine = Machine(library, limit)
@@ -190,6 +191,7 @@ def install(monkeypatch: Any, library: Library, limit: int | None = None) -> Mac
     monkeypatch.setattr(driver, "load", lambda: (machine.driver, ""))
     monkeypatch.setattr(device, "probe", lambda: machine.info)
     monkeypatch.setattr(memory, "_slabs", {})
+    monkeypatch.setattr(tabulate, "_ranges", {})  # what lies in the fake device's memory ends with it
     monkeypatch.setitem(accounts._in_main, "device", False)
     return machine
 

@@ -15,7 +15,6 @@ from fake_cuda import H100, ORIN, Library, Simulated, install
 import finequery
 from finequery.errors import DataError
 from finequery.jetson import cuda, gpu, memory
-from finequery.operators import tabulate
 
 SIMULATED = cuda.simulated()  # the fake driver takes the variable away that says so
 DATA = Path(__file__).parent / "data"
@@ -38,7 +37,6 @@ def machine(attributes: dict[int, int], patch: pytest.MonkeyPatch, limit: int | 
     library = Library(attributes, memory=1 << 32, late=True)
     device = Simulated(install(patch, library, limit))
     patch.setattr(gpu, "open_device", lambda: device)
-    patch.setattr(tabulate, "_ranges", {})  # what lies in the fake device's memory ends with it
     con = connect()
     con.execute("set device = 'gpu'")
     return Fake(con, connect_duckdb(), device, library)
