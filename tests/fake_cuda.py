@@ -113,6 +113,17 @@ class Library:
         where._obj.value = host.value
         return 0
 
+    def cuPointerGetAttribute(self, where: Any, attribute: int, address: int) -> int:
+        for start, (kind, block) in self.allocations.items():
+            if start <= address < start + block.nbytes:
+                if attribute == 8:
+                    where._obj.value = int(kind == "managed")
+                    return 0
+                if attribute == 4 and kind != "device":
+                    where._obj.value = address
+                    return 0
+        return 1
+
     def cuMemFree_v2(self, address: int) -> int:
         self.finish()
         del self.allocations[address]

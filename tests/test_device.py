@@ -108,6 +108,12 @@ int cuMemcpyDtoHAsync_v2(void *d, ptr s, size_t n, h q) { memcpy(d, (h)s, n); re
 int cuMemsetD8Async(ptr d, unsigned char c, size_t n, h q) { memset((h)d, c, n); return 0; }
 int cuStreamCreate(h *q, unsigned f) { return value(q, 0x500000000000ULL + f); }
 int cuStreamSynchronize(h q) { return 0; }
+int cuPointerGetAttribute(h v, int a, ptr p) {
+  if (p < 4096) return 1;
+  if (a == 4) return value(v, p);
+  *(unsigned *)v = a == 8;
+  return 0;
+}
 int cuStreamWaitEvent(h q, h e, unsigned f) { return e != (h)0x600000000002ULL; }
 int cuEventCreate(h *e, unsigned f) { return value(e, 0x600000000000ULL + f); }
 int cuEventRecord(h e, h q) { return e != (h)0x600000000002ULL; }
@@ -141,6 +147,8 @@ def test_calls_fit_the_c_interface(tmp_path: Path) -> None:
         chip.finish(stream)
         assert (target[:10] == 7).all() and (target[10:510] == source[:500]).all() and (target[510:] == 7).all()
         chip.free(kind, host, address)
+    assert chip.host_address(1 << 40) == 1 << 40 and chip.managed(1 << 40)
+    assert chip.host_address(1) is None and not chip.managed(1)
     with pytest.raises(driver.DeviceMemoryError, match="out of memory"):
         chip.allocate("device", 1 << 33)
 
