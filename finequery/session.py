@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from finequery.catalog import Catalog
     from finequery.operators.column import Frame
     from finequery.operators.context import Context
+    from finequery.planner.features import Observed
     from finequery.planner.shape import Lifting, Shape
     from finequery.planner.statements import Query, Statement
     from finequery.relation import Relation
@@ -173,7 +174,8 @@ class Session:
         if isinstance(statement, Insert):
             target = next(f for f in found if f[1] is statement.table)
             found.remove(target)
-        root, lifted = physical_plan(logical)
+        deterministic = self.settings["deterministic"]
+        root, lifted = physical_plan(logical, deterministic)
         template, values = (None, {}) if lifting is None else lifting.finish(lifted)
         return Plan(
             text=text,
@@ -185,13 +187,16 @@ class Session:
             found=found,
             target=target,
             lasting=resolver.lasting,
+            deterministic=deterministic,
             template=template,
             lifted=values,
         )
 
     def refreshed(self, plan: Plan, variables: Mapping[str, Any]) -> Plan:
-        """The plan, or one made anew where a table it reads was changed. ``variables``: the caller's that it used."""
-        if plan.holds(self.resolver(Scope(values=variables))):
+        """The plan, or one made anew where a table it reads or a setting was changed. ``variables``: the caller's that
+        it used."""
+        same = plan.deterministic == self.settings["deterministic"]
+        if same and plan.holds(self.resolver(Scope(values=variables))):
             return plan
         from finequery.planner.parse import parse
 
@@ -241,6 +246,18 @@ class Session:
 
         with self.lock:
             return explain(plan, self.context(physical | plan.lifted), analyze)
+
+    def observe(self, plan: Plan, physical: dict[int | str, Any]) -> list[Observed]:
+        """Run a plan with every instruction measured: what its pipelines have seen and took."""
+        from finequery.operators.executor import execute
+        from finequery.planner.features import observed
+        from finequery.planner.subtasks import split
+
+        with self.lock:
+            context = self.context(physical | plan.lifted)
+            context.profile = True
+            execute(plan.root, context)
+            return observed(split(plan.root), context)
 
     def interrupt(self) -> None:
         """Stop the query that is running now, from another thread."""

@@ -138,6 +138,13 @@ TABLE: dict[str, Setting] = {
             _boolean,
             "measure the steps inside of pipelines on the CPU: EXPLAIN ANALYZE then shows the time of each",
         ),
+        Setting(
+            "deterministic",
+            "BOOLEAN",
+            lambda: False,
+            _boolean,
+            "sums, means and deviations of floating-point values with the same bits on every run and device, rounded once",
+        ),
         Setting("plan_cache_size", "BIGINT", lambda: 256, _count, "plans kept for texts that come again; 0 keeps none"),
     )
 }

@@ -15,7 +15,7 @@ import numpy as np
 
 from finequery.errors import DataError, NotSupportedError
 from finequery.operators.column import ColumnData, Dictionary
-from finequery.operators.expr import Column, Expr, Literal, ScalarSubquery, is_constant, transform
+from finequery.operators.expr import Call, Cast, Column, Expr, Literal, ScalarSubquery, is_constant, transform
 from finequery.operators.program import Optional, Out, Program, Reg, Symbol
 from finequery.types import SqlType
 
@@ -30,6 +30,15 @@ class NeedsHost(Exception):
     def __init__(self, expr: Expr):
         self.expr = expr
         super().__init__(str(expr))
+
+
+def host_reason(expr: Expr) -> str:
+    """Why an expression of ``NeedsHost`` is not computed on the GPU."""
+    if isinstance(expr, Call):
+        return f"{expr.name} is a host function"
+    if isinstance(expr, Cast):
+        return f"{'try_cast' if expr.safe else 'cast'} of {expr.child.type} to {expr.type} is a host function"
+    return "a CASE whose branches may fail on the host is a host function"
 
 
 @dataclass(slots=True, eq=False)
@@ -497,5 +506,6 @@ __all__ = [
     "Stored",
     "Value",
     "bounds_of",
+    "host_reason",
     "register_kind",
 ]

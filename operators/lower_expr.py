@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from finequery.errors import NotSupportedError
-from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, walk
+from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, transform, walk
 from finequery.operators.lower import I64_HIGH, I64_LOW, Coded, Computed, Lower, NeedsHost, Stored, Value, register_kind
 from finequery.operators.program import Out, Reg
 from finequery.types import BOOLEAN, DOUBLE, SqlType
@@ -82,10 +82,19 @@ def _compute(lower: Lower, expr: Expr) -> Value:
         return _case(lower, expr)
     if isinstance(expr, Call):
         handler = handler_of(expr.name)
-        if handler is None:
-            raise NeedsHost(expr)
-        return handler(lower, expr)
+        if handler is not None:
+            return handler(lower, expr)
+        known = lower.fold(transform(expr, lambda e: _literal(lower, e)))  # of a build side without rows: NULL
+        if isinstance(known, Literal):
+            return lower.constant(known.type, known.value)
+        raise NeedsHost(expr)
     raise NotSupportedError(f"expression {type(expr).__name__}")
+
+
+def _literal(lower: Lower, expr: Expr) -> Literal | None:
+    """The constant that a column stands for, if it does."""
+    found = lower.resolve(expr) if isinstance(expr, Column) else None
+    return found if isinstance(found, Literal) else None
 
 
 @lru_cache(maxsize=1)

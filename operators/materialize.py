@@ -7,6 +7,7 @@ morsels: the result has the order of the input whatever the threads did.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -279,18 +280,20 @@ class Materialize:
         return result
 
     def _chars(self, target: Target, pieces: list[tuple[int, int, int]], lengths: np.ndarray, size: int) -> np.ndarray:
-        """Bytes of all pieces; a thread's bytes lie in the order of its rows."""
-        one = target.chars[pieces[0][0] if pieces else 0] if len({t for t, _, _ in pieces}) <= 1 else None
-        if one is not None and memory.default_kind() in ("pageable", memory.kind_of(one)):
-            return one
+        """Bytes of all pieces; a worker's bytes lie in the order in which it wrote its rows."""
+        if _written_in_order(pieces):
+            one = target.chars[pieces[0][0] if pieces else 0]
+            if memory.default_kind() in ("pageable", memory.kind_of(one)):
+                return one
         out = _room(size, np.uint8)
+        rows = np.cumsum([0, *(end - start for _, start, end in pieces)]).tolist()
+        counts = [int(lengths[a:b].sum()) for a, b in itertools.pairwise(rows)]
+        places = np.cumsum([0, *counts]).tolist()
         taken = [0] * len(target.chars)
-        at = row = 0
-        for thread, start, end in pieces:
-            count = int(lengths[row : row + end - start].sum())
-            out[at : at + count] = target.chars[thread][taken[thread] : taken[thread] + count]
-            taken[thread] += count
-            at, row = at + count, row + end - start
+        for number in sorted(range(len(pieces)), key=lambda n: pieces[n][1]):
+            worker, at, count = pieces[number][0], places[number], counts[number]
+            out[at : at + count] = target.chars[worker][taken[worker] : taken[worker] + count]
+            taken[worker] += count
         return out
 
 
@@ -371,13 +374,19 @@ def _enlarge(array: np.ndarray, used: int, room: int) -> np.ndarray:
     return bigger
 
 
+def _written_in_order(pieces: list[tuple[int, int, int]]) -> bool:
+    """Whether one worker wrote all pieces, in their order."""
+    return all(a[0] == b[0] and a[1] < b[1] for a, b in itertools.pairwise(pieces))
+
+
 def _join(
     arrays: list[np.ndarray], pieces: list[tuple[int, int, int]], words: int, total: int, dtype: Any
 ) -> np.ndarray:
-    """One array of the pieces; without a copy where one thread wrote them all in order, to where the query wants it."""
-    one = arrays[pieces[0][0]] if pieces and all(thread == pieces[0][0] for thread, _, _ in pieces) else None
-    if one is not None and memory.default_kind() in ("pageable", memory.kind_of(one)):
-        return one
+    """One array of the pieces; without a copy where one worker wrote them all in order, to where the query wants it."""
+    if pieces and _written_in_order(pieces):
+        one = arrays[pieces[0][0]]
+        if memory.default_kind() in ("pageable", memory.kind_of(one)):
+            return one
     memory.require(total * words * np.dtype(dtype).itemsize, "an intermediate result")
     out = _room(total * words, dtype)
     at = 0

@@ -20,7 +20,7 @@ from finequery.operators.column import Frame
 from finequery.operators.context import Context, Measured, Placement
 from finequery.operators.expr import Column, Expr, columns_of, substitute, transform
 from finequery.operators.filter import lower_filter
-from finequery.operators.lower import Lower, NeedsHost, Stored
+from finequery.operators.lower import Lower, NeedsHost, Stored, host_reason
 from finequery.operators.lower_probe import lower_probe, residual
 from finequery.operators.materialize import Materialize
 from finequery.operators.probe import Probe, column_signature
@@ -83,7 +83,7 @@ class Pipeline:
                     if len(frame.columns) > MOST_COLUMNS:
                         raise InternalError(f"{split.expr} is computed over and over") from None
                     if where.device != "cpu":
-                        context.depart(measured, f"{getattr(split.expr, 'name', split.expr)} is a host function")
+                        context.depart(measured, host_reason(split.expr))
                     frame, steps = self._host(context, frame, steps, split, measured, where)
                     constants.clear()
             measured.compiled = True

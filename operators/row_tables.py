@@ -18,9 +18,10 @@ from finequery.operators.build import padded
 from finequery.operators.group_keys import NeedsNumbers
 from finequery.operators.lower import Lower
 from finequery.operators.program import MORSEL, TILE, Out, Reg, Symbol
+from finequery.operators.scalar import EMPTY_KEY
 
-#: The key of a free row: primitives.groups.EMPTY as a signed word.
-EMPTY = 0x8C5F3A91D7E2B46D - 2**64
+#: The key of a free row, as a signed word.
+EMPTY = EMPTY_KEY - 2**64
 #: Rows of a tile when partitions are read: as many must fit a table besides its groups.
 PARTITION_TILE = 1024
 #: Bits of the hash that are equal in a partition.

@@ -60,10 +60,16 @@ def evaluate_window(
     moves = frame is not None or ignore_nulls
     what = running and bool(order), type, length, pool
     if device is not None and length:
-        from finequery.operators.cuda.window import GpuCall, positions, require
+        from finequery.operators.cuda.framed import FRAMED, Framed
+        from finequery.operators.cuda.window import GpuCall, positions
 
-        require(name, moves)
-        call: WindowCall = GpuCall(positions(partition, order, length, pool, order_cache, device), *what, device)
+        places = positions(partition, order, length, pool, order_cache, device)
+        if name in FRAMED:
+            whole = Frame("range", None, 0 if running and order else None)
+            return Framed(places, order, frame or whole, *what[1:], device).evaluate(name, args, ignore_nulls)
+        if moves:
+            raise NotSupportedError(f"{name} over a moving frame is not supported")
+        call: WindowCall = GpuCall(places, *what, device)
     else:
         ordered = _sorted(partition, order, length, pool, order_cache)
         if moves:
@@ -146,7 +152,7 @@ class WindowCall:
         return take(column, source, self.pool, missing=True)
 
     def ntile(self, buckets: ColumnData) -> ColumnData:
-        constant, by_row, null = _operand(buckets)
+        constant, by_row, null = constant_or_rows(buckets)
         valid = slice(None) if null is None else ~null
         if int((np.array([constant]) if by_row is None else by_row[valid]).min(initial=1)) < 1:
             raise DataError("the argument of ntile must be greater than zero")
@@ -158,7 +164,7 @@ class WindowCall:
         return column if null is None else with_nulls(column, ~null)
 
     def shift(self, args: Sequence[ColumnData], sign: int) -> ColumnData:
-        constant, by_row, null = _operand(args[1]) if len(args) > 1 else (1, None, None)
+        constant, by_row, null = constant_or_rows(args[1]) if len(args) > 1 else (1, None, None)
         column, above = args[0], 0
         if len(args) > 2 and self.length and args[2].stats.nulls < self.length:
             above = self.length
@@ -176,7 +182,7 @@ class WindowCall:
     def nth(self, name: str, args: Sequence[ColumnData]) -> ColumnData:
         constant, by_row, null = {"first_value": 1, "last_value": 0}.get(name, 0), None, None
         if name == "nth_value":
-            constant, by_row, null = _operand(args[1])
+            constant, by_row, null = constant_or_rows(args[1])
             constant = constant if constant > 0 else -1
         source = memory.array(self.length, np.uint32)
         self.run("window_nth", source, int(self.running), constant, by_row)
@@ -254,7 +260,7 @@ class WindowCall:
         words = (lower.address, 0 if upper is None else upper.address, *tail, column.base, column.scale, mode)
         status = self.run("window_sum", data, *head, *words, _at(valid), divisor)
         wide = low <= -(10**38) or high >= 10**38
-        if status < 0 or (mode == 1 and self.type.is_decimal and wide and _beyond_decimal(data)):
+        if status < 0 or (mode == 1 and self.type.is_decimal and wide and beyond_decimal(data)):
             raise OutOfRangeError(f"overflow in {'avg' if mean else 'sum'}: a total does not fit {self.type}")
         stats = Stats() if mean or wide else Stats(low=low, high=high)
         return with_nulls(ColumnData(self.type, ("int64", "int128", "float64")[mode], length, data, stats=stats), valid)
@@ -273,7 +279,7 @@ def total_bounds(column: ColumnData, length: int) -> tuple[int, int]:
     return min(low, low * many), max(high, high * many)
 
 
-def _beyond_decimal(words: np.ndarray) -> bool:
+def beyond_decimal(words: np.ndarray) -> bool:
     """Whether any 128-bit value lies outside of 38 digits."""
     high, low = words[1::2].view(np.int64), words[::2]
     top, rest = divmod(10**38, 1 << 64)
@@ -287,7 +293,7 @@ def _raw(load: str, data: np.ndarray, flip: int, rows: np.ndarray) -> Program:
     return chunk_program([Piece(Field(load, data, 64, flip), 0, 64)], 0, rows)
 
 
-def _operand(column: ColumnData) -> tuple[int, np.ndarray | None, np.ndarray | None]:
+def constant_or_rows(column: ColumnData) -> tuple[int, np.ndarray | None, np.ndarray | None]:
     """A whole-number argument: its constant value, or 0 and the values by row; and where it is NULL."""
     mask = mask_of(column)
     values = np.clip(integers(column, np.int64), -_BIG, _BIG)

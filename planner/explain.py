@@ -26,15 +26,18 @@ WIDTH = 100
 OPERATOR, ROWS = 12, 13
 #: Lines that a long predicate may take.
 DETAIL_LINES = 4
-#: Breakers that work on rows outside of a pipeline's program.
-OUTSIDE = ("build", "sort", "top-k", "window")
 
 
 def explain(plan: Any, context: Context, analyze: bool) -> str:
     """The text for a plan (its ``root`` task, and ``planning`` seconds if it has them); with ``analyze`` it is run."""
     pipelines = split(plan.root)
     if not analyze:
-        return Report(pipelines, context).text()
+        report = Report(pipelines, context)
+        if context.gpu is not None:
+            from finequery.operators.cuda import support
+
+            report.reasons = support.reasons(plan.root, context)
+        return report.text()
     begin = time.perf_counter()
     frame = execute(plan.root, context)
     seconds = time.perf_counter() - begin
@@ -58,6 +61,8 @@ class Report:
         self.rows = rows
         self.planning = planning
         self.names = Names(pipelines, context.parameters)
+        #: Why parts of the plan have no form on the GPU, by id of the task (``operators.cuda.support``).
+        self.reasons: Mapping[int, list[Any]] = {}
         self.numbers = {id(s.item): p.number for p in pipelines for s in p.subtasks if s is p.breaker}
 
     @property
@@ -89,13 +94,16 @@ class Report:
             ]
             if self.context.gpu is not None:
                 moved = self.context.account.moved
-                lines.append(f"{size(moved.to_device)} moved to the GPU, {size(moved.to_host)} back.")
+                what = "the simulated GPU" if self.context.gpu.info.simulated else "the GPU"
+                lines.append(f"{size(moved.to_device)} moved to {what}, {size(moved.to_host)} back.")
         return "\n".join(line.rstrip() for line in lines).replace("\xa0", " ")
 
     # --- a pipeline -----------------------------------------------------------------------------------------------
 
     def pipeline(self, pipeline: PipelineInfo) -> list[str]:
         device, reasons = self.placement(pipeline)
+        if self.context.gpu is not None and self.context.gpu.info.simulated:
+            device = device.replace("gpu", "gpu simulated")
         head = f"Pipeline {pipeline.number} [{device}]"
         if pipeline.purpose:
             head += f" {pipeline.purpose}"
@@ -122,24 +130,25 @@ class Report:
 
     def placement(self, pipeline: PipelineInfo) -> tuple[str, list[str]]:
         """Where its programs ran, or are expected to, and all reasons why not everything is on the GPU that was asked
-        for. Programs are made when they first run, so their reasons are known from then on."""
+        for: those of the run, or those that the plan shows (``operators.cuda.support``)."""
         if self.context.gpu is None:
             return "cpu", []
-        parts = [t.pipeline for t in pipeline.runs if hasattr(t, "pipeline")]
-        reasons: dict[str, None] = {}
+        found: dict[str, None] = {}
+        devices: set[str] = set()
         if self.ran:
-            records = observed.records(pipeline, self.context)
-            devices = {r.device for r in records if r.device}
-            reasons.update((reason, None) for r in records for reason in r.departed)
-        else:
-            kernels = [part.programs[0].kernel for part in parts if part is not None and part.programs]
-            reasons.update((kernel, None) for kernel in kernels if isinstance(kernel, str))
-            devices = {"gpu"} if parts and len(reasons) < len(parts) else {"cpu"}
-        item = pipeline.breaker
-        record = self.context.measured.get(id(item.item))
-        if item.kind in OUTSIDE and not (record is not None and (record.device or record.departed)):
-            reasons[f"{item.kind} has no kernel"] = None
-        return " and ".join(sorted(devices)) or "cpu", list(reasons)
+            for record in observed.records(pipeline, self.context):
+                devices |= {record.device} - {""}
+                found.update(dict.fromkeys(record.departed))
+            return " and ".join(sorted(devices)) or "cpu", list(found)
+        for item in pipeline.runs:
+            if self.context.where(item).device == "cpu":
+                devices.add("cpu")
+                continue
+            reasons = self.reasons.get(id(item), [])
+            found.update((r.text if r.certain else f"{r.text}, unless its text is coded", None) for r in reasons)
+            # what a host function gives goes on in another program on the GPU
+            devices.add("cpu" if reasons and not hasattr(item, "steps") else "gpu")
+        return " and ".join(sorted(devices)), list(found)
 
     def time(self, pipeline: PipelineInfo) -> float:
         return sum(r.seconds for r in observed.records(pipeline, self.context))

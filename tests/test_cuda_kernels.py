@@ -11,6 +11,7 @@ import pytest
 from test_join_kernels import found, one_region
 from test_sort import make, random_values
 
+from finequery.errors import OutOfRangeError
 from finequery.jetson.gpu import open_device
 from finequery.operators.build import Lookup, OnCpu
 from finequery.operators.column import ColumnData, Frame, Stats
@@ -19,11 +20,12 @@ from finequery.operators.cuda.build import OnGpu
 from finequery.operators.cuda.scan import exclusive_scan
 from finequery.operators.cuda.translate import Unsupported
 from finequery.operators.export import column_to_python
+from finequery.operators.expr import Frame as WindowFrame
 from finequery.operators.pool import get_pool
 from finequery.operators.sort import sort_rows
 from finequery.operators.take import NO_ROW
 from finequery.operators.window import evaluate_window
-from finequery.types import BIGINT, DOUBLE, HUGEINT
+from finequery.types import BIGINT, DOUBLE, HUGEINT, VARCHAR
 
 DEVICE = open_device()
 
@@ -99,8 +101,25 @@ def test_sort_by_several(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(
         sort_rows(keys[1:2], rows, get_pool(1), 50, DEVICE), sort_rows(keys[1:2], rows, get_pool(1))[:50]
     )
-    with pytest.raises(Unsupported, match="strings"):
-        sort_rows([(make("string", ["b", "a"]), False, False)], 2, get_pool(1), None, DEVICE)
+
+
+def test_sort_by_text() -> None:
+    """Ties of seven bytes and more, bytes of zero, characters of several bytes, nothing at all."""
+    words = ["", "a", "a\0", "abcdefg", "abcdefgh", "abcdefg\0", "abcdefghijklmnopqrstuvwx", "é" * 9, "ü", None]
+    words += ["abcdefghijklmnopqrstuvwy", "abcdefghijklmnopqrstuvw"]
+    values = [words[int(i)] for i in np.random.default_rng(3).integers(0, len(words), 90)]
+    text, tail = make("string", values), make("u8", [i % 3 for i in range(90)])
+    for keys in ([(text, False, True)], [(text, True, False), (tail, False, False)], [(tail, True, False), (text, False, False)]):
+        assert np.array_equal(sort_rows(keys, 90, get_pool(1), None, DEVICE), sort_rows(keys, 90, get_pool(1)))
+
+
+def test_sort_by_intervals(con: Any) -> None:
+    con.execute("create table i as select n, to_months(n % 3) + to_days((n * 7 % 60)::integer) as v from range(50) r(n)")
+    sql = "select n, v from i order by v desc, n"
+    wanted = con.execute(sql).fetchall()
+    con.execute("set device = 'gpu'")
+    con.execute("set strict = true")
+    assert con.execute(sql).fetchall() == wanted
 
 
 def built(kind: str, data: np.ndarray, valid: np.ndarray | None, rows: np.ndarray | None, device: Any) -> Lookup:
@@ -219,20 +238,76 @@ def test_windows(ordered: bool, parted: bool) -> None:
         wanted, got = evaluate_window(*call, cpu), evaluate_window(*call, gpu, device=DEVICE)
         assert column_to_python(got) == column_to_python(wanted), name
         assert got.kind == wanted.kind
-    for name, names in (("min", "v"), ("avg", "v"), ("sum", "o")):
-        with pytest.raises(Unsupported):
-            evaluate_window(
-                name,
-                [columns[c] for c in names],
-                partition,
-                order,
-                ordered,
-                DOUBLE,
-                rows,
-                get_pool(1),
-                gpu,
-                device=DEVICE,
-            )
+
+
+FRAMED = [
+    ("count_star", "", BIGINT),
+    ("count", "v", BIGINT),
+    ("sum", "v", HUGEINT),
+    ("sum", "o", DOUBLE),
+    ("sum", "w", HUGEINT),
+    ("avg", "v", DOUBLE),
+    ("avg", "o", DOUBLE),
+    ("avg", "w", DOUBLE),
+    ("min", "v", BIGINT),
+    ("max", "t", VARCHAR),
+    ("first_value", "v", BIGINT),
+    ("last_value", "t", VARCHAR),
+    ("nth_value", "vn", BIGINT),
+]
+FRAMES = [
+    None,
+    WindowFrame("rows", -2, 1),
+    WindowFrame("rows", None, 0),
+    WindowFrame("rows", 1, 3),
+    WindowFrame("rows", 3, None),
+    WindowFrame("groups", -1, 0),
+    WindowFrame("range", -1.5, 1.0),
+    WindowFrame("range", 0, None),
+]
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=str)
+@pytest.mark.parametrize("ignore_nulls", [False, True])
+def test_frames(frame: WindowFrame | None, ignore_nulls: bool) -> None:
+    """All calls over frames against the CPU's; it has no sums of 128 bits over frames that move."""
+    rows, numbers = 30, np.random.default_rng(9)
+    columns = {
+        "p": make("u8", [None if x == 2 else int(x) for x in numbers.integers(0, 4, rows)]),
+        "o": make("float64", [None if x == 4 else float(x) for x in numbers.integers(0, 7, rows)]),
+        "v": make("int64", [None if x == 2 else int(x) for x in numbers.integers(-4, 9, rows)]),
+        "w": make("int128" if frame is None else "int64", [int(x) * 10**17 for x in numbers.integers(-9, 9, rows)]),
+        "t": make("string", [None if x == 2 else str(x) * int(x) for x in numbers.integers(0, 12, rows)]),
+        "n": make("u8", [int(x) for x in numbers.integers(1, 4, rows)]),
+    }
+    order = [(columns["o"], ignore_nulls, ignore_nulls)]
+    cpu: dict[Any, Any] = {}
+    gpu: dict[Any, Any] = {}
+    for name, names, kind in FRAMED:
+        if ignore_nulls and "value" not in name and name != "count":
+            continue
+        call = name, [columns[c] for c in names], [columns["p"]], order, True, kind, rows, get_pool(1)
+        wanted = column_to_python(evaluate_window(*call, cpu, frame, ignore_nulls))
+        got = column_to_python(evaluate_window(*call, gpu, frame, ignore_nulls, device=DEVICE))
+        if kind == DOUBLE:
+            assert [x is None for x in got] == [x is None for x in wanted]
+            got, wanted = ([0.0 if x is None else x for x in values] for values in (got, wanted))
+            assert got == pytest.approx(wanted, rel=1e-12), name
+        else:
+            assert got == wanted, name
+
+
+def test_frames_of_wide_numbers() -> None:
+    """128-bit totals against Python's numbers; beyond 128 bits is an error."""
+    numbers = np.random.default_rng(1)
+    values = [int(x) * 2**64 + int(y) for x, y in zip(numbers.integers(-(2**50), 2**50, 40), numbers.integers(0, 99, 40))]
+    column, order = make("int128", values), [(make("u8", list(range(40))), False, False)]
+    call = "sum", [column], [], order, True, HUGEINT, 40, get_pool(1), {}, WindowFrame("rows", -3, 1)
+    wanted = [sum(values[max(i - 3, 0) : i + 2]) for i in range(40)]
+    assert column_to_python(evaluate_window(*call, device=DEVICE)) == wanted
+    most = make("int128", [2**126] * 40)
+    with pytest.raises(OutOfRangeError, match="overflow in sum"):
+        evaluate_window("sum", [most], [], order, True, HUGEINT, 40, get_pool(1), {}, device=DEVICE)
 
 
 def test_numba_is_not_imported() -> None:

@@ -8,13 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from finequery.operators.build import FULL, KEYS, LINE, MAP_BYTES, REGIONS, REPEATED, SMALL_BUILD, Lookup, widen_keys
+from finequery.operators.build import (
+    FULL,
+    KEYS,
+    LINE,
+    MAP_BYTES,
+    REGIONS,
+    REPEATED,
+    SMALL_BUILD,
+    Lookup,
+    lines_for,
+    widen_keys,
+)
 from finequery.operators.column import ColumnData
-from finequery.operators.cuda.functions import bit, mix, rank
+from finequery.operators.cuda.functions import bit, rank
 from finequery.operators.cuda.launch import launch
 from finequery.operators.cuda.radix import radix_sort
 from finequery.operators.cuda.scan import exclusive_scan
 from finequery.operators.cuda.sort import number
+from finequery.operators.scalar import mix
 
 ALL, SIGN = (1 << 64) - 1, 1 << 63
 
@@ -120,12 +132,12 @@ class OnGpu:
         lookup.most = int(np.diff(lookup.starts[: groups + 1]).max(initial=1))
 
     def _lines(self, lookup: Lookup, values: Any, named: int, names: Any, distinct: bool) -> bool:
-        """Fill the table of lines; False at a repeated key where keys must be distinct. Sizes as on the CPU."""
+        """Fill the table of lines; False at a repeated key where keys must be distinct."""
         count = values.size
         sizes = self._words(REGIONS, np.int64)
         self._launch(count_regions, count, values, sizes)
         largest = int(self.device.to_host(sizes).max())
-        lookup.lines = -(-2 * min(largest, 2 * (count // REGIONS) + 32) // KEYS)
+        lookup.lines = lines_for(largest, count)
         while True:
             table = self._table(REGIONS * lookup.lines * (LINE // 8), np.uint64)
             status = self._words(1, np.int64)

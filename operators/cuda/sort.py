@@ -13,7 +13,7 @@ import numpy as np
 from finequery.operators.column import ColumnData
 from finequery.operators.cuda.launch import launch
 from finequery.operators.cuda.radix import ALL, least, radix_sort
-from finequery.operators.cuda.translate import Unsupported
+from finequery.operators.cuda.text_sort import microseconds, rank_text
 from finequery.operators.pool import Pool
 from finequery.operators.sort_keys import Field, Key, Piece, cut, fields_of
 from finequery.operators.topk import by_threshold
@@ -36,7 +36,7 @@ _LOADS = {
 
 def sorted_rows(keys: Sequence[Key], length: int, wanted: int, pool: Pool, device: Any) -> np.ndarray:
     """The first ``wanted`` row numbers (u32) in the order of the keys, as ``operators.sort`` gives them."""
-    chunks = cut(device_fields(keys, length, pool), 64)
+    chunks = cut(device_fields(keys, length, pool, device), 64)
     if not chunks:
         return np.arange(wanted, dtype=np.uint32)
     rows = device.empty(length, np.uint32)
@@ -48,14 +48,16 @@ def sorted_rows(keys: Sequence[Key], length: int, wanted: int, pool: Pool, devic
     return device.to_host(result)
 
 
-def device_fields(keys: Sequence[Key], length: int, pool: Pool) -> list[Field]:
+def device_fields(keys: Sequence[Key], length: int, pool: Pool, device: Any) -> list[Field]:
     """The fields of all keys. Ranges that the statistics do not tell are not measured: digits that are the same
     everywhere cost nothing."""
+    fields: list[Field] = []
     for key in keys:
-        if key.column.kind in ("string", "interval"):
-            kind = "strings without a dictionary" if key.column.kind == "string" else "intervals"
-            raise Unsupported(f"{kind} are sorted on the CPU")
-    return [field for key in keys for field in fields_of(key, length, pool, measured=_any_word)]
+        text = rank_text(key.column, device) if key.column.kind == "string" else None
+        if key.column.kind == "interval":
+            key = key._replace(column=microseconds(key.column, device))
+        fields += fields_of(key, length, pool, text, _any_word)
+    return fields
 
 
 def _any_word(load: str, data: np.ndarray, column: ColumnData, length: int, pool: Pool) -> tuple[int, int]:

@@ -10,18 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from finequery.jetson import memory
 from finequery.operators.column import ColumnData
 from finequery.operators.cuda.launch import launch
-from finequery.operators.cuda.radix import ALL
 from finequery.operators.cuda.scan import exclusive_scan
 from finequery.operators.cuda.sort import by_chunks, device_fields, number, words_of
 from finequery.operators.cuda.translate import Unsupported
 from finequery.operators.pool import Pool
 from finequery.operators.sort import known_order
 from finequery.operators.sort_keys import Field, Key, cut
-from finequery.operators.window import WindowCall, total_bounds, with_nulls
-from finequery.types import SqlType
+from finequery.operators.window import WindowCall
 
 
 class Positions(NamedTuple):
@@ -34,14 +31,6 @@ class Positions(NamedTuple):
     peers: Any
     peer_starts: Any
     kept: object
-
-
-def require(name: str, moves: bool) -> None:
-    """Refuse calls that have no form here."""
-    if moves:
-        raise Unsupported("frames that move with the row are computed on the CPU")
-    if name in ("min", "max", "avg", "string_agg"):
-        raise Unsupported(f"{name} over a frame is computed on the CPU")
 
 
 def positions(
@@ -57,7 +46,9 @@ def positions(
     found = cache.get(name)
     if found is None:
         groups, terms = [Key(c, False, False) for c in partition], [Key(*key) for key in order]
-        group_fields, fields = device_fields(groups, length, pool), device_fields(terms, length, pool)
+        group_fields, fields = (
+            device_fields(keys, length, pool, device) for keys in (groups, terms)
+        )
         known = known_order([*groups, *terms], length, length)
         if known is None:
             rows = device.empty(length, np.uint32)
@@ -95,8 +86,6 @@ class GpuCall(WindowCall):
     def run(self, kernel: str, out: np.ndarray, *words: Any) -> int:
         """A kernel over all positions; an array that may be missing is passed behind whether it is there."""
         function = _KERNELS[kernel]
-        if function is write_count:
-            return self._count(out, *words)
         arguments = []
         for word in words:
             if word is None or isinstance(word, np.ndarray):
@@ -105,38 +94,8 @@ class GpuCall(WindowCall):
                 arguments.append(word)
         return self._write(function, out, *arguments)
 
-    def sum(self, column: ColumnData, mean: bool) -> ColumnData:
-        low, high = total_bounds(column, self.length)
-        fits = low >= -(2**63) and high < 2**63
-        exact = fits and not column.type.is_float and column.kind in ("uint", "int64")
-        if not exact:
-            raise Unsupported("sums of floats, and sums that may need 128 bits, are computed on the CPU over a frame")
-        sums = self.device.zeros(self.length + 1, np.int64)
-        launch(list_values, self.device, self.length, self.order.rows, self.device.view(column.data), sums)
-        exclusive_scan(self.device, sums)
-        counts = self._counts(column.validity)
-        valid = None if column.validity is None else np.empty(self.length, np.uint8)
-        data = memory.array(self.length, np.int64)
-        some = self.device.empty(self.length, np.uint8)
-        numbers = np.int64(_wrapped(column.base)), np.int64(_wrapped(column.scale))
-        self._write(write_sum, data, int(self.running), *numbers, counts, sums, some)
-        if valid is not None:
-            valid[:] = self.device.to_host(some)
-        return with_nulls(
-            ColumnData(self.type, "int64", self.length, data, stats=type(column.stats)(low=low, high=high)), valid
-        )
-
-    def _count(self, out: np.ndarray, running: int, validity: np.ndarray | None) -> int:
-        return self._write(write_count, out, running, self._counts(validity))
-
-    def _counts(self, validity: np.ndarray | None) -> Any:
-        """Rows before each position, and before the end, that are not NULL."""
-        counts = self.device.zeros(self.length + 1, np.int64)
-        bitmap = np.zeros(1, np.uint8) if validity is None else validity.view(np.uint8)
-        valid = self.device.view(bitmap)
-        launch(list_valid, self.device, self.length, int(validity is not None), self.order.rows, valid, counts)
-        exclusive_scan(self.device, counts)
-        return counts
+    def joined(self, text: ColumnData, separator: ColumnData) -> ColumnData:
+        raise Unsupported("string_agg joins text on the CPU")
 
     def _write(self, kernel: Any, out: np.ndarray, *words: Any) -> int:
         order = self.order
@@ -145,11 +104,6 @@ class GpuCall(WindowCall):
         launch(kernel, self.device, self.length, *where, result, *words)
         out[:] = self.device.to_host(result)
         return 0
-
-
-def _wrapped(value: int) -> int:
-    value &= ALL
-    return value - (1 << 64) if value >> 63 else value
 
 
 def mark_changes(n, words, marks):
@@ -174,19 +128,6 @@ def number_runs(n, marks, before, numbers, starts):
             starts[run] = np.uint32(i)
         if i == n - 1:
             starts[run + 1] = np.uint32(n)
-
-
-def list_values(n, order, values, out):
-    """Values in the order's positions."""
-    for p in range(cuda.grid(1), n, cuda.gridsize(1)):
-        out[p] = np.int64(values[order[p]])
-
-
-def list_valid(n, masked, order, valid, out):
-    """1 at positions whose row is not NULL, else 0."""
-    for p in range(cuda.grid(1), n, cuda.gridsize(1)):
-        row = np.int64(order[p])
-        out[p] = np.int64(masked == 0 or (valid[row >> 3] >> np.uint8(row & 7)) & 1 != 0)
 
 
 def write_rank(n, order, parts, part_starts, peers, peer_starts, out, mode):
@@ -244,48 +185,9 @@ def write_shift(n, order, parts, part_starts, peers, peer_starts, out, constant,
             out[row] = np.uint32(0xFFFFFFFF)
 
 
-def write_nth(n, order, parts, part_starts, peers, peer_starts, out, running, constant, by_row, numbers):
-    """primitives.windows.window_nth"""
-    for p in range(cuda.grid(1), n, cuda.gridsize(1)):
-        start, end, row = np.int64(part_starts[parts[p]]), np.int64(part_starts[np.int64(parts[p]) + 1]), order[p]
-        if running != 0:
-            end = np.int64(peer_starts[np.int64(peers[p]) + 1])
-        wanted = np.int64(constant)
-        if by_row != 0:
-            wanted = numbers[row]
-        if by_row == 0 and wanted == 0:
-            out[row] = order[end - 1]
-        elif wanted >= 1 and wanted <= end - start:
-            out[row] = order[start + wanted - 1]
-        else:
-            out[row] = np.uint32(0xFFFFFFFF)
-
-
-def write_count(n, order, parts, part_starts, peers, peer_starts, out, running, counts):
-    """primitives.windows.window_count: ``counts`` of the positions before."""
-    for p in range(cuda.grid(1), n, cuda.gridsize(1)):
-        start, end = np.int64(part_starts[parts[p]]), np.int64(part_starts[np.int64(parts[p]) + 1])
-        if running != 0:
-            end = np.int64(peer_starts[np.int64(peers[p]) + 1])
-        out[order[p]] = np.uint32(counts[end] - counts[start])
-
-
-def write_sum(n, order, parts, part_starts, peers, peer_starts, out, running, base, scale, counts, sums, some):
-    """primitives.windows.window_sum where a total has 64 bits: ``counts`` and ``sums`` of the positions before."""
-    for p in range(cuda.grid(1), n, cuda.gridsize(1)):
-        start, end = np.int64(part_starts[parts[p]]), np.int64(part_starts[np.int64(parts[p]) + 1])
-        if running != 0:
-            end = np.int64(peer_starts[np.int64(peers[p]) + 1])
-        count = counts[end] - counts[start]
-        out[order[p]] = base * count + scale * (sums[end] - sums[start])
-        some[order[p]] = np.uint8(count > 0)
-
-
 _KERNELS = {
     "window_rank": write_rank,
     "window_share": write_share,
     "window_ntile": write_ntile,
     "window_shift": write_shift,
-    "window_nth": write_nth,
-    "window_count": write_count,
 }
