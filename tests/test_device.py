@@ -42,7 +42,9 @@ def test_orin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert info.free_memory() == 40 << 30  # the system's figure, not the driver's
     text = info.describe()
     assert "integrated, compute capability 8.7" in text and "64.0 GiB, 40.0 GiB free, at most 205 GB/s" in text
-    assert "mapped memory" in text and "nothing is copied" in text and "waits for running kernels" in text
+    assert "share the memory" in text and "nothing is copied" in text and "while any kernel runs" in text
+    thor = Machine(Library(ORIN | {89: 1})).info
+    assert any("managed memory: cached on both sides, usable at any time" in line for line in thor.consequences())
     assert "context" not in library.calls
 
 
@@ -52,7 +54,11 @@ def test_h100(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "NVIDIA H100, discrete, compute capability 9.0" in text
     assert "132 multiprocessors at 1980 MHz, L2 cache 50.0 MiB, shared memory 48.0 KiB a block" in text
     assert (
-        "80.0 GiB free" in text and "ECC" in text and "pinned buffers" in text and "Managed memory is not used" in text
+        "80.0 GiB free" in text
+        and "ECC" in text
+        and "pinned buffers" in text
+        and "Managed memory is not used" in text
+        and "gpu_memory_limit" in text
     )
 
 
