@@ -55,7 +55,10 @@ def find_row(table, key, shift, mask, words, groups, most):
         cuda.atomic.max(groups, 1, np.int64(1))
         return (mask + 1) * words
     slot = np.int64((mix(key) >> np.uint64(shift)) & np.uint64(mask))
-    while True:
+    # A key is there as soon as it is swapped in: its row's accumulators were made before the launch. ``groups`` is
+    # counted after that, so as many threads as run at once may pass ``most``, and fill every slot of a small table:
+    # the search ends after one round.
+    for _ in range(mask + 1):
         at = slot * words
         found = table[at]
         if found == empty:
@@ -68,6 +71,7 @@ def find_row(table, key, shift, mask, words, groups, most):
         if found == key:
             return at
         slot = (slot + 1) & mask
+    return np.int64(-1)
 
 
 def add_wide(acc, at, low, high):

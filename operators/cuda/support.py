@@ -275,9 +275,9 @@ def _column(type_: SqlType, kind: str, stats: Stats | None = None, **more: Any) 
 
 
 def _guess(type_: SqlType) -> _Known:
-    """A column of which the type alone is known."""
+    """A column of which the type alone is known. Text may be coded, numbers may be few enough for a table."""
     kind = "float32" if type_.name == "FLOAT" else _STORED[register_kind(type_)]
-    return _Known(_column(type_, kind), guessed=True)
+    return _Known(_column(type_, kind), guessed=type_.is_string or type_.is_exact)
 
 
 def _written(type_: SqlType, v: Value, guessed: bool) -> _Known:
