@@ -22,7 +22,7 @@ from finequery.operators.cuda import run
 DATA = Path(__file__).parent / "data"
 EDGES = sorted((DATA / "edges").glob("*.sql"))
 #: What stays on the CPU in the edge scripts. A reason that ends otherwise is new.
-KNOWN = ("is a host function",)
+KNOWN = ("is a host function", "string_agg joins text on the CPU")
 
 
 def engines(benchmark: str, folder: Path) -> Engines:
@@ -133,6 +133,8 @@ SETS = [
     "select distinct on (s) s, i from t order by s, i",
     "select count(distinct s), count(distinct x), sum(distinct i) from t",
     "select upper(s) || '-' || lower(s), trim(s), substring(s, 1, 1), replace(s, 'a', 'z'), count(*) from t group by all "
+    "order by all",
+    "select s || u, concat_ws('/', u, s), s like u, upper(u) || s, count(*) from t, (values ('a'), (null)) o(u) group by all "
     "order by all",
     "select coalesce(l.u, r.u) from (select s || s as u, i from t) l full join (select s as u, i + 1 as i from t) r "
     "on l.i = r.i order by 1 nulls first",
