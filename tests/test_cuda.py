@@ -132,10 +132,10 @@ SETS = [
     "select distinct s from t order by s",
     "select distinct on (s) s, i from t order by s, i",
     "select count(distinct s), count(distinct x), sum(distinct i) from t",
-    "select upper(s) || '-' || lower(s), trim(s), substring(s, 1, 1), replace(s, 'a', 'z'), count(*) from t group by all "
-    "order by all",
-    "select s || u, concat_ws('/', u, s), s like u, upper(u) || s, count(*) from t, (values ('a'), (null)) o(u) group by all "
-    "order by all",
+    "select upper(s) || '-' || lower(s), trim(s), substring(s, 1, 1), replace(s, 'a', 'z'), count(*) from t "
+    "group by all order by all",
+    "select s || u, concat_ws('/', u, s), s like u, upper(u) || s, count(*) from t, (select distinct s from t) o(u) "
+    "group by all order by all",
     "select coalesce(l.u, r.u) from (select s || s as u, i from t) l full join (select s as u, i + 1 as i from t) r "
     "on l.i = r.i order by 1 nulls first",
 ]
