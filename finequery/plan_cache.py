@@ -39,6 +39,7 @@ class Plan:
     found: list[Found] = field(default_factory=list)
     target: Found | None = None  # of an INSERT: here it is enough that the columns are the same
     lasting: bool = True
+    deterministic: bool = False  # the setting it was made under
     planning: float = 0.0  # seconds from the text to the plan
     template: Template | None = None  # which other literals it is right for
     lifted: dict[int | str, Any] = field(default_factory=dict)  # values of the parameters that stand for literals

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from finequery.convert import parameters
 from finequery.errors import Error, InterfaceError, ProgrammingError
+from finequery.jetson import accounts
 from finequery.plan_cache import Key, Plan, PlanCache
 from finequery.resolver import Resolver, Scope, Sources
 from finequery.types import SqlType
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from finequery.catalog import Catalog
     from finequery.operators.column import Frame
     from finequery.operators.context import Context
+    from finequery.planner.features import Observed
     from finequery.planner.shape import Lifting, Shape
     from finequery.planner.statements import Query, Statement
     from finequery.relation import Relation
@@ -38,6 +41,7 @@ class Session:
         self.lock = threading.RLock()
         self.closed = False
         self._stop = threading.Event()  # of the query that runs now or ran last
+        self._account = accounts.Account()  # of what is made outside of queries: tables while they are bound
 
     def resolver(self, scope: Scope) -> Resolver:
         """A resolver over what this session knows and the variables of ``scope``."""
@@ -49,7 +53,7 @@ class Session:
 
         types, physical = parameters(values)
         key = (text, tuple(types.items()))
-        with self.lock:
+        with self.lock, self.accounting():
             if self.closed:
                 raise InterfaceError("The connection is closed")
             if self.sources.gone:
@@ -90,6 +94,20 @@ class Session:
                 if one is not parsed[-1]:
                     relation.execute()
             return relation
+
+    def accounting(self) -> AbstractContextManager[accounts.Account]:
+        """Arrays made here lie where the session's queries want them."""
+        self._account.shared = self._shared()
+        return accounts.accounting(self._account)
+
+    def _shared(self) -> str:
+        """The kind of memory that this session's queries need for arrays that the CPU and a GPU read and write. With
+        ``device = 'cpu'`` nothing asks whether there is a GPU."""
+        if self.settings["device"] == "cpu":
+            return "pageable"
+        from finequery.jetson.memory import kind_for
+
+        return kind_for("column")
 
     def _start(
         self, statement: Statement, plan: Plan | None, physical: dict[int | str, Any], resolver: Resolver
@@ -146,7 +164,8 @@ class Session:
         if isinstance(statement, Insert):
             target = next(f for f in found if f[1] is statement.table)
             found.remove(target)
-        root, lifted = physical_plan(logical)
+        deterministic = self.settings["deterministic"]
+        root, lifted = physical_plan(logical, deterministic)
         template, values = (None, {}) if lifting is None else lifting.finish(lifted)
         return Plan(
             text=text,
@@ -158,13 +177,16 @@ class Session:
             found=found,
             target=target,
             lasting=resolver.lasting,
+            deterministic=deterministic,
             template=template,
             lifted=values,
         )
 
     def refreshed(self, plan: Plan, variables: Mapping[str, Any]) -> Plan:
-        """The plan, or one made anew where a table it reads was changed. ``variables``: the caller's that it used."""
-        if plan.holds(self.resolver(Scope(values=variables))):
+        """The plan, or one made anew where a table it reads or a setting was changed. ``variables``: the caller's that
+        it used."""
+        same = plan.deterministic == self.settings["deterministic"]
+        if same and plan.holds(self.resolver(Scope(values=variables))):
             return plan
         from finequery.planner.parse import parse
 
@@ -199,6 +221,7 @@ class Session:
             from finequery.jetson.gpu import open_device
 
             gpu = open_device()
+            gpu.set_limit(self.settings["gpu_memory_limit"])
         memory.set_limit(self.settings["memory_limit"])
         self._stop = threading.Event()
         return Context(
@@ -208,6 +231,7 @@ class Session:
             gpu=gpu,
             placement=CPU if gpu is None else GPU,
             strict=self.settings["strict"],
+            account=memory.Account(shared=self._shared()),
             profile=self.settings["profile"],
         )
 
@@ -217,6 +241,18 @@ class Session:
 
         with self.lock:
             return explain(plan, self.context(physical | plan.lifted), analyze)
+
+    def observe(self, plan: Plan, physical: dict[int | str, Any]) -> list[Observed]:
+        """Run a plan with every instruction measured: what its pipelines have seen and took."""
+        from finequery.operators.executor import execute
+        from finequery.planner.features import observed
+        from finequery.planner.subtasks import split
+
+        with self.lock:
+            context = self.context(physical | plan.lifted)
+            context.profile = True
+            execute(plan.root, context)
+            return observed(split(plan.root), context)
 
     def interrupt(self) -> None:
         """Stop the query that is running now, from another thread."""

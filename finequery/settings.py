@@ -47,6 +47,12 @@ def _bytes(value: Any) -> int:
     raise ValueError("a size such as '4GB', '512MiB', '80%' or a number of bytes")
 
 
+def _gpu_bytes(value: Any) -> int:
+    if "%" in str(value):
+        raise ValueError("a size such as '4GB', '512MiB' or a number of bytes")
+    return _bytes(value)
+
+
 def _boolean(value: Any) -> bool:
     text = str(value).lower()
     if text in ("true", "on", "1", "yes"):
@@ -119,11 +125,25 @@ TABLE: dict[str, Setting] = {
             "an error instead of another device or a slower path than the one asked for",
         ),
         Setting(
+            "gpu_memory_limit",
+            "VARCHAR",
+            lambda: None,
+            _gpu_bytes,
+            "bytes of columns that a GPU with memory of its own keeps between queries; 70% of what is free by default",
+        ),
+        Setting(
             "profile",
             "BOOLEAN",
             lambda: False,
             _boolean,
             "measure the steps inside of pipelines on the CPU: EXPLAIN ANALYZE then shows the time of each",
+        ),
+        Setting(
+            "deterministic",
+            "BOOLEAN",
+            lambda: False,
+            _boolean,
+            "sums, means and deviations of floating-point values with the same bits on every run and device, rounded once",
         ),
         Setting("plan_cache_size", "BIGINT", lambda: 256, _count, "plans kept for texts that come again; 0 keeps none"),
     )
@@ -182,4 +202,6 @@ def find(name: str) -> Setting:
 
 def shown(value: Any) -> str:
     """A value as SHOW gives it."""
+    if value is None:
+        return "default"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,5 @@
-"""The shell: ``finequery [database or files] [-c SQL] [-f script]``, and ``finequery devices``."""
+"""The shell: ``finequery [database or files] [-c SQL] [-f script]``, ``finequery devices`` and
+``finequery calibrate``."""
 
 from __future__ import annotations
 
@@ -238,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="finequery",
         description="SQL on Parquet, CSV and FineQuery databases.",
         epilog="Without -c, -f or piped input it reads SQL from the terminal. 'finequery devices' shows the processor "
-        "and the GPU, and what follows from them.",
+        "and the GPU, and what follows from them; 'finequery calibrate' measures what sub-tasks take here.",
     )
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="a database directory, or Parquet and CSV files: tables by their names"
@@ -279,7 +280,12 @@ def _open(options: argparse.Namespace) -> Connection:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The ``finequery`` command; its exit code."""
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["calibrate"]:
+        from finequery.calibration import main as calibrate
+
+        return calibrate(given[1:])
+    options = _parser().parse_args(given)
     if options.paths == ["devices"]:
         from finequery.jetson.device import report
 

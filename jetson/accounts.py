@@ -31,9 +31,20 @@ class Moved:
 class Account:
     """What one query holds and moves: bytes in use by kind, the most there were, and copies."""
 
+    #: The kind of host arrays that its kernels read and write: pageable unless it may use a GPU that shares the memory.
+    shared: str = "pageable"
     live: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     peak: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     moved: Moved = field(default_factory=Moved)
+
+
+def count(direction: str, nbytes: int, moved: Moved | None = None) -> None:
+    """Count a copy of so many bytes, ``to_device`` or ``to_host``, in the current query's account and in ``moved``."""
+    account = current.get()
+    for one in (moved, None if account is None else account.moved):
+        if one is not None:
+            setattr(one, direction, getattr(one, direction) + nbytes)
+            one.transfers += 1
 
 
 _lock = threading.RLock()  # re-entrant: a block may be freed by the garbage collector while the lock is held

@@ -246,22 +246,30 @@ def _part(name: str, part: str, kind: type[_Part], given: Mapping[str, _Number])
 
 
 def _check(board: Board) -> None:
-    """What cannot be: bandwidths above their bus, caches out of order."""
-    for path, value in _values(board):
-        lowest = 0.0 if path.startswith(("price.", "power.", "cpu.l3")) or "joules" in path or "_us" in path else 1e-9
-        if not lowest <= value < float("inf"):
+    """What cannot be: numbers out of range, caches out of order, bandwidths above what carries them."""
+    values = dict(_values(board))
+    for path, value in values.items():
+        may_be_zero = path.startswith(("price.", "power.", "cpu.l3_bytes")) or "joules" in path or "_us" in path
+        if not (0 if may_be_zero else 1e-9) <= value < float("inf"):
             raise _damaged(board.name, f"{path} is {value}")
-    memory = board.gpu_memory or board.memory
-    limits = [("cpu.thread_gbs", board.cpu.thread_gbs, "cpu.all_gbs", board.cpu.all_gbs)]
-    limits.append(("cpu.all_gbs", board.cpu.all_gbs, "memory.shared_gbs", board.memory.shared_gbs))
-    limits.append(("memory.shared_gbs", board.memory.shared_gbs, "memory.peak_gbs", board.memory.peak_gbs))
+    ordered = [
+        ("cpu.l1_bytes", "cpu.l2_bytes"),
+        ("cpu.l1_ns", "cpu.l2_ns"),
+        ("cpu.l2_ns", "cpu.l3_ns"),
+        ("cpu.l3_ns", "cpu.memory_ns"),
+        ("cpu.thread_gbs", "cpu.all_gbs"),
+        ("cpu.all_gbs", "memory.shared_gbs"),
+        ("memory.shared_gbs", "memory.peak_gbs"),
+    ]
     if board.gpu is not None:
-        limits.append(("gpu.device_gbs", board.gpu.device_gbs, "its memory's shared_gbs", memory.shared_gbs))
-        limits.append(("gpu.managed_gbs", board.gpu.managed_gbs, "its memory's shared_gbs", memory.shared_gbs))
-        limits.append(("gpu.mapped_gbs", board.gpu.mapped_gbs, "memory.shared_gbs", board.memory.shared_gbs))
-    for small, a, large, b in limits:
-        if a > b * (1 + 1e-9):
-            raise _damaged(board.name, f"{small} ({a:g}) is above {large} ({b:g})")
+        own = "gpu_memory" if board.discrete else "memory"
+        ordered += [(f"gpu.{kind}_gbs", f"{own}.shared_gbs") for kind in ("device", "managed")]
+        ordered.append(("gpu.mapped_gbs", "link.h2d_gbs" if board.discrete else "memory.shared_gbs"))
+        ordered += [("link.h2d_gbs", "link.duplex_gbs"), ("link.d2h_gbs", "link.duplex_gbs")]
+        ordered.append((f"{own}.shared_gbs", f"{own}.peak_gbs"))
+    for less, more in ordered:
+        if values[less] > values[more] * (1 + 1e-9):
+            raise _damaged(board.name, f"{less} ({values[less]:g}) is above {more} ({values[more]:g})")
 
 
 def _values(board: Board) -> list[tuple[str, float]]:
@@ -364,6 +372,9 @@ def host() -> Board:
     numbers = dict(_numbers(_document("host"), "host"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     numbers["cpu.cores"] = (cores, "the operating system")
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        capacity = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        numbers["memory.capacity_bytes"] = (capacity, "the operating system")
     for level, nbytes in _caches().items():
         numbers[f"cpu.l{level}_bytes"] = (nbytes, "the kernel's sysfs")
     threads = min(cores * numbers["cpu.thread_gbs"][0], numbers["memory.shared_gbs"][0])

@@ -14,11 +14,11 @@ On the CPU, with n threads (``CpuCost``)::
 and are divided by the board's ``speed`` or ``vector_speed``, as the kind's share of vectorised code says. The latency
 is the mean over the caches by the share of the working set each one holds. ``terms`` gives C in its parts, for fitting.
 
-On the GPU (``gpu_cost``), with I instructions, A atomics, and streamed and random accesses by kind of memory::
+On the GPU (``gpu_cost``), with I issue slots, A atomic updates, and streamed and random accesses by kind of memory::
 
     K = I / (sms · lanes · mhz)
     M = Σ bytes / gbs  +  Σ accesses · (hit / cached_random + miss / device_random)
-    U = A / atomics
+    U = A / min(cached_random, atomics · sectors of the structures that are updated)
     t = launch + sync + maintenance
         + max(longest of K, M, U + (1 - gpu_overlap) · (the other two),  memory traffic / shared_gbs)
 
@@ -34,13 +34,18 @@ from typing import Any, NamedTuple
 
 from finequery.errors import NotSupportedError, OperationalError
 from finequery.jetson import board as boards
-from finequery.jetson.board import Board, Cpu
+from finequery.jetson.board import Board, Cpu, Gpu
 
 #: Rows that a thread takes at a time: fewer keep fewer threads busy.
 MORSEL = 65_536
 #: Rows per multiprocessor below which a GPU does not hide its latencies.
 FULL_SM = 1_024
-MEMORY_KINDS = ("pageable", "mapped", "managed", "device")
+#: How much faster than memory L2 streams.
+L2_SPEEDUP = 2.0
+#: Kinds of memory that a GPU reaches.
+GPU_MEMORY = ("mapped", "managed", "device")
+#: Bytes of a GPU's L2 that take one atomic update at a time.
+L2_SECTOR = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,9 @@ class Work:
     rows: float
     steps: float = 1.0  # arithmetic steps a row
     touches: tuple[Touch, ...] = ()
-    atomics: float = 0.0  # updates of accumulators that others update at the same time
+    atomics: float = (
+        0.0  # atomic updates on a GPU, of what its touches write at random (of one place if there are none)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,7 @@ class CpuEntry:
 
 @dataclass(frozen=True, slots=True)
 class GpuEntry:
-    """A kind's coefficients on the GPU: instructions of a lane."""
+    """A kind's coefficients on the GPU: issue slots of a lane."""
 
     row: float
     step: float
@@ -137,13 +144,20 @@ def parse(document: Mapping[str, Any]) -> Costs:
             raise _damaged(f"model.{name} is missing")
         sources[f"model.{name}"] = _source(f"model.{name}", entry)
         model[name] = number(f"model.{name}", entry["value"])
-        if model[name] > 1:
-            raise _damaged(f"model.{name} is a share, and above 1")
+        if not 0 < model[name] <= 1:
+            raise _damaged(f"model.{name} is a share above 0, up to 1")
     cpu, gpu = table("cpu", CpuEntry), table("gpu", GpuEntry)
     for key, entry in cpu.items():
         if entry.vector > 1 or entry.serial > 1:
             raise _damaged(f"cpu.{key}: vector and serial are shares, and one is above 1")
-    return Costs(cpu, gpu, model["cpu_overlap"], model["gpu_overlap"], boards.load(boards.REFERENCE).cpu.mhz, sources)
+    return Costs(
+        cpu,
+        gpu,
+        model["cpu_overlap"],
+        model["gpu_overlap"],
+        boards.load(boards.REFERENCE).cpu.mhz,
+        sources,
+    )
 
 
 def _source(path: str, entry: Mapping[str, Any]) -> str:
@@ -289,46 +303,60 @@ def gpu_cost(board: Board, works: Sequence[Work], costs: Costs, share: float = 1
         raise NotSupportedError(
             f'board "{board.name}" has no GPU', hint="Boards with one: " + ", ".join(_with_gpu()) + "."
         )
-    instructions = atomics = rows = streaming = random = shared = own = h2d = d2h = managed = 0.0
+    slots = conflicts = rows = memory = maintained = 0.0
+    moved = [0.0] * len(Traffic._fields)
     for work in works:
         entry = gpu_entry(costs, work.kind)
-        instructions += work.rows * (entry.row + entry.step * work.steps)
-        atomics += work.atomics
+        slots += work.rows * (entry.row + entry.step * work.steps)
+        updated = sum(touch.working_set for touch in work.touches if touch.random and touch.write)
+        conflicts += work.atomics / min(gpu.cached_random, gpu.atomics * max(1.0, updated / L2_SECTOR))
         rows = max(rows, work.rows)
         for touch in work.touches:
-            kind, cached = touch.memory, touch.memory != "mapped"
-            if kind == "pageable" or kind not in MEMORY_KINDS:
-                raise NotSupportedError(
-                    f"the GPU does not reach {kind} memory", hint="Mapped, managed or device memory."
-                )
-            if kind == "managed":
-                managed += touch.nbytes if not touch.random else touch.working_set / share
-            if touch.random:
-                accesses = touch.nbytes / touch.width
-                hit = min(1.0, gpu.l2_bytes / touch.working_set) if cached and touch.working_set > 0 else float(cached)
-                miss_rate = gpu.device_random if cached else gpu.mapped_random
-                random += accesses * (hit / gpu.cached_random + (1 - hit) / miss_rate)
-                moved = accesses * (1 - hit) * max(gpu.sector_bytes, touch.width)
-            else:
-                gbs = gpu.device_gbs if kind == "device" else gpu.managed_gbs if kind == "managed" else gpu.mapped_gbs
-                hot = cached and 0 < touch.working_set <= gpu.l2_bytes
-                streaming += touch.nbytes / gbs * (0.5 if hot else 1.0)
-                moved = 0.0 if hot else touch.nbytes
-            if not board.discrete or kind == "mapped":
-                shared += moved
-                if board.discrete:
-                    h2d, d2h = (h2d, d2h + moved) if touch.write else (h2d + moved, d2h)
-            else:
-                own += moved
+            carriers = _carriers(board, touch)
+            seconds, nbytes = _touched(gpu, touch)
+            memory += seconds
+            if touch.memory == "managed":
+                maintained += touch.working_set if touch.random else touch.nbytes * share
+            for at in carriers:
+                moved[at] += nbytes
     filled = min(1.0, max(rows * share, 32.0) / (gpu.sms * FULL_SM))
-    compute = instructions * share / (gpu.sms * gpu.lanes * gpu.mhz * 1e6 * filled)
-    memory = (streaming + random) * share / 1e9
-    conflicts = atomics * share / (gpu.atomics * 1e9)
-    total, longest = compute + memory + conflicts, max(compute, memory, conflicts)
-    traffic = Traffic(shared * share, own * share, h2d * share, d2h * share)
-    least = max(moved / 1e9 / gbs for moved, gbs in zip(traffic, capacities(board)))
-    fixed = gpu.launch_us + gpu.sync_us + managed * share / 1e6 * gpu.maintenance_us_per_mb
+    compute = slots * share / (gpu.sms * gpu.lanes * gpu.mhz * 1e6 * filled)
+    memory, waiting = memory * share, conflicts / 1e9 * share
+    total, longest = compute + memory + waiting, max(compute, memory, waiting)
+    traffic = Traffic(*(nbytes * share for nbytes in moved))
+    least = max(nbytes / 1e9 / gbs for nbytes, gbs in zip(traffic, capacities(board)))
+    fixed = gpu.launch_us + gpu.sync_us + maintained / 1e6 * gpu.maintenance_us_per_mb
     return GpuCost(max(longest + (1 - costs.gpu_overlap) * (total - longest), least), compute, traffic, fixed * 1e-6)
+
+
+def _touched(gpu: Gpu, touch: Touch) -> tuple[float, float]:
+    """Seconds that the GPU's memory pipes take for a touch, and the bytes that come past L2."""
+    cached = touch.memory != "mapped"
+    if not touch.random:
+        gbs = {"device": gpu.device_gbs, "managed": gpu.managed_gbs, "mapped": gpu.mapped_gbs}[touch.memory]
+        if cached and 0 < touch.working_set <= gpu.l2_bytes:
+            return touch.nbytes / 1e9 / (gbs * L2_SPEEDUP), 0.0
+        return touch.nbytes / 1e9 / gbs, touch.nbytes
+    accesses = touch.nbytes / touch.width
+    hit = 0.0
+    if cached:
+        hit = min(1.0, gpu.l2_bytes / touch.working_set) if touch.working_set > 0 else 1.0
+    misses = gpu.device_random if cached else gpu.mapped_random
+    seconds = accesses / 1e9 * (hit / gpu.cached_random + (1 - hit) / misses)
+    return seconds, accesses * (1 - hit) * max(gpu.sector_bytes, touch.width)
+
+
+def _carriers(board: Board, touch: Touch) -> tuple[int, ...]:
+    """What a touch's bytes move over on their way to the GPU, as places in Traffic."""
+    if touch.memory not in GPU_MEMORY:
+        raise NotSupportedError(
+            f"the GPU does not reach {touch.memory} memory", hint="Mapped, managed or device memory."
+        )
+    if not board.discrete:
+        return (0,)
+    if touch.memory == "mapped":
+        return (0, 3 if touch.write else 2)
+    return (1,)
 
 
 def capacities(board: Board) -> tuple[float, float, float, float]:

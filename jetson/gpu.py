@@ -52,7 +52,8 @@ class Device:
     @contextlib.contextmanager
     def query(self, account: accounts.Account | None = None) -> Iterator[accounts.Account]:
         """A query of the calling thread: what it views stays on the device until its end, which waits for kernels."""
-        with accounts.accounting(account or accounts.current.get() or accounts.Account()) as used:
+        account = account or accounts.current.get() or accounts.Account(shared=memory.kind_for("column"))
+        with accounts.accounting(account) as used:
             yield used
 
     def view(self, array: np.ndarray) -> Any:
@@ -85,9 +86,20 @@ class Device:
         ``keep``: nobody writes the argument any more, so that a ``view`` of the copy later is the argument again."""
         return argument
 
+    def copy_to_host(self, argument: Any, array: np.ndarray) -> None:
+        """``to_host`` into an array that is there."""
+        array[...] = argument
+
     def download(self, address: int, nbytes: int, stream: int | None) -> np.ndarray:
         """Bytes of another library at an address of the device, after the work of that library's stream."""
         raise NotSupportedError("the simulator has no addresses of a device")
+
+    def reaches(self, array: np.ndarray) -> bool:
+        """Whether kernels reach the array where it lies, to read and to write."""
+        return True
+
+    def set_limit(self, nbytes: int | None) -> None:
+        """Most bytes of copies that are kept on the device between queries; None: 70% of what was free."""
 
     def adopt(self, array: np.ndarray, argument: Any) -> None:
         """The argument has the array's values and nobody writes either any more: ``view`` need not copy."""
@@ -137,6 +149,7 @@ class CudaDevice(Device):
         self.moved = self._transfers.moved
         if limit is None:  # a part for tables and results of running queries is left
             limit = (info.free_memory() or info.total_memory) * 7 // 10
+        self._limit = limit
         self.resident = Residency(limit, self._upload, argument)
         self._work = _Work()
         self._mapped: dict[tuple[int, int, str], Any] = {}  # arguments over mapped memory, by address, count, type
@@ -169,9 +182,7 @@ class CudaDevice(Device):
         if not array.size:  # numpy gives it any address
             return self._argument(0, 0, array.dtype, None)
         if self.info.integrated:
-            address = memory.device_address(array)
-            if address is None and self.info.pageable_access:
-                address = memory.address(array)
+            address = self._reached(array)
             if address is not None:
                 self._work.held.append(array)  # freed by the host, it might be written again before the kernel ends
                 key = (address, array.size, array.dtype.str)
@@ -189,6 +200,13 @@ class CudaDevice(Device):
             pinned[id(entry)] = entry
             self.resident.pin(entry, 1)
         return argument
+
+    def _reached(self, array: np.ndarray) -> int | None:
+        address = memory.device_address(array)
+        return memory.address(array) if address is None and self.info.pageable_access else address
+
+    def reaches(self, array: np.ndarray) -> bool:
+        return self.info.integrated and (not array.size or self._reached(array) is not None)
 
     def upload(self, array: np.ndarray) -> Any:
         block = self._device_block(max(array.nbytes, 1))
@@ -240,6 +258,13 @@ class CudaDevice(Device):
         if keep and not self.info.integrated:
             self.resident.adopt(host, argument, address)
         return host
+
+    def copy_to_host(self, argument: Any, array: np.ndarray) -> None:
+        if array.nbytes:
+            self._transfers.to_host(self._address_of(argument), array)
+
+    def set_limit(self, nbytes: int | None) -> None:
+        self.resident.set_limit(self._limit if nbytes is None else nbytes)
 
     def download(self, address: int, nbytes: int, stream: int | None) -> np.ndarray:
         self._chip.use()

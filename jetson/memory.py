@@ -152,13 +152,13 @@ def trim() -> None:
 
 
 def allocate(nbytes: int, kind: str | None = None, *, counted: bool = True) -> np.ndarray:
-    """``nbytes`` uninitialised bytes, of the kind for columns unless another is named.
+    """``nbytes`` uninitialised bytes, of the query's kind (``default_kind``) unless another is named.
 
-    A large pageable block is one that was freed before, or new from the system, where untouched pages cost nothing;
-    ``counted=False`` is for rooms of which little will be touched (see ``require``), and means pageable memory.
+    A large pageable block is one that was freed before, or new from the system, where untouched pages cost nothing.
+    ``counted=False`` leaves it out of the accounts: see ``require``.
     """
     if kind is None:
-        kind = (_default or default_kind()) if counted else "pageable"
+        kind = default_kind()
     if kind != "pageable":
         return _allocate_mapped(nbytes, kind, counted)
     total = nbytes + ALIGNMENT + PADDING
@@ -204,55 +204,67 @@ def array(
     return result
 
 
+def zeros(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
+    """A small array for a query's kernels: a block where a GPU shares the memory, else numpy's, which costs less."""
+    kind = default_kind()
+    return np.zeros(shape, dtype) if kind == "pageable" else array(shape, dtype, zero=True, kind=kind)
+
+
 def settled(array: np.ndarray) -> np.ndarray:
-    """The array where columns lie that stay: itself, or on an integrated device a copy in memory that the GPU reaches,
-    of what was written to pageable room."""
-    kind = _default or default_kind()
-    if kind == "pageable" or kind_of(array) == kind:
+    """The array where the query's kernels reach it: itself, or a copy in its kind of memory of what was made
+    elsewhere: by a session that does not use the GPU, or by another library."""
+    kind = default_kind()
+    if kind == "pageable" or device_address(array) is not None:
         return array
-    copy = allocate(array.nbytes, kind).view(array.dtype)
-    copy[:] = array
+    copy = allocate(array.nbytes, kind).view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def placed(array: np.ndarray) -> np.ndarray:
+    """The array, which is not written any more, in a block where the query's kernels reach it or of which their device
+    keeps a copy: itself, or a copy of another library's or of a small one of numpy's."""
+    if block_of(array) is not None and default_kind() in ("pageable", kind_of(array)):
+        return array
+    copy = allocate(array.nbytes).view(array.dtype).reshape(array.shape)
+    copy[...] = array
     return copy
 
 
 # Kinds
 
-_default: str | None = None  # of counted blocks; found out when the first is allocated
-
 
 def default_kind() -> str:
-    """The kind of columns on this machine."""
-    global _default
-    if _default is None:
-        _default = kind_for("column")
-    return _default
-
-
-def set_default_kind(kind: str | None) -> None:
-    """Name the kind of columns, as for sessions that never use the GPU; None: by the device again."""
-    global _default
-    _default = kind
+    """The kind of the current query's arrays (``Account.shared``); outside of queries pageable, so that who never asks
+    for the GPU never starts it."""
+    account = accounts.current.get()
+    return "pageable" if account is None else account.shared
 
 
 #: What memory is for, and its kind on a machine without a GPU (and in the simulator), on an integrated device, and on a
 #: discrete one.
 USES = {
     "column": ("pageable", "mapped", "pageable"),  # written by one side, streamed by either
-    "result": ("pageable", "mapped", "pageable"),
-    "room": ("pageable", "pageable", "pageable"),  # on the host, and mostly empty
+    "result": ("pageable", "mapped", "device"),  # written by kernels, for the CPU
     "counters": ("pageable", "mapped", "mapped"),  # a few words that the CPU reads after a kernel
     "table": ("pageable", "device", "device"),  # at random, by the GPU alone
-    "shared table": ("pageable", "managed", "pageable"),  # at random, by both
+    "shared table": ("pageable", "managed", "device"),  # at random, by the GPU; then the CPU's as well
     "scratch": ("pageable", "device", "device"),  # between kernels
 }
 
 
 def kind_for(use: str) -> str:
-    """The kind of memory for one of USES on this machine."""
+    """The kind of memory for one of USES on this machine. Not managed where the CPU may not touch it while any kernel
+    runs, another connection's too: a segmentation fault on Xavier and Orin."""
     from finequery.jetson.device import probe
 
     info = probe()
-    return USES[use][0 if info is None or info.simulated else 1 if info.integrated else 2]
+    if info is None or info.simulated:
+        return USES[use][0]
+    if not info.integrated:
+        return USES[use][2]
+    kind = USES[use][1]
+    return "mapped" if kind == "managed" and not info.concurrent_managed_access else kind
 
 
 # Blocks of slabs
@@ -408,12 +420,13 @@ __all__ = [
     "limit",
     "live",
     "peak",
+    "placed",
     "readable",
     "require",
     "reset_peak",
-    "set_default_kind",
     "set_limit",
     "settled",
     "slabs",
     "trim",
+    "zeros",
 ]

@@ -120,6 +120,14 @@ class Residency:
         with self._lock:
             self._entries.pop(id(block_of(array)), None)
 
+    def set_limit(self, nbytes: int) -> None:
+        """Another limit. What is beyond it goes, but for what running queries have pinned."""
+        if nbytes != self.limit:
+            with self._lock:
+                self.limit = nbytes
+                while self.nbytes > nbytes and self.evict():
+                    pass
+
     def pin(self, entry: Entry, by: int) -> None:
         """Keep an entry from eviction (1), or no longer (-1)."""
         with self._lock:

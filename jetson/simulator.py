@@ -127,8 +127,8 @@ class Machine:
             raise ValueError(f"a device is cpu or gpu, not {device!r}")
         job = self._job(Stage("solo", device, tuple(works), threads=threads))
         cores = job.wanted
-        shares = _fair([job.demand(cores)], self._capacities)
-        seconds = job.alone(cores, first=True) / shares[0]
+        (share,) = _fair([job.demand(cores, first=True)], self._capacities)
+        seconds = job.alone(cores, first=True) / share
         joules = seconds * (self.board.power.idle_w + job.watts(cores)) + job.joules
         return Solo(seconds, job.compute, job.traffic.memory + job.traffic.gpu_memory, joules)
 

@@ -50,7 +50,7 @@ class Transfers:
                     self._driver.copy_in(target + start, buffer.ctypes.data, size, self._stream)
                     self._driver.record(event, self._stream)
             self._order(self._stream, self._kernels)
-            self._count("to_device", raw.nbytes)
+            accounts.count("to_device", raw.nbytes, self.moved)
 
     def to_host(self, source: int, target: np.ndarray) -> None:
         """Copy from the device into a contiguous array, after all kernels before. The bytes are there on return."""
@@ -76,7 +76,7 @@ class Transfers:
                 waiting.append((buffer, event, start, size))
             while waiting:
                 finish()
-            self._count("to_host", raw.nbytes)
+            accounts.count("to_host", raw.nbytes, self.moved)
 
     def _staging(self, turn: int) -> tuple[np.ndarray, int]:
         while len(self._buffers) < _BUFFERS:
@@ -88,9 +88,3 @@ class Transfers:
         """What comes on the second stream waits for what is on the first."""
         self._driver.record(self._done, first)
         self._driver.wait(second, self._done)
-
-    def _count(self, direction: str, nbytes: int) -> None:
-        account = accounts.current.get()
-        for moved in (self.moved,) if account is None else (self.moved, account.moved):
-            setattr(moved, direction, getattr(moved, direction) + nbytes)
-            moved.transfers += 1

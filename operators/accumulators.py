@@ -19,7 +19,7 @@ from finequery.operators.program import Symbol
 @dataclass(slots=True, eq=False)
 class Accumulator:
     """One accumulator of every group. ``kind`` says how threads are merged: sum, min, max, wide_sum, wide_min,
-    wide_max, moments, first."""
+    wide_max, moments, first, exact."""
 
     kind: str
     dtype: Any
@@ -33,7 +33,7 @@ class Accumulator:
         """An array for so many groups, as they are before the first row."""
         count, dtype = groups * self.words + 8, np.dtype(self.dtype)
         if count * dtype.itemsize < memory.LARGE:
-            data = np.empty(count, dtype=dtype)
+            data = memory.zeros(count, dtype)
         else:
             memory.require(count * dtype.itemsize, "the groups' accumulators")
             data = memory.array(count, dtype, counted=False)
@@ -52,7 +52,8 @@ class Accumulator:
             address = 0 if where is None else where.ctypes.data
             native.run(name, target.ctypes.data, source.ctypes.data, address, step, n=count)
             return
-        operation: Any = {"sum": np.add, "min": np.minimum, "max": np.maximum, "first": np.minimum}[self.kind]
+        operations = {"sum": np.add, "exact": np.add, "min": np.minimum, "max": np.maximum, "first": np.minimum}
+        operation: Any = operations[self.kind]
         if self.kind == "min" and self.dtype is np.float64:
             operation = np.fmin
         if where is None:
@@ -63,10 +64,12 @@ class Accumulator:
 
 
 class Accumulators:
-    """All accumulators of an aggregation. ``in_rows``: they lie in the groups' rows."""
+    """All accumulators of an aggregation. ``in_rows``: they lie in the groups' rows. ``groups``: else, how many group
+    numbers there are (0: not known beforehand)."""
 
-    def __init__(self, in_rows: bool):
+    def __init__(self, in_rows: bool, groups: int = 0):
         self.in_rows = in_rows
+        self.groups = groups
         self.items: list[Accumulator] = []
         self.row_words = 1  # the key is the first
         self._known: dict[Any, int] = {}
@@ -81,7 +84,7 @@ class Accumulators:
         self.row_words += words
         self.items.append(item)
         self._known[key] = number
-        return number, Symbol(lambda t: item.arrays[t]), True
+        return number, Symbol(lambda t: item.arrays[t], groups=self.groups), True
 
     def step(self, number: int) -> int:
         """Entries of the accumulator's type from one group number to the next, which its kernels are told."""

@@ -101,8 +101,9 @@ class Aggregate(Task):
         before = rows.columns
         rows = Frame({i: _orderable(c, self.calls, i) for i, c in before.items()}, rows.length)
         groups = [rows.columns[c.id] for c in self.groups]
-        packed = bool(groups) and _packable(groups) and all(c.name not in KEEPS_ROWS for c in self.calls)
-        packed = packed and context.gpu is None  # a kernel reads all rows at once, not partition by partition
+        whole = all(c.name not in KEEPS_ROWS and not c.exact for c in self.calls)  # no partitions for the others
+        one_device = context.where(self).device != "gpu"  # a kernel reads all rows at once, not partition by partition
+        packed = bool(groups) and _packable(groups) and whole and one_device
         self.mode = group_mode(len(groups), rows.length, math.inf, None, packed=packed)
         if self.mode.name == "scalar":
             result = self._add_up(context, rows, None)[0]

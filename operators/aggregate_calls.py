@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from finequery.errors import NotSupportedError, OutOfRangeError
+from finequery.operators import exact_sums
 from finequery.operators.accumulators import Accumulators
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData
@@ -26,6 +27,7 @@ from finequery.operators.result_columns import (
     wide_objects,
 )
 from finequery.operators.row_tables import RowTables
+from finequery.operators.scalar import EXACT_WORDS
 from finequery.operators.take import take
 from finequery.types import SqlType
 
@@ -33,14 +35,24 @@ from finequery.types import SqlType
 Final = Callable[["np.ndarray | None", Pool], ColumnData]
 
 
+MOMENTS = ("stddev_samp", "stddev_pop", "var_samp", "var_pop")
+
+
 @dataclass(slots=True, eq=False)
 class Call:
-    """One aggregate: output column, function, argument column, filter column."""
+    """One aggregate: output column, function, argument column, filter column. ``exact``: doubles are added up without
+    rounding (exact_sums)."""
 
     output: Column
     name: str
     argument: Column | None
     filter: Column | None
+    exact: bool = False
+
+
+def adds_floats(name: str, argument: Column | None) -> bool:
+    """Whether an aggregate adds up floating-point values, so that its last bits depend on the order."""
+    return name in MOMENTS or (name in ("sum", "avg") and argument is not None and argument.type.is_float)
 
 
 class CallLowering:
@@ -88,7 +100,7 @@ class CallLowering:
             return self._sum(call, v, valid)
         if name in ("min", "max", "bool_and", "bool_or"):
             return self._extreme(call, v, valid)
-        if name in ("stddev_samp", "stddev_pop", "var_samp", "var_pop"):
+        if name in MOMENTS:
             return self._moments(call, v, valid)
         raise NotSupportedError(f"aggregate {name}()")
 
@@ -206,6 +218,9 @@ class CallLowering:
         """Sums of computed values: doubles, int64 if no sum can pass it, else 128 bits."""
         lower, type_ = self.lower, call.output.type
         counts = self._counts(valid, call.name == "avg")
+        if v.kind == "f64" and call.exact:
+            number = self._add_exact("sum_exact", v.reg, valid)
+            return lambda pick, _: self._finish(call, exact_sums.rounded(self._merged(number, pick)), counts, pick)
         if v.kind == "f64":
             number = self._add_value("f64", v.reg, valid)
             return lambda pick, _: self._finish(call, self._merged(number, pick), counts, pick)
@@ -234,6 +249,13 @@ class CallLowering:
                 self.lower.emit(f"total_sum_{item}", *words, pure=False)
             else:
                 self.lower.emit(f"sum_{item}", self.group, *words, pure=False)
+        return number
+
+    def _add_exact(self, name: str, reg: Reg, valid: Reg | None) -> int:
+        """Add up doubles, or their squares, without rounding."""
+        number, where, new = self.accumulators.add((name, reg, valid), "exact", np.int64, 0, EXACT_WORDS)
+        if new:
+            self._emit_grouped(name, reg, valid, where, number)
         return number
 
     def _emit_grouped(self, name: str, reg: Reg, valid: Reg | None, where: Any, number: int) -> None:
@@ -302,17 +324,24 @@ class CallLowering:
 
     def _moments(self, call: Call, v: Value, valid: Reg | None) -> Final:
         v = as_f64(self.lower, v)
-        number, where, new = self.accumulators.add(("moments", v.reg, valid), "moments", np.float64, 0.0, 3)
-        if new:
-            self._emit_grouped("moments", v.reg, valid, where, number)
+        less = 1 if call.name.endswith("samp") else 0
+        if call.exact:
+            counts, sums = self.count(valid), self._add_exact("sum_exact", v.reg, valid)
+            number = self._add_exact("sum_exact_squares", v.reg, valid)
+        else:
+            number, where, new = self.accumulators.add(("moments", v.reg, valid), "moments", np.float64, 0.0, 3)
+            if new:
+                self._emit_grouped("moments", v.reg, valid, where, number)
 
         def final(pick: np.ndarray | None, _: Pool) -> ColumnData:
             parts = self._merged(number, pick)
-            n, m2 = parts[:, 0], parts[:, 2]
-            less = 1 if call.name.endswith("samp") else 0
+            n = self._merged(counts, pick) if call.exact else parts[:, 0]
             flags = n > less
-            with np.errstate(all="ignore"):
-                variance = m2 / np.maximum(n - less, 1)
+            if call.exact:
+                variance = exact_sums.variances(self._merged(sums, pick), parts, n, less)
+            else:
+                with np.errstate(all="ignore"):
+                    variance = parts[:, 2] / np.maximum(n - less, 1)
             if np.isinf(variance[flags]).any() or np.isnan(variance[flags]).any():
                 raise OutOfRangeError(f"{call.name.split('_')[0].upper()} is out of range")
             return float_column(call.output.type, np.sqrt(variance) if "stddev" in call.name else variance, flags)

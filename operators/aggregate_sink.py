@@ -14,7 +14,7 @@ from finequery.operators.column import ColumnData, Frame
 from finequery.operators.concat import constant_column, empty_column
 from finequery.operators.expr import Column
 from finequery.operators.group_keys import GroupKey, NeedsNumbers, digits_of, plain_source
-from finequery.operators.group_modes import GroupMode, group_mode
+from finequery.operators.group_modes import ALWAYS_DENSE, GroupMode, group_mode
 from finequery.operators.lower import Lower, Stored, bounds_of
 from finequery.operators.pool import Pool
 from finequery.operators.program import Out, Reg
@@ -63,9 +63,9 @@ class AggregateSink:
     def lower_into(self, lower: Lower) -> None:
         self._choose(lower)
         groups = self.groups
-        self.accumulators = Accumulators(isinstance(groups, RowTables))
         few: Reg | None = None
         domain = groups.domain if isinstance(groups, ArrayGroups) else 0
+        self.accumulators = Accumulators(isinstance(groups, RowTables), domain and domain + 1)
         masked = self.mode.name == "dense" and domain <= FEW
         mask, lower.deferred = lower.deferred, None
         if mask is not None:
@@ -90,6 +90,12 @@ class AggregateSink:
 
     def _choose(self, lower: Lower) -> None:
         """How groups are told apart: ``mode``, ``groups``, ``keys``."""
+        self._told_apart(lower)
+        domain = self.groups.domain if isinstance(self.groups, ArrayGroups) else ALWAYS_DENSE + 1
+        if self.given is None and domain > ALWAYS_DENSE and any(call.exact for call in self.calls):
+            raise NeedsNumbers  # exact sums are large: no group may have one that does not occur
+
+    def _told_apart(self, lower: Lower) -> None:
         given = self.given
         if given is not None:
             stored = lower.stored(given.column)

@@ -111,14 +111,14 @@ class Lookup:
         return sum(a.nbytes for a in arrays if a is not None) + sum(a.nbytes for a in self.payloads.values())
 
 
-def padded(count: int, dtype: Any, zero: bool = True) -> np.ndarray:
+def padded(count: int, dtype: Any, zero: bool = True, kind: str | None = None) -> np.ndarray:
     """An array on a 64-byte boundary with 64 readable bytes behind it."""
     size = np.dtype(dtype).itemsize
     if memory.guards is not None:
-        return memory.array(count, dtype, zero=zero, counted=False)
+        return memory.array(count, dtype, zero=zero, counted=False, kind=kind)
     if count * size >= memory.LARGE:
         memory.require(count * size, "a table")
-    data = memory.array(count + 64 // size + 1, dtype, counted=False)
+    data = memory.array(count + 64 // size + 1, dtype, counted=False, kind=kind)
     if zero:
         data.fill(0)
     return data[:count]
@@ -396,6 +396,14 @@ def _hash(lookup: Lookup, keys: ColumnData, rows: np.ndarray | None, need_rows: 
         pool.range("build_bloom", [words[0], lookup.bloom.ctypes.data, lookup.bloom_shift], count, bounds=bounds)
 
 
+def lines_for(largest: int, count: int) -> int:
+    """Lines of a region to begin with, for ``count`` keys of which the largest region has so many.
+
+    Half of a line's places are used on average. Regions have one size, so a region of many equal keys would make all
+    large: a region is sized for twice the rows of the average one."""
+    return -(-2 * min(largest, 2 * (count // REGIONS) + 32) // KEYS)
+
+
 def _fill_lines(
     lookup: Lookup,
     kernel: str,
@@ -404,13 +412,10 @@ def _fill_lines(
     bounds: np.ndarray,
     pool: Pool,
 ) -> bool:
-    """Make the table of lines by a kernel over the partitions; whether it met a repeated key that matters.
-
-    Half of a line's places are used on average. Regions have one size, so a region of many equal keys would make all
-    large: a region is sized for twice the rows of the average one, and all are made anew where a region is full."""
+    """Make the table of lines by a kernel over the partitions; whether it met a repeated key that matters. All regions
+    are made anew where one is full."""
     sizes, count = np.diff(bounds), int(bounds[-1])
-    most = min(int(sizes.max()), 2 * (count // REGIONS) + 32)
-    lookup.lines = -(-2 * most // KEYS)
+    lookup.lines = lines_for(int(sizes.max()), count)
     while True:
         lookup.table = padded(REGIONS * lookup.lines * (LINE // 8), np.uint64, zero=False)
         lookup.table.reshape(REGIONS, -1)[sizes == 0] = 0  # the kernels empty those that they fill

@@ -24,7 +24,8 @@ class Placement:
 
     ``device``: "cpu", "gpu", "both" (its rows are shared out), or "phases" (batches go through its first steps on one
     device and through the rest on the other). ``share``: of the rows, what the GPU takes. ``cut``: steps of the first
-    phase; ``first``: its device. ``batch``: rows that are handed on at a time (0: as the executor likes).
+    phase; ``first``: its device. ``batch``: rows that are handed on at a time (0: as the executor likes). ``along``:
+    it may run beside the pipelines before it that it does not read.
     """
 
     device: str = "cpu"
@@ -32,6 +33,7 @@ class Placement:
     cut: int = 0
     first: str = "cpu"
     batch: int = 0
+    along: bool = False
 
 
 CPU, GPU = Placement(), Placement("gpu", 1.0)

@@ -61,17 +61,6 @@ def atomic_add(typingctx, address, value):
 
 
 @intrinsic
-def atomic_or32(typingctx, address, value):
-    """Or into a 32-bit word."""
-
-    def codegen(context, builder, signature, values):
-        pointer = builder.inttoptr(values[0], I32.as_pointer())
-        return builder.atomic_rmw("or", pointer, values[1], "monotonic")
-
-    return types.uint32(types.int64, types.uint32), codegen
-
-
-@intrinsic
 def atomic_load(typingctx, address):
     def codegen(context, builder, signature, values):
         return builder.load_atomic(builder.inttoptr(values[0], I64.as_pointer()), "seq_cst", 8)

@@ -84,7 +84,7 @@ def _matches(lower: Lower, text: Expr, pattern: Pattern) -> Value:
     if pattern.kind == "all":
         return Value("u8", lower.program.constant("u8", 1), _views(lower, text).valid, 0, 1)
     words = lower.symbol(pattern.words)
-    words.content = lambda thread: pattern.chars
+    words.content = pattern.chars
     if stored is not None and stored.data.kind == "string" and stored.rows is None and lower.index(None) is None:
         base, stride = lower.source(stored)
         lower.emit("like_tile", base, stride, stored.symbol("chars"), words, Out(out))

@@ -7,6 +7,7 @@ morsels: the result has the order of the input whatever the threads did.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -143,14 +144,15 @@ class Materialize:
         room = rows  # of virtual memory: pages that nobody writes cost nothing
         for target in self.targets:
             target.arrays, target.flags, target.chars = [], [], []
+        kind = None if self.dense else "pageable"
         for thread in range(workers):
             for target in self.targets:
                 shared = self.dense and thread > 0
-                target.arrays.append(target.arrays[0] if shared else _room(room * target.words, target.dtype))
+                target.arrays.append(target.arrays[0] if shared else _room(room * target.words, target.dtype, kind))
                 if target.nullable:
-                    target.flags.append(target.flags[0] if shared else _room(room, np.uint8))
+                    target.flags.append(target.flags[0] if shared else _room(room, np.uint8, kind))
                 if target.kind == "string":
-                    target.chars.append(_room(max(room * 32, 4096), np.uint8))
+                    target.chars.append(_room(max(room * 32, 4096), np.uint8, "pageable"))
             self.state[thread, 1] = room if (not self.dense) else 1 << 62
             self._publish(thread)
 
@@ -206,6 +208,15 @@ class Materialize:
                 target.flags = [_room(rows, np.uint8)] if target.nullable else []
             if target.kind == "string":
                 target.chars[0] = _room(next(sizes), np.uint8)
+
+    def outputs(self) -> list[tuple[np.ndarray, bool]]:
+        """Arrays of one worker that a run writes from end to end and reads nothing of; whether they become the result
+        as they are."""
+        found: list[tuple[np.ndarray, bool]] = []
+        for target in self.targets:
+            found.append((target.arrays[0], target.kind != "string" and not target.nullable))
+            found += [(array, False) for array in target.flags[:1]] + [(array, True) for array in target.chars[:1]]
+        return found
 
     def cursor(self, thread: int) -> int:
         return self.bases[0] + 64 * thread
@@ -269,17 +280,20 @@ class Materialize:
         return result
 
     def _chars(self, target: Target, pieces: list[tuple[int, int, int]], lengths: np.ndarray, size: int) -> np.ndarray:
-        """Bytes of all pieces; a thread's bytes lie in the order of its rows."""
-        if len({t for t, _, _ in pieces}) <= 1:
-            return target.chars[pieces[0][0] if pieces else 0]
+        """Bytes of all pieces; a worker's bytes lie in the order in which it wrote its rows."""
+        if _written_in_order(pieces):
+            one = target.chars[pieces[0][0] if pieces else 0]
+            if memory.default_kind() in ("pageable", memory.kind_of(one)):
+                return one
         out = _room(size, np.uint8)
+        rows = np.cumsum([0, *(end - start for _, start, end in pieces)]).tolist()
+        counts = [int(lengths[a:b].sum()) for a, b in itertools.pairwise(rows)]
+        places = np.cumsum([0, *counts]).tolist()
         taken = [0] * len(target.chars)
-        at = row = 0
-        for thread, start, end in pieces:
-            count = int(lengths[row : row + end - start].sum())
-            out[at : at + count] = target.chars[thread][taken[thread] : taken[thread] + count]
-            taken[thread] += count
-            at, row = at + count, row + end - start
+        for number in sorted(range(len(pieces)), key=lambda n: pieces[n][1]):
+            worker, at, count = pieces[number][0], places[number], counts[number]
+            out[at : at + count] = target.chars[worker][taken[worker] : taken[worker] + count]
+            taken[worker] += count
         return out
 
 
@@ -347,24 +361,32 @@ def _narrow(most: int) -> Any:
     return np.uint8 if most < 256 else np.uint16 if most < 65536 else np.uint32
 
 
-def _room(count: int, dtype: Any) -> np.ndarray:
-    """An array with room for a tile's careless stores behind it."""
-    return memory.array(count + 128 // np.dtype(dtype).itemsize, dtype, counted=False)
+def _room(count: int, dtype: Any, kind: str | None = None) -> np.ndarray:
+    """An array with room for a tile's careless stores behind it. Pageable where most of it will not be touched: other
+    memory is there whether it is used or not."""
+    return memory.array(count + 128 // np.dtype(dtype).itemsize, dtype, counted=False, kind=kind)
 
 
 def _enlarge(array: np.ndarray, used: int, room: int) -> np.ndarray:
     memory.require(room * array.itemsize, "an intermediate result")
-    bigger = _room(room, array.dtype)
+    bigger = _room(room, array.dtype, "pageable")
     bigger[:used] = array[:used]
     return bigger
+
+
+def _written_in_order(pieces: list[tuple[int, int, int]]) -> bool:
+    """Whether one worker wrote all pieces, in their order."""
+    return all(a[0] == b[0] and a[1] < b[1] for a, b in itertools.pairwise(pieces))
 
 
 def _join(
     arrays: list[np.ndarray], pieces: list[tuple[int, int, int]], words: int, total: int, dtype: Any
 ) -> np.ndarray:
-    """One array of the pieces; without a copy where one thread wrote them all in order."""
-    if pieces and all(thread == pieces[0][0] for thread, _, _ in pieces):
-        return arrays[pieces[0][0]]
+    """One array of the pieces; without a copy where one worker wrote them all in order, to where the query wants it."""
+    if pieces and _written_in_order(pieces):
+        one = arrays[pieces[0][0]]
+        if memory.default_kind() in ("pageable", memory.kind_of(one)):
+            return one
     memory.require(total * words * np.dtype(dtype).itemsize, "an intermediate result")
     out = _room(total * words, dtype)
     at = 0
@@ -383,7 +405,7 @@ def pack_validity(flags: np.ndarray | None, count: int) -> tuple[np.ndarray | No
     valid = int(np.count_nonzero(flags[:count]))
     if valid == count:
         return None, 0
-    bitmap = np.zeros(-(-count // 64) * 8 + 64, dtype=np.uint8)
+    bitmap = memory.zeros(-(-count // 64) * 8 + 64, np.uint8)
     bitmap[: len(packed)] = packed
     return bitmap, count - valid
 

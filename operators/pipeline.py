@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from finequery.errors import InternalError
+from finequery.jetson import memory
 from finequery.operators.column import Frame
 from finequery.operators.context import Context, Measured, Placement
 from finequery.operators.expr import Column, Expr, columns_of, substitute, transform
@@ -134,7 +135,7 @@ class Pipeline:
             lower.environment[i] = stored[i]
         empty = False
         moved = len(self.steps) - len(steps)  # after a split: the last steps are the last of all
-        counters = np.zeros((workers, len(steps) + 8), dtype=np.int64)
+        counters = memory.zeros((workers, len(steps) + 8), np.int64)
         counted: list[int] = []
 
         def owner(step: Step) -> int:

@@ -53,10 +53,11 @@ class Profile:
     def add(self, owner: int, seconds: float) -> None:
         self.seconds[owner] = self.seconds.get(owner, 0.0) + seconds
 
-    def charge(self, owners: list[int], ticks: np.ndarray, threads: int) -> None:
-        """Add what ``threads`` threads counted for each instruction: a row of ``ticks`` for each thread."""
-        for owner, spent in zip(owners, ticks.sum(axis=0).tolist()):
-            self.add(owner, spent * tick() / threads)
+    def charge(self, owners: list[int], ticks: np.ndarray) -> None:
+        """Add what threads counted for each instruction: a row of ``ticks`` for each thread."""
+        seconds = ticks.sum(axis=0) * (tick() / len(ticks))
+        for owner, spent in zip(owners, seconds.tolist()):
+            self.add(owner, spent)
             self.instructions[owner] = self.instructions.get(owner, 0) + 1
 
     def merge(self, other: Profile) -> None:

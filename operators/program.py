@@ -52,12 +52,19 @@ class Symbol:
 
     ``value`` is a numpy array, or a function of the thread number that gives one (or an address). ``content``: where
     the words at the address are addresses themselves, a function that gives the array they lead to, for back ends that
-    pass arrays.
+    pass arrays. ``groups``: of an accumulator by number, how many numbers there are (0: not known beforehand).
     """
 
-    __slots__ = ("_address", "_last", "computed", "content", "offset", "value")
+    __slots__ = ("_address", "_last", "computed", "content", "groups", "offset", "value")
 
-    def __init__(self, value: Any, offset: int = 0, content: Callable[[int], np.ndarray] | None = None):
+    def __init__(
+        self,
+        value: Any,
+        offset: int = 0,
+        content: Callable[[int], np.ndarray] | np.ndarray | None = None,
+        groups: int = 0,
+    ):
+        self.groups = groups
         self.value = value
         self.computed = callable(value)
         self.offset = offset
@@ -312,7 +319,7 @@ class Instance:
             # The first in the list is run by this thread itself: work that is left is done even if no worker wakes.
             active = inside + [t for t in active if t not in inside] if AGAIN in statuses else inside
         if profile is not None:
-            profile.charge(self.owners, ticks, len(workers))
+            profile.charge(self.owners, ticks)
 
     def unbind(self) -> None:
         """Forget the arrays of the last run."""

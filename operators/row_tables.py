@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from finequery.jetson import memory
 from finequery.operators import group_modes, native
 from finequery.operators.accumulators import Accumulators
 from finequery.operators.build import padded
 from finequery.operators.group_keys import NeedsNumbers
 from finequery.operators.lower import Lower
 from finequery.operators.program import MORSEL, TILE, Out, Reg, Symbol
+from finequery.operators.scalar import EMPTY_KEY
 
-#: The key of a free row: primitives.groups.EMPTY as a signed word.
-EMPTY = 0x8C5F3A91D7E2B46D - 2**64
+#: The key of a free row, as a signed word.
+EMPTY = EMPTY_KEY - 2**64
 #: Rows of a tile when partitions are read: as many must fit a table besides its groups.
 PARTITION_TILE = 1024
 #: Bits of the hash that are equal in a partition.
@@ -96,7 +98,7 @@ class RowTables:
         self.columns: list[np.ndarray] = []  # what flushing writes, by word of a row
         self.total = np.zeros(1, dtype=np.int64)
         self.scratch = np.zeros((workers, self.tile), dtype=np.uint32)
-        self.states = np.zeros((workers, 16), dtype=np.int64)
+        self.states = memory.zeros((workers, 16), np.int64)
         self.tables = [np.empty(0, dtype=np.int64)] * workers
         for item in accumulators.items:
             item.arrays = [np.empty(0, dtype=item.dtype)] * workers
@@ -150,7 +152,7 @@ class RowTables:
         """Arrays that groups are flushed to. They are parts of one block: of the next run's blocks, the one of this
         size then has its pages where they are written, which matters more than anything else with many groups."""
         row_words = self.accumulators.row_words
-        block = padded(room * row_words + 64, np.int64, zero=False)
+        block = padded(room * row_words + 64, np.int64, zero=False, kind="pageable")  # most of it stays untouched
         places = np.zeros((row_words, 2), dtype=np.int64)
         self.columns = [block[:room]]
         places[0] = block.ctypes.data, 1

@@ -32,6 +32,81 @@ def instruction(name: str, signature: str) -> Callable[[Callable[..., Any]], Cal
     return register
 
 
+# --- what primitives and kernels share without being an instruction ---------------------------------------------------
+
+#: The key that marks a free row in a table of groups. Any value would do; this one is no likely key.
+EMPTY_KEY = 0x8C5F3A91D7E2B46D
+
+#: An exact sum of doubles is an integer of 2**-1074, the smallest double: digits of 30 bits in words of their own, so
+#: that 2**33 values can be added before a carry is due; behind them how often inf, -inf and NaN were added.
+EXACT_BITS, EXACT_DIGITS = 30, 71
+EXACT_WORDS = EXACT_DIGITS + 3
+
+
+def mix(x):
+    """Multiplicative (Fibonacci) hash: good top bits for keys in any arithmetic order (Knuth, The Art of Computer
+    Programming 3, 6.4). Folded, so that its low bits depend on all of the key too."""
+    h = np.uint64(x) * np.uint64(0x9E3779B97F4A7C15)
+    return h ^ (h >> np.uint64(32))
+
+
+def substring_window(size, start, length):
+    """First and end (0-based) of SUBSTRING(s, start, length) in a string of ``size`` characters, by DuckDB's rules:
+    characters in front of the first one count."""
+    first = start - 1 if start > 0 else (size + start if start < 0 else np.int64(-1))
+    end = first + length
+    if length < 0:
+        first, end = end, first
+    first = min(max(first, np.int64(0)), size)
+    return first, min(max(end, first), size)
+
+
+def exact_mantissa(word):
+    """Of a double, given its bit pattern: mantissa (with the double's sign) and place, so that it is
+    mantissa * 2**(place - 1074). The place of inf and NaN is 4096."""
+    place = (word >> np.int64(52)) & np.int64(2047)
+    mantissa = word & np.int64(0xFFFFFFFFFFFFF)
+    if place != np.int64(0):
+        mantissa |= np.int64(0x10000000000000)
+        place = place - np.int64(1) if place != np.int64(2047) else np.int64(4096)
+    return (-mantissa if word < np.int64(0) else mantissa), place
+
+
+def exact_square(mantissa, place):
+    """The square of a double as three summands, each a mantissa and a place: its halves are multiplied apart. From
+    2**1024 on it is inf."""
+    if place >= np.int64(1534):
+        infinite = np.int64(0x10000000000000)
+        size = abs(mantissa) if place == np.int64(4096) else infinite
+        return size, np.int64(4096), np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    high, low = abs(mantissa) >> np.int64(27), abs(mantissa) & np.int64(0x7FFFFFF)
+    place += place - np.int64(1074)
+    return high * high, place + np.int64(54), high * low, place + np.int64(28), low * low, place
+
+
+def exact_digits(mantissa, place):
+    """The first of three words of an exact sum, and what is added to them for mantissa * 2**(place - 1074), where the
+    mantissa has at most 54 bits and the place is at most 2069. Bits below the first word are cut off. inf, -inf and
+    NaN are counted."""
+    size = abs(mantissa)
+    if place > np.int64(2069):
+        number = np.int64(size == np.int64(0x10000000000000))
+        above = number * np.int64(mantissa > np.int64(0))
+        return np.int64(71), above, number - above, np.int64(1) - number
+    if place < np.int64(0):
+        size >>= min(-place, np.int64(63))
+        place = np.int64(0)
+    word = place // np.int64(30)
+    shift = place - word * np.int64(30)
+    digit = np.int64(0x3FFFFFFF)
+    low = (size & (digit >> shift)) << shift
+    middle = (size >> (np.int64(30) - shift)) & digit
+    high = size >> (np.int64(60) - shift)
+    if mantissa < np.int64(0):
+        return word, -low, -middle, -high
+    return word, low, middle, high
+
+
 # --- booleans: 0 or 1; three-valued logic keeps value and validity apart -------------------------------------------
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from finequery.errors import InternalError
-from finequery.jetson import memory
+from finequery.jetson import accounts, memory
 from finequery.operators.column import ColumnData, Stats
 from finequery.operators.threads import parallel
 from finequery.types import SqlType
@@ -71,6 +71,8 @@ class KeptTable(Table):
                 require(self.type_of(name), name, self.name)
             if missing:
                 self._kept.update(zip(missing, self._encode(missing)))
+            for name in names:
+                self._kept[name] = settled(self._kept[name])
             return [self._kept[name] for name in names]
 
     def stats(self, name: str) -> Stats | None:
@@ -134,9 +136,10 @@ class MemoryTable(Table):
 
     def load(self, names: Sequence[str]) -> list[ColumnData]:
         with self._lock:
-            if self._pending:
-                self._join()
+            self._join()
             places = {name: i for i, (name, _) in enumerate(self.columns)}
+            for name in names:
+                self._data[places[name]] = settled(self._data[places[name]])
             return [self._data[places[name]] for name in names]
 
     def _join(self) -> None:
@@ -145,27 +148,36 @@ class MemoryTable(Table):
         def one(place: int) -> ColumnData:
             parts = [append[place] for append in self._pending]
             if self._data[place].length == 0 and len(parts) == 1 and parts[0].type == self.columns[place][1]:
-                return _settled(compact(parts[0]))
-            return _settled(compact(concat_columns([self._data[place], *parts])))
+                return compact(parts[0])
+            return compact(concat_columns([self._data[place], *parts]))
 
+        if not self._pending:
+            return
         self._data = parallel(one, range(len(self.columns)))
         self._pending = []
 
     def stats(self, name: str) -> Stats | None:
-        return self.load([name])[0].stats
+        found = self.encoded(name)
+        return None if found is None else found.stats
 
     def encoded(self, name: str) -> ColumnData | None:
-        return self.load([name])[0]
+        with self._lock:
+            self._join()
+            return next(data for data, (column, _) in zip(self._data, self.columns) if column == name)
 
 
-def _settled(column: ColumnData) -> ColumnData:
-    """The column in the kind of memory for columns that stay. What a query computed may lie elsewhere."""
-    parts = (column.data, column.validity, column.chars)
-    data, validity, chars = (None if part is None else memory.settled(part) for part in parts)
-    if all(new is old for new, old in zip((data, validity, chars), parts)):
+def settled(column: ColumnData) -> ColumnData:
+    """The column where the query's kernels reach it. A session that does not use the GPU may have made it, or a file of
+    a database holds it."""
+    if memory.default_kind() == "pageable":
         return column
-    assert data is not None
-    return replace(column, data=data, validity=validity, chars=chars)
+    parts = {"data": column.data, "validity": column.validity, "chars": column.chars}
+    found = {name: memory.settled(part) for name, part in parts.items() if part is not None}
+    moved = {name: part for name, part in found.items() if part is not parts[name]}
+    if not moved:
+        return column
+    accounts.count("to_device", sum(part.nbytes for part in moved.values()))
+    return replace(column, **moved)  # type: ignore[arg-type]
 
 
 class ArrowTable(KeptTable):

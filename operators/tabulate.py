@@ -15,7 +15,7 @@ import numpy as np
 
 from finequery.errors import DataError
 from finequery.operators.column import ColumnData, Dictionary, Frame, Stats
-from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, transform, walk
+from finequery.operators.expr import Call, Case, Cast, Column, Expr, transform, walk
 from finequery.operators.lower import Coded, Lower, Rows, Stored, Value, stored_item
 from finequery.operators.program import Out, Reg
 
@@ -268,8 +268,3 @@ def tighten(column: ColumnData) -> ColumnData:
     )
     base = column.base + column.scale * first
     return replace(column, kind="uint", data=room[: column.length], base=base, stats=stats, owner=room)
-
-
-def literal_text(expr: Expr) -> str | None:
-    """The text of a string constant."""
-    return expr.value if isinstance(expr, Literal) and isinstance(expr.value, str) else None

@@ -33,16 +33,6 @@ def size() -> int:
     return _size
 
 
-def set_size(threads: int) -> None:
-    """Set the number of threads (the setting ``threads``)."""
-    global _pool, _size
-    with _lock:
-        if threads != _size and _pool is not None:
-            _pool.shutdown(wait=False)
-            _pool = None
-        _size = max(1, threads)
-
-
 def parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """``function`` of every item, in order. The calling thread works too, and waits for no helper that has not begun.
     All runs here where there is one item, one thread, or a pool thread calls."""

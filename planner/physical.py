@@ -13,7 +13,7 @@ from typing import Any
 
 from finequery.errors import NotSupportedError
 from finequery.operators.aggregate import Aggregate
-from finequery.operators.aggregate_calls import Call
+from finequery.operators.aggregate_calls import Call, adds_floats
 from finequery.operators.expr import Call as Call_
 from finequery.operators.expr import Column, Expr, Literal, Parameter, ScalarSubquery, SortKey, columns_of, transform
 from finequery.operators.probe import Probe
@@ -51,9 +51,11 @@ class Open:
 
 
 class Planner:
-    """Builds the DAG of one plan; shared subplans become one task."""
+    """Builds the DAG of one plan; shared subplans become one task. ``deterministic``: floating-point values are added
+    up exactly."""
 
-    def __init__(self) -> None:
+    def __init__(self, deterministic: bool = False) -> None:
+        self.deterministic = deterministic
         self.shared: dict[int, Shared] = {}
         self.scalars: dict[int, Scalar] = {}
         self.lifted: dict[int, None] = {}  # places of the literals that are parameters of the plan
@@ -207,7 +209,10 @@ class Planner:
             if call.distinct:
                 raise NotSupportedError(f"{call.name}(DISTINCT) was not rewritten by the planner")
             argument = named.name(call.args[0]) if call.args else None
-            calls.append(Call(column, call.name, argument, None if call.filter is None else named.name(call.filter)))
+            keep = None if call.filter is None else named.name(call.filter)
+            calls.append(
+                Call(column, call.name, argument, keep, self.deterministic and adds_floats(call.name, argument))
+            )
         named.append_to(open_)
         task = Aggregate(node.schema, open_.source, open_.steps, groups, tuple(calls), _rows(node), **_known(node))
         return Open(task, [])
@@ -323,7 +328,7 @@ def _known(node: logical.Node) -> dict[str, Any]:
     return {"estimate": _rows(node), "node": node}
 
 
-def physical_plan(plan: logical.Node) -> tuple[Task, tuple[int, ...]]:
+def physical_plan(plan: logical.Node, deterministic: bool = False) -> tuple[Task, tuple[int, ...]]:
     """The DAG of sub-tasks for an optimised plan, and the places of the lifted literals that it reads."""
-    planner = Planner()
+    planner = Planner(deterministic)
     return planner.root(plan), tuple(planner.lifted)

@@ -190,6 +190,21 @@ def install(monkeypatch: Any, library: Library, limit: int | None = None) -> Mac
     monkeypatch.setattr(driver, "load", lambda: (machine.driver, ""))
     monkeypatch.setattr(device, "probe", lambda: machine.info)
     monkeypatch.setattr(memory, "_slabs", {})
-    monkeypatch.setattr(memory, "_default", None)
     monkeypatch.setitem(accounts._in_main, "device", False)
     return machine
+
+
+class Simulated(gpu.CudaDevice):
+    """A fake device whose kernels run in Numba's simulator, over the fake device's memory."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine.info, machine.driver, argument, address_of, machine.limit)
+        self._library = machine.library
+
+    @property
+    def stream(self) -> int:  # type: ignore[override]
+        self._library.finish()  # copies that were ordered before the kernel
+        return 0
+
+    def launch_shape(self, rows: int) -> tuple[int, int]:
+        return (2 if rows > 32 else 1), 32

@@ -81,20 +81,18 @@ def test_answers(sql: str, placement: Placement, con: Any, place: Any) -> None:
 
 
 def test_both_work(con: Any, place: Any) -> None:
-    contexts = place(Placement("both", 0.5), Posing(1))
+    contexts = place(Placement("both", 0.5), Posing(1, fails=lambda first: time.sleep(0.1)))
     answer(con, QUERIES["many groups"])
     (record,) = [m for m in contexts[0].measured.values() if m.morsels]
     assert 0 < record.shared < record.morsels
 
 
-@pytest.mark.parametrize("share", [0.1, 1.0])
-def test_who_is_through_helps(share: float, con: Any, place: Any) -> None:
+def test_who_is_through_helps(con: Any, place: Any) -> None:
     """A share that is far off: the slow side ends up with less than it was given."""
-    waits = Posing(1, fails=lambda first: time.sleep(0.3) if share == 1.0 else None)
-    contexts = place(Placement("both", share), waits)
+    contexts = place(Placement("both", 1.0), Posing(1, fails=lambda first: time.sleep(0.3)))
     answer(con, QUERIES["many groups"])
     (record,) = [m for m in contexts[0].measured.values() if m.morsels]
-    assert (record.shared < record.morsels) if share == 1.0 else record.shared >= 1
+    assert record.shared < record.morsels
 
 
 @pytest.mark.parametrize("sql", QUERIES.values(), ids=QUERIES)
@@ -112,7 +110,7 @@ def test_the_device_fails(sql: str, after: int, con: Any, place: Any) -> None:
     contexts = place(Placement("both", 0.6), Posing(1, fails))
     assert answer(con, sql) == expected
     reasons = {r for m in contexts[0].measured.values() for r in m.departed}
-    assert reasons == {"the device failed: no room"} or len(calls) <= after or sql == QUERIES["groups by text"]
+    assert "the device failed: no room" in reasons or len(calls) <= after
 
 
 def test_failure_of_all(con: Any, place: Any) -> None:

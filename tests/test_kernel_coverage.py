@@ -31,6 +31,7 @@ ELSEWHERE = {
         *("sort_words", "sort_histogram", "sort_scatter", "sort_buckets", "sort_ties", "sort_text_prefix"),
         *("sort_text_ties", "sort_ranks", "sort_select"),
     ),
+    "test_trees.py": ("price_trees",),
     "test_window_kernels.py": ("window_*", "sort_boundaries"),
 }
 

@@ -8,13 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from finequery.operators.build import FULL, KEYS, LINE, MAP_BYTES, REGIONS, REPEATED, SMALL_BUILD, Lookup, widen_keys
+from finequery.operators.build import (
+    FULL,
+    KEYS,
+    LINE,
+    MAP_BYTES,
+    REGIONS,
+    REPEATED,
+    SMALL_BUILD,
+    Lookup,
+    lines_for,
+    widen_keys,
+)
 from finequery.operators.column import ColumnData
-from finequery.operators.cuda.functions import bit, mix, rank
+from finequery.operators.cuda.functions import bit, rank
 from finequery.operators.cuda.launch import launch
 from finequery.operators.cuda.radix import radix_sort
 from finequery.operators.cuda.scan import exclusive_scan
 from finequery.operators.cuda.sort import number
+from finequery.operators.scalar import mix
 
 ALL, SIGN = (1 << 64) - 1, 1 << 63
 
@@ -30,9 +42,10 @@ class OnGpu:
         if keys.length - keys.stats.nulls <= 0:
             return 1, 0
         turned = SIGN if keys.data.dtype == np.int64 else 0
-        found = self.device.upload(np.array([ALL, 0], np.uint64))
+        found = self._words(2, np.uint64)
         self._launch(extremes, keys.length, np.uint64(turned), *self._keys(keys), found)
-        low, high = ((x ^ turned) - turned * 2 * ((x ^ turned) >> 63) for x in self.device.to_host(found).tolist())
+        least, most = self.device.to_host(found).tolist()
+        low, high = ((x ^ turned) - turned * 2 * ((x ^ turned) >> 63) for x in (least ^ ALL, most))
         return (keys.base + keys.scale * low, keys.base + keys.scale * high) if low <= high else (1, 0)
 
     def members(self, lookup: Lookup, keys: ColumnData) -> None:
@@ -47,13 +60,13 @@ class OnGpu:
             return False
         words = -(-lookup.span // 64) + 1
         bits = self.device.view(lookup.bits.view(np.uint64)[:words])
-        counts, prefix = self.device.empty(words, np.int64), self.device.empty(words, np.uint32)
+        counts, prefix = self.device.empty(words, np.int64), self._table(words, np.uint32)
         self._launch(set_bits, words, bits, counts)
         exclusive_scan(self.device, counts)
         self._launch(narrow, words, counts, prefix)
         lookup.prefix = self._host(prefix)
         if not (keys.stats.sorted and rows is None and keys.validity is None):
-            order, moved = self.device.zeros(keys.length, np.uint32), self.device.zeros(1, np.int64)
+            order, moved = self.device.zeros(keys.length, np.uint32), self._words(1, np.int64)
             self._launch(order_by_rank, keys.length, *self._digits(lookup, keys), bits, prefix, order, moved)
             if rows is not None or self.device.to_host(moved)[0]:
                 lookup.listed = self._host(self._named(order, rows))
@@ -62,8 +75,8 @@ class OnGpu:
 
     def rows(self, lookup: Lookup, keys: ColumnData, rows: np.ndarray | None) -> bool:
         """Row + 1 by key, and marks or bits to select by where keys are missing; False at a repeated key."""
-        found, double = self.device.zeros(lookup.span + 1, np.uint32), self.device.zeros(1, np.int64)
-        names = self.device.view(np.zeros(1, np.uint32) if rows is None else rows)
+        found, double = self._table(lookup.span + 1, np.uint32), self._words(1, np.int64)
+        names = self.device.empty(1, np.uint32) if rows is None else self.device.view(rows)
         self._launch(fill_rows, keys.length, int(rows is not None), *self._digits(lookup, keys), names, found, double)
         if self.device.to_host(double)[0]:
             return False
@@ -77,7 +90,7 @@ class OnGpu:
         """Rows in key order, and where each key's begin."""
         groups, count = lookup.span + 1, keys.length
         words, order = self.device.empty(count, np.uint64), self.device.empty(count, np.uint32)
-        counts, starts = self.device.zeros(groups + 2, np.int64), self.device.empty(groups + 2, np.uint32)
+        counts, starts = self.device.zeros(groups + 2, np.int64), self._table(groups + 2, np.uint32)
         self._launch(count_keys, count, *self._digits(lookup, keys), words, counts)
         exclusive_scan(self.device, counts)
         self._launch(narrow, groups + 2, counts, starts)
@@ -95,13 +108,13 @@ class OnGpu:
             base, scale, rows = 0, 1, where if rows is None or where is None else rows[where]
         count, values = len(data), self.device.empty(len(data), np.uint64)
         self._launch(wide_keys, count, np.uint64(base & ALL), np.uint64(scale & ALL), self._view(data), values)
-        names = np.zeros(1, np.uint32) if rows is None else rows
-        if self._lines(lookup, values, int(rows is not None), self.device.view(names), need_rows):
+        names = self.device.empty(1, np.uint32) if rows is None else self.device.view(rows)
+        if self._lines(lookup, values, int(rows is not None), names, need_rows):
             lookup.kind = "hash"
             if count > SMALL_BUILD:
                 size = 1 << max(8, count.bit_length() - 1)
                 lookup.bloom_shift = 64 - (size.bit_length() - 1)
-                bloom = self.device.zeros(size, np.uint32)
+                bloom = self._table(size, np.uint32)
                 self._launch(fill_bloom, count, lookup.bloom_shift, values, bloom)
                 lookup.bloom = self._host(bloom)
             return
@@ -111,23 +124,23 @@ class OnGpu:
         values, order = radix_sort(self.device, values, order)
         self._launch(mark_heads, count, values, heads)
         groups = int(self.device.to_host(exclusive_scan(self.device, heads))[0])
-        distinct, starts = self.device.empty(groups, np.uint64), self.device.empty(count + 2, np.uint32)
+        distinct, starts = self.device.empty(groups, np.uint64), self._table(count + 2, np.uint32)
         self._launch(fill_tail, count + 2, groups, count, starts)
         self._launch(list_heads, count, values, heads, distinct, starts)
-        self._lines(lookup, distinct, 0, self.device.view(np.zeros(1, np.uint32)), True)
+        self._lines(lookup, distinct, 0, self.device.empty(1, np.uint32), True)
         lookup.starts, lookup.listed = self._host(starts), self._host(self._named(order, rows))
         lookup.most = int(np.diff(lookup.starts[: groups + 1]).max(initial=1))
 
     def _lines(self, lookup: Lookup, values: Any, named: int, names: Any, distinct: bool) -> bool:
-        """Fill the table of lines; False at a repeated key where keys must be distinct. Sizes as on the CPU."""
+        """Fill the table of lines; False at a repeated key where keys must be distinct."""
         count = values.size
-        sizes = self.device.zeros(REGIONS, np.int64)
+        sizes = self._words(REGIONS, np.int64)
         self._launch(count_regions, count, values, sizes)
         largest = int(self.device.to_host(sizes).max())
-        lookup.lines = -(-2 * min(largest, 2 * (count // REGIONS) + 32) // KEYS)
+        lookup.lines = lines_for(largest, count)
         while True:
-            table = self.device.zeros(REGIONS * lookup.lines * (LINE // 8), np.uint64)
-            status = self.device.zeros(1, np.int64)
+            table = self._table(REGIONS * lookup.lines * (LINE // 8), np.uint64)
+            status = self._words(1, np.int64)
             taken, room = self.device.zeros(REGIONS, np.int64), lookup.lines * KEYS * 3 // 4
             options = (named, int(distinct), room if largest > room else 0, np.uint64(lookup.lines))
             self._launch(insert_keys, count, *options, values, names, table, table.view(np.uint32), taken, status)
@@ -139,8 +152,8 @@ class OnGpu:
 
     def _bits(self, lookup: Lookup, keys: ColumnData, bytes_: bool) -> int:
         """Make and fill the look-up's marks or bits; how many keys fell on a place that was taken."""
-        words = self.device.zeros((lookup.span >> 2) + 1 if bytes_ else ((lookup.span >> 6) + 2) * 2, np.uint32)
-        double = self.device.zeros(1, np.int64)
+        words = self._table((lookup.span >> 2) + 1 if bytes_ else ((lookup.span >> 6) + 2) * 2, np.uint32)
+        double = self._words(1, np.int64)
         self._launch(fill_bits, keys.length, 3 if bytes_ else 0, *self._digits(lookup, keys), words, double)
         if bytes_:
             lookup.marks = self._host(words).view(np.uint8)[: lookup.span + 1]
@@ -149,10 +162,11 @@ class OnGpu:
         return int(self.device.to_host(double)[0])
 
     def _named(self, order: Any, rows: np.ndarray | None) -> Any:
-        """The rows that stand for positions."""
-        if rows is not None:
-            self._launch(rename, order.size, self.device.view(rows), order)
-        return order
+        """The rows that stand for positions, as a part of the look-up."""
+        out = self._table(order.size, np.uint32)
+        names = order if rows is None else self.device.view(rows)
+        self._launch(rename, order.size, int(rows is not None), names, order, out)
+        return out
 
     def _digits(self, lookup: Lookup, keys: ColumnData) -> tuple[Any, ...]:
         """Arguments for keys less the lowest one: what they are moved by, their range, and the keys."""
@@ -160,11 +174,21 @@ class OnGpu:
 
     def _keys(self, keys: ColumnData) -> tuple[Any, ...]:
         """Arguments for stored keys: whether there are NULLs, keys, bitmap of those that are there."""
-        valid = np.zeros(1, np.uint8) if keys.validity is None else keys.validity.view(np.uint8)
-        return int(keys.validity is not None), self._view(keys.data[: keys.length]), self.device.view(valid)
+        valid, data = keys.validity, self._view(keys.data[: keys.length])
+        if valid is None:
+            return 0, data, self.device.empty(1, np.uint8)
+        return 1, data, self.device.view(valid.view(np.uint8))
 
     def _view(self, data: np.ndarray) -> Any:
         return self.device.view(data.view(np.uint64) if data.dtype == np.int64 else data)
+
+    def _table(self, count: int, dtype: Any) -> Any:
+        """Zeros for a part of the look-up, which the CPU reads as well."""
+        return self.device.zeros(count, dtype, "shared table")
+
+    def _words(self, count: int, dtype: Any) -> Any:
+        """Zeros for what the CPU asks for at once."""
+        return self.device.zeros(count, dtype, "result")
 
     def _host(self, argument: Any) -> np.ndarray:
         return self.device.to_host(argument, keep=True)
@@ -174,13 +198,13 @@ class OnGpu:
 
 
 def extremes(n, turned, masked, keys, valid, found):
-    """Least and greatest word of the keys."""
+    """Least (its complement) and greatest word of the keys."""
     low, high = ~np.uint64(0), np.uint64(0)
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         if masked == 0 or bit(valid, i) != 0:
             word = np.uint64(keys[i]) ^ turned
             low, high = min(low, word), max(high, word)
-    cuda.atomic.min(found, 0, low)
+    cuda.atomic.max(found, 0, ~low)
     cuda.atomic.max(found, 1, high)
 
 
@@ -235,10 +259,13 @@ def order_by_rank(n, shift, span, masked, keys, valid, bits, prefix, order, move
             moved[0] = 1
 
 
-def rename(n, names, rows):
-    """Rows by their names."""
+def rename(n, named, names, rows, out):
+    """Rows by their names, if they have such."""
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-        rows[i] = names[rows[i]]
+        row = rows[i]
+        if named != 0:
+            row = names[row]
+        out[i] = row
 
 
 def count_keys(n, shift, span, masked, keys, valid, words, counts):

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from finequery.operators.scalar import exact_digits, mix, substring_window
+
 
 def bit(bitmap, i):
     """Bit ``i`` of a bitmap, 0 or 1."""
     return (bitmap[i >> 3] >> np.uint8(i & 7)) & np.uint8(1)
-
-
-def mix(x):
-    """The hash of primitives.hashing."""
-    h = np.uint64(x) * np.uint64(0x9E3779B97F4A7C15)
-    return h ^ (h >> np.uint64(32))
 
 
 def rank(bits, prefix, v):
@@ -47,10 +43,9 @@ def search(keys, values, lines, key):
             line = np.uint64(0)
 
 
-def find_row(table, key, shift, mask, words, groups, most):
+def find_row(table, empty, key, shift, mask, words, groups, most):
     """The place of a key's row in a row table (primitives.groups), entered if it is new; the row behind the last slot
-    for the key that marks free rows; -1 where the table is too full. ``groups`` counts the rows entered."""
-    empty = np.int64(-0x73A0C56E281D4B93)
+    for ``empty``, the key that marks free rows; -1 where the table is too full. ``groups`` counts the rows entered."""
     if key == empty:
         cuda.atomic.max(groups, 1, np.int64(1))
         return (mask + 1) * words
@@ -83,40 +78,35 @@ def add_wide(acc, at, low, high):
     return ((before ^ after) & (more ^ after)) < 0
 
 
-def extreme_wide(acc, at, low, high, least, status):
-    """The least or greatest 128-bit value. Values whose upper word decides against them are not looked at further;
-    the others take a lock, word 2 of ``status``."""
-    seen = acc[at + 1]
+def add_digits(acc, at, mantissa, place):
+    """Add a summand to an exact sum (scalar.EXACT_BITS)."""
+    word, low, middle, high = exact_digits(mantissa, place)
+    at += word
+    if low != 0:
+        cuda.atomic.add(acc, at, low)
+    if middle != 0:
+        cuda.atomic.add(acc, at + 1, middle)
+    if high != 0:
+        cuda.atomic.add(acc, at + 2, high)
+
+
+def extreme_wide(acc, at, step, low, high, least, locks, lock):
+    """The least or greatest 128-bit value; its words are ``step`` apart. Values whose upper word decides against them
+    are not looked at further; the others take a lock."""
+    seen = acc[at + step]
     if (high > seen) if least else (high < seen):
         return
-    while cuda.atomic.cas(status, 2, np.int64(0), np.int64(1)) != 0:
+    while cuda.atomic.cas(locks, lock, np.int64(0), np.int64(1)) != 0:
         pass
     cuda.threadfence()
-    seen, below = acc[at + 1], acc[at]
+    seen, below = acc[at + step], acc[at]
     less = high < seen or (high == seen and np.uint64(low) < np.uint64(below))
     same = high == seen and low == below
     if (less if least else not less) and not same:
         acc[at] = low
-        acc[at + 1] = high
+        acc[at + step] = high
     cuda.threadfence()
-    cuda.atomic.exch(status, 2, np.int64(0))
-
-
-def add_moments(acc, words, at, x):
-    """Welford's step of primitives.aggregate.moments. The count is a lock too: LOCKED is no count."""
-    locked = np.int64(-1)
-    while True:
-        old = words[at]
-        if old != locked and cuda.atomic.cas(words, at, old, locked) == old:
-            break
-    cuda.threadfence()
-    count = double_of(old) + 1.0
-    delta = x - acc[at + 1]
-    mean = acc[at + 1] + delta / count
-    acc[at + 1] = mean
-    acc[at + 2] += delta * (x - mean)
-    cuda.threadfence()
-    cuda.atomic.exch(words, at, double_bits(count))
+    cuda.atomic.exch(locks, lock, np.int64(0))
 
 
 def double_of(word):
@@ -177,22 +167,14 @@ def find_text(text, start, size, offsets, chars, table, mask, firsts):
         slot = (slot + np.uint64(1)) & np.uint64(mask)
 
 
-def least_f64(acc, at, bits, value):
-    """The least double, NaN being the greatest; ``bits`` are the accumulator's words."""
+def extreme_f64(acc, at, bits, value, least):
+    """The least or greatest double, NaN being the greatest; ``bits`` are the accumulator's words."""
     while True:
         old = acc[at]
-        if not ((value < old) or (old != old and value == value)):
-            return
-        expected = double_bits(old)
-        if cuda.atomic.cas(bits, at, expected, double_bits(value)) == expected:
-            return
-
-
-def most_f64(acc, at, bits, value):
-    """The greatest double, NaN being the greatest."""
-    while True:
-        old = acc[at]
-        if not ((value > old) or (value != value and old == old)):
+        if least:
+            if not ((value < old) or (old != old and value == value)):
+                return
+        elif not ((value > old) or (value != value and old == old)):
             return
         expected = double_bits(old)
         if cuda.atomic.cas(bits, at, expected, double_bits(value)) == expected:
@@ -232,16 +214,6 @@ def skip_characters(chars, start, length, count):
             at += 1
         count -= 1
     return at
-
-
-def substring_window(size, start, length):
-    """primitives.strings.window."""
-    first = start - 1 if start > 0 else (size + start if start < 0 else np.int64(-1))
-    end = first + length
-    if length < 0:
-        first, end = end, first
-    first = min(max(first, np.int64(0)), size)
-    return first, min(max(end, first), size)
 
 
 def substring_ascii(chars, at, size, start, length):
@@ -329,37 +301,3 @@ def copy_text(target, at, chars, start, length):
     """Copy the bytes of a string."""
     for s in range(length):
         target[at + s] = chars[start + s]
-
-
-def block_sum(value):
-    """The sum of a value over the block's threads, in thread 0."""
-    shared = cuda.shared.array(256, np.int64)
-    thread = cuda.threadIdx.x
-    shared[thread] = value
-    cuda.syncthreads()
-    half = cuda.blockDim.x >> 1
-    while half > 0:
-        if thread < half:
-            shared[thread] += shared[thread + half]
-        cuda.syncthreads()
-        half >>= 1
-    total = shared[0]
-    cuda.syncthreads()
-    return total
-
-
-def block_sum_f64(value):
-    """The same for doubles."""
-    shared = cuda.shared.array(256, np.float64)
-    thread = cuda.threadIdx.x
-    shared[thread] = value
-    cuda.syncthreads()
-    half = cuda.blockDim.x >> 1
-    while half > 0:
-        if thread < half:
-            shared[thread] += shared[thread + half]
-        cuda.syncthreads()
-        half >>= 1
-    total = shared[0]
-    cuda.syncthreads()
-    return total

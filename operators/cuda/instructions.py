@@ -33,15 +33,17 @@ def _define_columns(item: str) -> None:
         base, stride, index, low, scale, out = i.words
         t.set(out, _decoded(element(t, base, stride, index, item), low, scale))
 
-    @template(f"digits_{item}")
-    def digits(t: Translation, i: Instruction) -> None:
-        base, stride, shift, out = i.words
-        t.set(out, f"np.uint32({element(t, base, stride, None, item)}) - np.uint32({shift & 0xFFFFFFFF})")
+    if item != "i64":
 
-    @template(f"gather_digits_{item}")
-    def gather_digits(t: Translation, i: Instruction) -> None:
-        base, stride, index, shift, out = i.words
-        t.set(out, f"np.uint32({element(t, base, stride, index, item)}) - np.uint32({shift & 0xFFFFFFFF})")
+        @template(f"digits_{item}")
+        def digits(t: Translation, i: Instruction) -> None:
+            base, stride, shift, out = i.words
+            t.set(out, f"np.uint32({element(t, base, stride, None, item)}) - np.uint32({shift & 0xFFFFFFFF})")
+
+        @template(f"gather_digits_{item}")
+        def gather_digits(t: Translation, i: Instruction) -> None:
+            base, stride, index, shift, out = i.words
+            t.set(out, f"np.uint32({element(t, base, stride, index, item)}) - np.uint32({shift & 0xFFFFFFFF})")
 
     @template(f"between_{item}")
     def between(t: Translation, i: Instruction) -> None:
@@ -53,11 +55,10 @@ def _define_columns(item: str) -> None:
         base, stride, low, high, before, out = i.words
         t.set(out, f"{t.one(before)} & {_between(element(t, base, stride, None, item), low, high, item)}")
 
-    # --- look-ups by a stored value: entry min(x - shift, limit), which at the limit is the miss
+    # --- look-ups by a stored value
 
     def place(t: Translation, base: Any, stride: int, index: Any, shift: int, limit: int) -> str:
-        x = element(t, base, stride, index, item)
-        return f"min(np.uint64({x}) - np.uint64({shift & (2**64 - 1)}), np.uint64({limit}))"
+        return _place(t, base, stride, index, shift, limit, item)
 
     def select(t: Translation, i: Instruction, bits: bool) -> None:
         base, stride, table, shift, limit, index, out, positions = i.words
@@ -90,13 +91,6 @@ def _define_columns(item: str) -> None:
         base, stride, index, shift, limit, out = i.words
         t.set(out, f"np.uint32({place(t, base, stride, index, shift, limit)})")
 
-    @template(f"rank_{item}")
-    def rank(t: Translation, i: Instruction) -> None:
-        base, stride, bits, prefix, shift, limit, out = i.words
-        t.use(functions.rank)
-        v = place(t, base, stride, None, shift, limit)
-        t.set(out, f"rank({t.array(bits, 'u64')}, {t.array(prefix, 'u32')}, {v})")
-
     for entry in ("u8", "u16", "u32"):
 
         @template(f"map_{entry}_{item}")
@@ -112,6 +106,20 @@ def _define_columns(item: str) -> None:
 
 for _item in ITEMS:
     _define_columns(_item)
+
+
+@template("rank_u32")
+def rank(t: Translation, i: Instruction) -> None:
+    digits, stride, bits, prefix, shift, limit, out = i.words
+    t.use(functions.rank)
+    place = _place(t, digits, stride, None, shift, limit, "u32")
+    t.set(out, f"rank({t.array(bits, 'u64')}, {t.array(prefix, 'u32')}, {place})")
+
+
+def _place(t: Translation, base: Any, stride: int, index: Any, shift: int, limit: int, item: str) -> str:
+    """The entry of a stored value in a look-up: min(x - shift, limit), which at the limit is the miss."""
+    x = element(t, base, stride, index, item)
+    return f"min(np.uint64({x}) - np.uint64({shift & (2**64 - 1)}), np.uint64({limit}))"
 
 
 def _decoded(x: str, low: int, scale: int) -> str:
@@ -150,10 +158,12 @@ def _define_gather(width: int) -> None:
         base, stride, index, out = i.words
         t.set(out, element(t, base, stride, index, item))
 
-    @template(f"copy_{width}")
-    def copy(t: Translation, i: Instruction) -> None:
-        base, stride, out = i.words
-        t.set(out, element(t, base, stride, None, item))
+    if width in (1, 8):
+
+        @template(f"copy_{width}")
+        def copy(t: Translation, i: Instruction) -> None:
+            base, stride, out = i.words
+            t.set(out, element(t, base, stride, None, item))
 
 
 for _width in (1, 2, 4, 8):

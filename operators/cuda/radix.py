@@ -39,10 +39,10 @@ def radix_sort(device: Any, words: Any, rows: Any) -> tuple[Any, Any]:
 
 def varying(device: Any, words: Any) -> int:
     """The bits that are not the same in all words."""
-    found = device.upload(np.array([0, ALL], np.uint64))
+    found = device.zeros(2, np.uint64, "result")
     launch(bits_found, device, words.size, words, found)
-    either, both = device.to_host(found).tolist()
-    return either & ~both
+    ones, noughts = device.to_host(found).tolist()
+    return ones & noughts
 
 
 def digits(bits: int) -> Iterator[int]:
@@ -61,7 +61,7 @@ def least(device: Any, words: Any, wanted: int, enough: int) -> Any:
     found = count
     while bits and found > enough:
         shift = max(bits.bit_length() - 8, 0)
-        counts = device.zeros(256, np.int64)
+        counts = device.zeros(256, np.int64, "result")
         launch(count_prefixed, device, count, shift, np.uint64(mask), np.uint64(prefix), words, counts)
         ends = below + np.cumsum(device.to_host(counts))
         digit = int(np.searchsorted(ends, wanted))
@@ -77,13 +77,13 @@ def least(device: Any, words: Any, wanted: int, enough: int) -> Any:
 
 
 def bits_found(n, words, found):
-    """Bits that are set in any and in all words."""
-    either, both = np.uint64(0), ~np.uint64(0)
+    """Bits that are 1 in some word, and bits that are 0 in some."""
+    ones, noughts = np.uint64(0), np.uint64(0)
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-        either |= words[i]
-        both &= words[i]
-    cuda.atomic.or_(found, 0, either)
-    cuda.atomic.and_(found, 1, both)
+        ones |= words[i]
+        noughts |= ~words[i]
+    cuda.atomic.or_(found, 0, ones)
+    cuda.atomic.or_(found, 1, noughts)
 
 
 def count_digits(n, each, tiles, shift, words, counts):

@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 
 from finequery.errors import InternalError, OutOfMemoryError
+from finequery.jetson import memory
 from finequery.operators.cuda.launch import start
 from finequery.operators.cuda.scan import exclusive_scan
 from finequery.operators.cuda.translate import Kernel, Parameter
 from finequery.operators.program import error_of
 
 CUDA_OUT_OF_MEMORY = 2
+
+#: Bytes of the host, the kernel argument in their place, and whether that is their copy on the device from now on.
+Back = tuple[np.ndarray, Any, bool]
+#: Arrays that a sink's run only writes, and whether they become the result as they are.
+Outputs = list[tuple[np.ndarray, bool]]
 
 
 class Run:
@@ -23,8 +29,7 @@ class Run:
         self.kernel = kernel
         self.device = device
         self.rows = rows
-        self.skip = skip if skip is not None else np.zeros(1, dtype=np.uint8)
-        self.skips = int(skip is not None)
+        self.skip = None if skip is None else memory.settled(skip)
         self.groups = np.zeros(2, dtype=np.int64)
 
     def __call__(self, sink: Any, prepare: Callable[[int], None]) -> np.ndarray:
@@ -48,34 +53,35 @@ class Run:
                 places = device.zeros(rows, np.int64)
                 texts = [device.zeros(rows, np.int64) for _ in range(kernel.texts)]
                 assert kernel.counting is not None
-                self._launch(kernel.counting, places, texts)
+                self._launch(kernel.counting, places, texts, None)
                 sums = [int(device.to_host(exclusive_scan(device, counts))[0]) for counts in (places, *texts)]
                 if not sink.dense:
                     total = sums[0]
                 sink.make_room(total, sums[1:])
-            return total if self._launch(kernel.source, places, texts) else -1
+            outputs = sink.outputs() if hasattr(sink, "outputs") else []
+            return total if self._launch(kernel.source, places, texts, outputs) else -1
 
-    def _launch(self, source: str, places: Any, texts: list[Any]) -> bool:
+    def _launch(self, source: str, places: Any, texts: list[Any], outputs: Outputs | None) -> bool:
         """Launch a kernel and wait for it; False where a table was full. ``places`` and ``texts``, which number what
-        is written, stay on the device."""
-        status = np.zeros(3, dtype=np.int64)
-        self.groups[:] = 0
-        device = self.device
-        hosts = [self.skip, status, self.groups, *(_host(p) for p in self.kernel.parameters)]
-        written = [False, True, True, *(p.written for p in self.kernel.parameters)]
-        skip, *arguments, back = _arguments(device, hosts, written)
-        head, rest = arguments[:2], arguments[2:]
-        shape = device.launch_shape(self.rows)
-        start(source, device, shape, self.rows, skip, self.skips, *head, places, *texts, *rest)
-        device.synchronise()
-        for host, argument in back:
-            found = device.to_host(argument)
-            if found.ctypes.data != host.ctypes.data:
-                host[...] = found
-        if status[0]:
-            number = 0xFFFF - (int(status[0]) >> 16)
-            raise error_of(-(int(status[0]) & 0xFFFF), self.kernel.names[number], self.kernel.subjects[number])
-        return not status[1]
+        is written, stay on the device; ``outputs`` are the sink's, None while rows are counted."""
+        device, parameters = self.device, self.kernel.parameters
+        words = device.zeros(5, np.int64, "result")
+        status, groups = words[:3], words[3:]
+        hosts = [_host(p) for p in parameters]
+        arguments, back = _arguments(device, hosts, [p.written for p in parameters], outputs)
+        skip = status.view(np.uint8) if self.skip is None else device.view(self.skip)
+        head = (self.rows, skip, int(self.skip is not None), status, groups, places)
+        start(source, device, device.launch_shape(self.rows), *head, *texts, *arguments)
+        found = device.to_host(words)
+        if found[0]:
+            number = 0xFFFF - (int(found[0]) >> 16)
+            raise error_of(-(int(found[0]) & 0xFFFF), self.kernel.names[number], self.kernel.subjects[number])
+        self.groups = found[3:]
+        for host, argument, kept in back:
+            device.copy_to_host(argument, host)
+            if kept:
+                device.adopt(host, argument)
+        return not found[1]
 
 
 def device_failure(error: Exception) -> str | None:
@@ -93,14 +99,23 @@ def device_failure(error: Exception) -> str | None:
     return f"{what}: {text}" if text else what
 
 
-def _arguments(device: Any, hosts: list[np.ndarray], written: list[bool]) -> list[Any]:
-    """Kernel arguments of host arrays, and behind them the list of (bytes of the host, argument) to be copied back.
+def _arguments(
+    device: Any, hosts: list[np.ndarray], written: list[bool], outputs: Outputs | None
+) -> tuple[list[Any], list[Back]]:
+    """Kernel arguments of host arrays, and what is to be copied back after the kernel.
 
-    Arrays that overlap are views of one array on the device too: a row table and the accumulators in it."""
+    Arrays that overlap are views of one array on the device too: a row table and the accumulators in it. What is only
+    written is not copied to the device; what becomes a result stays there for the pipelines that read it. The kernel
+    that counts rows touches nothing that the other one writes."""
     if device.info.simulated:
-        return [*hosts, []]
+        return hosts, []
     views: list[Any] = [None] * len(hosts)
-    back: list[tuple[np.ndarray, Any]] = []
+    back: list[Back] = []
+    if outputs is None:
+        for i, host in enumerate(hosts):
+            views[i] = device.empty(1, host.dtype) if written[i] else device.view(host)
+        return views, []
+    kept = {array.ctypes.data: stays for array, stays in outputs}
     order = sorted(range(len(hosts)), key=lambda i: (hosts[i].ctypes.data, -hosts[i].nbytes))
     at = 0
     while at < len(order):
@@ -111,18 +126,17 @@ def _arguments(device: Any, hosts: list[np.ndarray], written: list[bool]) -> lis
             assert hosts[order[at]].ctypes.data + hosts[order[at]].nbytes <= high, "arrays overlap in part"
             members.append(order[at])
             at += 1
-        changed = any(written[i] for i in members)
-        if not changed:
+        if not any(written[i] for i in members) or device.reaches(whole):
             for i in members:
                 views[i] = device.view(hosts[i])
             continue
         raw = whole.view(np.uint8)
-        root = device.upload(raw)
-        back.append((raw, root))
+        root = device.empty(raw.size, np.uint8) if low in kept else device.upload(raw)
+        back.append((raw, root, kept.get(low, False)))
         for i in members:
             offset = hosts[i].ctypes.data - low
             views[i] = root[offset : offset + hosts[i].nbytes].view(hosts[i].dtype)
-    return [*views, back]
+    return views, back
 
 
 def _host(parameter: Parameter) -> np.ndarray:

@@ -19,7 +19,7 @@ def exclusive_scan(device: Any, values: Any) -> Any:
     of all, in an array of one."""
     rows = values.size
     _, count, _ = tiles(device, rows, RUN, MOST, THREADS)
-    sums = device.empty(count, np.int64)
+    sums = device.empty(count, np.int64, "counters" if count == 1 else "scratch")  # one: the CPU will ask for it
     launch_runs(scan_tiles, device, rows, RUN, MOST, THREADS, values, sums)
     if count == 1:
         return sums

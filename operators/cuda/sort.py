@@ -43,7 +43,9 @@ def sorted_rows(keys: Sequence[Key], length: int, wanted: int, pool: Pool, devic
     launch(number, device, length, rows)
     if by_threshold(length, wanted):
         rows = least(device, words_of(device, chunks[0], rows), wanted, 4 * wanted)
-    return device.to_host(by_chunks(device, chunks, rows)[:wanted])
+    rows, result = by_chunks(device, chunks, rows), device.empty(wanted, np.uint32, "result")
+    launch(first, device, wanted, rows, result)
+    return device.to_host(result)
 
 
 def device_fields(keys: Sequence[Key], length: int, pool: Pool, device: Any) -> list[Field]:
@@ -74,11 +76,13 @@ def words_of(device: Any, chunk: Sequence[Piece], rows: Any) -> Any:
     words = device.zeros(rows.size, np.uint64)
     for field, shift, bits in chunk:
         item, step, offset, turned, floats = _LOADS[field.load]
-        source = np.zeros(1, np.uint8) if field.load == "none" else field.source.reshape(-1).view(item)
+        source = device.empty(1, np.uint8)
+        if field.load != "none":
+            source = device.view(field.source.reshape(-1).view(item))
         masked = field.validity is not None
-        valid = field.validity if masked else np.zeros(1, np.uint8)
+        valid = device.view(field.validity.view(np.uint8)) if masked else device.empty(1, np.uint8)
         numbers = (turned, field.flip, field.add, field.null, (1 << bits) - 1)
-        arguments = (device.view(source), device.view(valid.view(np.uint8)), rows, words)
+        arguments = (source, valid, rows, words)
         # a first piece of 64 bits must not be shifted by as many; there is nothing above it
         places = (step, offset, floats, int(masked), shift, bits & 63)
         launch(append_bits, device, rows.size, *places, *(np.uint64(x & ALL) for x in numbers), *arguments)
@@ -89,6 +93,12 @@ def number(n, rows):
     """0, 1, 2, …"""
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         rows[i] = np.uint32(i)
+
+
+def first(n, rows, out):
+    """The first rows: sorted in memory that the GPU caches, written once to where the CPU reads them."""
+    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        out[i] = rows[i]
 
 
 def append_bits(

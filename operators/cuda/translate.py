@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from finequery.jetson import memory
 from finequery.operators import scalar
 from finequery.operators.cuda.launch import add_sources
 from finequery.operators.program import Instruction, Optional, Out, Program, Reg, Symbol, _live
@@ -36,6 +37,14 @@ ITEMS: dict[str, Any] = {
 }
 #: Registers of two words: 128-bit integers, and strings as a start in their array of bytes and a length.
 WIDE = 16
+
+
+#: Shared memory of a block that its own accumulators may take, of the 48 KB that every chip gives without being asked.
+SHARED_BYTES = 40 << 10
+#: They get copies up to this size: eight blocks of a multiprocessor then fit 128 KB, which Volta has.
+FAST_BYTES = 16 << 10
+#: Lanes of a warp.
+LANES = 32
 
 
 class Unsupported(Exception):
@@ -95,8 +104,11 @@ class Translation:
         self.program = program
         self.counting = counting
         self.lines: list[str] = []
-        self.before: list[str] = []  # in front of the loop: a thread's own totals
-        self.after: list[str] = []
+        self.totals: list[str] = []  # in front of the loop: a thread's own
+        self.after: list[str] = []  # behind the loop: what a thread adds to its block's accumulators
+        self.flush: list[str] = []  # and what the block then adds to those in memory
+        self.own_words = 0  # of the block's accumulators, and (first word, groups, the words they start as)
+        self.own_starts: list[tuple[int, int, tuple[int, ...]]] = []
         self.indent = 2
         self.parameters: dict[Any, Parameter] = {}
         self.functions: dict[str, str] = {}
@@ -109,7 +121,6 @@ class Translation:
         self.stored = 0
         self.rooted = True  # whether positions still are rows of the source
         self.expansions = 0
-        self.totals = 0
 
     # --- lines and names --------------------------------------------------------------------------------------------
 
@@ -142,13 +153,16 @@ class Translation:
         if of and word.content is None:
             raise Unsupported("memory that only the CPU can address")
 
+        value = word.content if of else word.value
+
         def fetch() -> Any:
-            value = word.content if of else word.value
             return value(0) if callable(value) else value
 
         found = fetch()
         if not isinstance(found, np.ndarray):
             raise Unsupported("memory that only the CPU can address")
+        if not callable(value) and not written:  # a table that is part of the program
+            value = memory.placed(found)
         dtype = found.dtype if item is None else np.dtype(ITEMS[item])
         offset = 0 if of else word.offset
         key = (id(word) if not isinstance(word.value, np.ndarray) else id(word.value), of, dtype.str, offset)
@@ -163,7 +177,8 @@ class Translation:
         """An argument for a small array of the translation's own."""
         key = ("constant", data.tobytes(), data.dtype.str)
         if key not in self.parameters:
-            self.parameters[key] = Parameter(f"p{len(self.parameters)}", lambda: data, data.dtype)
+            placed = memory.placed(data)
+            self.parameters[key] = Parameter(f"p{len(self.parameters)}", lambda: placed, data.dtype)
         return self.parameters[key].name
 
     def use(self, *functions: Callable[..., Any]) -> None:
@@ -238,10 +253,18 @@ class Translation:
         self.rooted = False
 
     def fail(self, condition: str, status: int, number: int) -> None:
-        """An error of the query: the instruction's number and its status. The first instruction's is told, as the CPU
-        does: the words of earlier ones are larger."""
-        self.line(f"if {condition}:")
-        self.line(f"    cuda.atomic.max(status, 0, np.int64({(0xFFFF - number << 16) | -status}))")
+        """An error of the query."""
+        for line in self.failure(condition, status, number):
+            self.line(line)
+
+    @staticmethod
+    def failure(condition: str, status: int, number: int) -> list[str]:
+        """Lines that note an error: the instruction's number and its status. The first instruction's is told, as the
+        CPU does: the words of earlier ones are larger."""
+        return [
+            f"if {condition}:",
+            f"    cuda.atomic.max(status, 0, np.int64({(0xFFFF - number << 16) | -status}))",
+        ]
 
     # --- the whole --------------------------------------------------------------------------------------------------
 
@@ -270,13 +293,41 @@ class Translation:
     def source(self) -> str:
         texts = [f"bytes{n}" for n in range(self.texts)]
         arguments = ", ".join([*HEAD, *texts, *(p.name for p in self.parameters.values())])
-        body = [f"    {line}" for line in self.before]
+        body = [f"    {line}" for line in (*self._own(), *self.totals)]
         body.append("    for i in range(cuda.grid(1), n, cuda.gridsize(1)):")
         body.append("        if skips != 0 and skip[i >> 16] != 0:")
         body.append("            continue")
         body += self.lines
-        body += [f"    {line}" for line in self.after]
+        end = [*self.after, "cuda.syncthreads()", *self.flush] if self.own_words else self.after
+        body += [f"    {line}" for line in end]
         return "\n".join([*self.functions.values(), f"def kernel({arguments}):", *body, ""])
+
+    def _own(self) -> list[str]:
+        """Lines that make a block's accumulators, each in as many copies as there is room for."""
+        if not self.own_words:
+            return []
+        copies = LANES
+        while copies > 1 and 8 * copies * self.own_words > FAST_BYTES:
+            copies //= 2
+        lines = [
+            f"copies, lane = {copies}, cuda.threadIdx.x & {copies - 1}",
+            f"own = cuda.shared.array({copies * self.own_words}, np.int64)",
+            "own32, own64 = own.view(np.uint32), own.view(np.float64)",
+            f"for s in range(cuda.threadIdx.x, {copies * self.own_words}, cuda.blockDim.x):",
+            "    own[s] = 0",
+        ]
+        starts = [(f, g, w) for f, g, w in self.own_starts if any(w)]
+        if starts:
+            lines.append("cuda.syncthreads()")
+        for first, groups, words in starts:
+            lines.append(f"for s in range({first} + cuda.threadIdx.x, {first + groups}, cuda.blockDim.x):")
+            each = [
+                f"        own[copies * ({first} + {len(words)} * (s - {first}) + {n}) + c] = np.int64({w})"
+                for n, w in enumerate(words)
+                if w
+            ]
+            lines += ["    for c in range(copies):", *each]
+        return [*lines, "cuda.syncthreads()"]
 
 
 def _scalar(t: Translation, item: Instruction) -> None:
@@ -308,7 +359,7 @@ def _scalar(t: Translation, item: Instruction) -> None:
 
 def translate(program: Program) -> Kernel:
     """The kernel of a program; ``Unsupported`` with the reason if there is none."""
-    from finequery.operators.cuda import instructions, sinks  # noqa: F401  they register their templates
+    from finequery.operators.cuda import accumulate, instructions, sinks  # noqa: F401  they register their templates
 
     kept = _live(program)
     whole = Translation(program)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from finequery.operators import scalar
 from finequery.operators.intrinsics import POINTER, p_f64, p_i64, p_u8, p_u32
 from finequery.operators.primitives import kernel
 
@@ -226,6 +227,48 @@ def first_row(t, n, k, args):
         g = np.uint64(p_u32(args[0])[j]) * step if args[0] != 0 else np.uint64(0)
         if (x[j] < acc[g]) and (args[2] == 0 or p_u8(args[2])[j] != 0):
             acc[g] = x[j]
+    return k
+
+
+_mantissa = njit(error_model="numpy")(scalar.exact_mantissa)
+_square = njit(error_model="numpy")(scalar.exact_square)
+_digits = njit(error_model="numpy")(scalar.exact_digits)
+
+
+@njit(error_model="numpy")
+def _add_digits(acc, at, mantissa, place):
+    word, low, middle, high = _digits(mantissa, place)
+    at += np.uint64(word)
+    acc[at] += low
+    acc[at + np.uint64(1)] += middle
+    acc[at + np.uint64(2)] += high
+
+
+@kernel("sum_exact")
+def sum_exact(t, n, k, args):
+    """Exact sums of doubles (scalar.EXACT_BITS): group or 0, source (f64), validity or 0, accumulator, step. A sum in
+    fixed point does not depend on the order: Kulisch, "Computer Arithmetic and Validity" (2013), chapter 8."""
+    x, acc, step = p_i64(args[1]), p_i64(args[3]), np.uint64(args[4])
+    for j in range(np.uint64(k)):
+        g = np.uint64(p_u32(args[0])[j]) * step if args[0] != 0 else np.uint64(0)
+        if args[2] == 0 or p_u8(args[2])[j] != 0:
+            mantissa, place = _mantissa(x[j])
+            _add_digits(acc, g, mantissa, place)
+    return k
+
+
+@kernel("sum_exact_squares")
+def sum_exact_squares(t, n, k, args):
+    """Exact sums of doubles' squares, cut at 2**-1074: as sum_exact"""
+    x, acc, step = p_i64(args[1]), p_i64(args[3]), np.uint64(args[4])
+    for j in range(np.uint64(k)):
+        g = np.uint64(p_u32(args[0])[j]) * step if args[0] != 0 else np.uint64(0)
+        if args[2] == 0 or p_u8(args[2])[j] != 0:
+            mantissa, place = _mantissa(x[j])
+            a, a_place, b, b_place, c, c_place = _square(mantissa, place)
+            _add_digits(acc, g, a, a_place)
+            _add_digits(acc, g, b, b_place)
+            _add_digits(acc, g, c, c_place)
     return k
 
 

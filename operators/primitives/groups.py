@@ -19,13 +19,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from finequery.operators import scalar
 from finequery.operators.intrinsics import POINTER, atomic_add, copy_bytes, p_i64, p_u32, p_u64, prefetch
 from finequery.operators.primitives import kernel
 from finequery.operators.primitives.hashing import mix
 
 ZERO, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
-#: The key that marks a free row. Any value would do; this one is no likely key.
-EMPTY = np.uint64(0x8C5F3A91D7E2B46D)
+EMPTY = np.uint64(scalar.EMPTY_KEY)
 #: Tables up to this many words stay near the core: nothing is prefetched there.
 NEAR_WORDS = np.uint64(1 << 17)
 #: Rows that are hashed, then looked up together.

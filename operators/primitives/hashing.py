@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from finequery.operators import scalar
 from finequery.operators.intrinsics import (
     load_u64,
     p_i64,
@@ -15,13 +16,7 @@ from finequery.operators.intrinsics import (
 )
 from finequery.operators.primitives import kernel
 
-
-@njit(error_model="numpy")
-def mix(x):
-    """Multiplicative (Fibonacci) hash: good top bits for keys in any arithmetic order (Knuth, The Art of Computer
-    Programming 3, 6.4). Folded, so that its low bits depend on all of the key too."""
-    h = np.uint64(x) * np.uint64(0x9E3779B97F4A7C15)
-    return h ^ (h >> np.uint64(32))
+mix = njit(error_model="numpy")(scalar.mix)
 
 
 @kernel("views_of_w")

@@ -17,6 +17,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from finequery.operators import scalar
 from finequery.operators.intrinsics import byte_swap, count_trailing_zeros, load_u64, p_i64, p_u8, popcount
 from finequery.operators.primitives import kernel
 
@@ -188,16 +189,7 @@ def skip(address, length, count):
     return i
 
 
-@njit(error_model="numpy")
-def window(size, start, length):
-    """First and end (0-based) of SUBSTRING(s, start, length) in a string of ``size`` characters, by DuckDB's rules:
-    characters in front of the first one count."""
-    first = start - 1 if start > 0 else (size + start if start < 0 else np.int64(-1))
-    end = first + length
-    if length < 0:
-        first, end = end, first
-    first = min(max(first, np.int64(0)), size)
-    return first, min(max(end, first), size)
+window = njit(error_model="numpy")(scalar.substring_window)
 
 
 @kernel("byte_length_s")

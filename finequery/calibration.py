@@ -1,0 +1,136 @@
+"""``finequery calibrate``: the points of perfmodel/points.py as queries of this engine, measured or only planned."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from finequery.errors import Error
+from finequery.perfmodel import calibrate as calibration
+from finequery.perfmodel import dataset, machine
+from finequery.perfmodel.calibrate import Journal, Piece, Progress
+from finequery.perfmodel.features import Features
+from finequery.perfmodel.points import Point, point, table
+
+#: Width of the bar that shows how far it is.
+BAR = 28
+
+
+class Bench:
+    """A connection of its own, on which points run. Tables that the next point has too stay."""
+
+    def __init__(self) -> None:
+        from finequery.connection import connect
+
+        self.con = connect(plan_cache_size=0)
+        self.session = self.con._session
+        self.tables: dict[str, Any] = {}
+
+    def prepare(self, one: Point) -> calibration.Run:
+        """Make a point's tables and plan its query."""
+        for name, rows, columns in one.tables:
+            if self.tables.get(name) != (one.key, rows, columns):
+                self.con.register("source", table(rows, columns, one.key))
+                self.con.execute(f"create or replace table {name} as select * from source")
+                self.con.unregister("source")
+                self.tables[name] = one.key, rows, columns
+        session, plan = self.session, self.con.sql(one.sql).plan
+        assert plan is not None
+
+        def run(threads: int) -> Sequence[Piece]:
+            session.settings.set("threads", threads)
+            pieces = []
+            for seen in session.observe(plan, {}):
+                assert seen.seconds is not None
+                pieces.append(Piece(seen.features, seen.seconds, seen.total, seen.threads))
+            return pieces
+
+        return run
+
+    def planned(self, one: Point) -> list[list[Features]]:
+        """The sub-tasks of a point's query by pipeline, as the planner expects them: nothing is run."""
+        from finequery.planner.features import features
+        from finequery.planner.subtasks import split
+
+        self.prepare(one)
+        plan = self.con.sql(one.sql).plan
+        assert plan is not None
+        return [[features(s) for s in pipeline.subtasks] for pipeline in split(plan.root)]
+
+    def close(self) -> None:
+        self.con.close()
+
+
+def journal() -> Journal:
+    """What was measured on this machine with these versions, in the cache folder."""
+    from finequery import __version__
+    from finequery.operators import native
+
+    key = machine.identity(__version__, str(dataset.VERSION))
+    return Journal(native.cache_directory().parent / "calibration" / f"{key}.jsonl").load()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="finequery calibrate",
+        description="Measure what sub-tasks take on this machine. What was measured is kept: stopped with Ctrl-C or "
+        "by the budget, the next call goes on from there.",
+    )
+    parser.add_argument("--minutes", type=float, default=4.0, help="budget of time (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help=f"{calibration.QUICK} points, not {calibration.POINTS}")
+    parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
+    parser.add_argument("--out", type=Path, help="write the samples there too, as JSON lines")
+    options = parser.parse_args(arguments)
+    kept = journal()
+    if options.fresh:
+        kept.path.unlink(missing_ok=True)
+        kept = Journal(kept.path)
+    if kept.damaged:
+        print(f"{kept.damaged} damaged lines of {kept.path} are measured again", file=sys.stderr)
+    try:
+        samples = run(kept, options.minutes * 60.0, calibration.QUICK if options.quick else calibration.POINTS)
+    except KeyboardInterrupt:
+        print(f"\nstopped; {len(kept.points)} points are in {kept.path}", file=sys.stderr)
+        return 130
+    except Error as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    print(f"{len(kept.points)} points, {len(samples)} samples in {kept.path}")
+    if options.out is not None:
+        dataset.write(options.out, samples)
+        print(f"written to {options.out}")
+    return 0
+
+
+def run(kept: Journal, seconds: float, points: int) -> list[dataset.Sample]:
+    """Measure within a budget, with a bar where a person is watching."""
+    from finequery.settings import available_cores
+
+    bench = Bench()
+    try:
+        return calibration.calibrate(
+            bench.prepare,
+            kept,
+            points=map(point, range(points)),
+            budget=seconds,
+            threads=available_cores(),
+            clock_ghz=machine.clock_ghz(),
+            progress=show if sys.stderr.isatty() else lambda state: None,
+        )
+    finally:
+        bench.close()
+
+
+def show(state: Progress) -> None:
+    """One line on stderr."""
+    filled = BAR * state.done // max(state.points, 1)
+    bar = "█" * filled + "·" * (BAR - filled)
+    left = f"{state.seconds:.0f} of {state.budget:.0f} s"
+    sys.stderr.write(f"\r\x1b[Kcalibrating {bar} {state.done}/{state.points} {left} {state.label}")
+    if state.done == state.points:
+        sys.stderr.write("\r\x1b[K")
+    sys.stderr.flush()

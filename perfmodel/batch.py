@@ -1,0 +1,111 @@
+"""Features of many sub-tasks as arrays, priced together: ``features.vector`` for all of them in one go.
+
+``Batch`` has a row for every sub-task; what a variant of it brings (share of the rows, threads, clocks, load) has
+columns and is broadcast against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from itertools import chain
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finequery.perfmodel.features import CACHES, NAMES, TILE, Features
+from finequery.perfmodel.trees import Floats, Singles
+
+_NUMBERS = tuple(f.name for f in fields(Features) if f.type == "float")
+_get = attrgetter(*_NUMBERS)
+#: Kinds whose time grows with n log n.
+SORTS = frozenset(["sort", "top-k", "window"])
+
+
+class Batch:
+    """The numbers of ``Features`` as columns of shape (sub-tasks, 1): ``batch["rows"]``. ``models`` are the different
+    ``Features.model`` among them, with an example of each, and ``model_of`` the number of each sub-task's."""
+
+    def __init__(self, features: Sequence[Features], models: Sequence[str] | None = None):
+        """``models``: their ``Features.model``, if known."""
+        self.features = features
+        numbers = chain.from_iterable(map(_get, features))
+        table = np.fromiter(numbers, np.float64, len(features) * len(_NUMBERS)).reshape(len(features), -1).T
+        self._columns = dict(zip(_NUMBERS, table[:, :, None]))
+        place: dict[str, int] = {}
+        names = [f.model for f in features] if models is None else models
+        self.model_of = np.array([place.setdefault(name, len(place)) for name in names], np.intp)
+        self.models = list(place)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, name: str) -> Floats:
+        return self._columns[name]
+
+    def by_model(self, values: Callable[[str], Any], dtype: Any = np.float64) -> NDArray:
+        """A value (or a row of values) of every model, given to its sub-tasks: shape (sub-tasks, 1) or (values,
+        sub-tasks, 1)."""
+        table = np.array([values(name) for name in self.models], dtype)
+        return table.T[..., self.model_of][..., None]
+
+
+def kind_of(model: str) -> str:
+    """The kind in a ``Features.model``."""
+    return model.partition(":")[0]
+
+
+def units(batch: Batch, share: Any = 1.0) -> Floats:
+    """What time is divided by to be learned: rows, or n log2 n for sorts; at least 1."""
+    rows = np.maximum(batch["rows"] * share, 1.0)
+    return np.where(
+        batch.by_model(lambda m: kind_of(m) in SORTS, np.bool_), rows * np.maximum(np.log2(rows), 1.0), rows
+    )
+
+
+def matrix(
+    batch: Batch,
+    threads: Any,
+    clock_ghz: Any,
+    load: Any,
+    share: Any = 1.0,
+    levels: Any = CACHES,
+) -> Singles:
+    """The numbers of ``NAMES``, and the constant 1, as (sub-tasks, variants, names + 1).
+
+    ``threads``, ``clock_ghz``, ``load``, ``share`` and each of the three ``levels`` (bytes of the caches, first to
+    last) are numbers or arrays that broadcast to (sub-tasks, variants). A share of a sub-task has that share of the
+    rows, and meets the same keys and groups and the whole table."""
+    share = np.asarray(share, np.float64)
+    rows = batch["rows"] * share
+    shape = np.broadcast_shapes(rows.shape, np.shape(threads), np.shape(clock_ghz), np.shape(load))
+    out = np.empty((*shape, len(NAMES) + 1), np.float32)
+    table, groups, selectivity = batch["table_bytes"], batch["groups"], batch["selectivity"]
+    vectors = np.minimum(batch["rows"], TILE) * (batch["bytes_in"] + batch["bytes_out"])
+    working = np.log2(np.maximum(np.where(table > 0, table, vectors), 1.0))
+    values = {
+        "log_rows": _log(rows),
+        "log_rows_out": _log(batch["rows_out"] * share),
+        "log_table_bytes": _log(table),
+        **{name: working - np.log2(level) for name, level in zip(_LEVELS, levels)},
+        "uncertain": 4.0 * selectivity * (1.0 - np.minimum(selectivity, 1.0)),
+        "log_distinct": _log(batch["distinct"]),
+        "log_groups": _log(groups),
+        "rows_a_group": _log(rows / np.where(groups > 0, groups, np.inf)),
+        "threads": threads,
+        "clock_ghz": clock_ghz,
+        "load": load,
+    }
+    for i, name in enumerate(NAMES):
+        out[..., i] = values[name] if name in values else batch[name]
+    out[..., -1] = 1.0
+    return out
+
+
+_LEVELS = ("over_first", "over_second", "over_last")
+
+
+def _log(x: Floats) -> Floats:
+    return np.log2(1.0 + np.maximum(x, 0.0))

@@ -1,0 +1,216 @@
+"""The performance model as a scheduler uses it: prices of sub-tasks on devices, with where they come from.
+
+``load_model(board)`` takes, in this order: what this user calibrated for the machine, what came with FineQuery for the
+board or the class of CPU, the analytic prices of the board's numbers. ``Model.source`` says which, for EXPLAIN.
+
+    model = load_model(None)
+    prices = model.price_all([features of pipeline 1, …], [Variant("cpu", threads=2), Variant("gpu", share=0.5)])
+    prices.pipelines().price(variant=0, item=0)
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finequery.errors import FileError
+from finequery.jetson.board import Board
+from finequery.perfmodel import store
+from finequery.perfmodel.analytic import Analytic
+from finequery.perfmodel.batch import Batch, kind_of, matrix, units
+from finequery.perfmodel.compose import Price
+from finequery.perfmodel.correct import Correction
+from finequery.perfmodel.features import Features
+from finequery.perfmodel.trees import Bank, Floats
+
+#: The interval of an analytic price, as ln of a factor either way: no data says how far off it is.
+_UNKNOWN = math.log(2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A way to run sub-tasks: a device ("cpu" or "gpu"), threads (of the CPU), the share of the rows that it gets, and
+    what share of the device others keep busy."""
+
+    device: str
+    threads: int = 1
+    share: float = 1.0
+    load: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prices:
+    """Prices of items (sub-tasks, or pipelines) in every variant, as arrays of shape (variants, items).
+    ``starts``: the first sub-task of each pipeline."""
+
+    seconds: Floats
+    low: Floats
+    high: Floats
+    nbytes: Floats
+    joules: Floats
+    starts: tuple[int, ...] = ()
+
+    def price(self, variant: int, item: int) -> Price:
+        """One of them."""
+        at = variant, item
+        return Price(*(float(part[at]) for part in (self.seconds, self.low, self.high, self.nbytes, self.joules)))
+
+    def pipelines(self) -> Prices:
+        """Sub-tasks of a pipeline one after another, as sums over each pipeline."""
+        s, low, high, nbytes, joules = (
+            np.add.reduceat(part, self.starts, axis=1)
+            for part in (self.seconds, self.low, self.high, self.nbytes, self.joules)
+        )
+        return Prices(s, low, high, nbytes, joules)
+
+
+class Model:
+    """Prices sub-tasks on one machine. ``source`` says where prices come from; ``simulated``: they are of a simulated
+    board. ``correction`` learns from runs (perfmodel/correct.py)."""
+
+    def __init__(
+        self,
+        board: Board | None,
+        fitted: store.Stored | None = None,
+        source: str = "",
+        simulated: bool = False,
+        correction: Correction | None = None,
+    ):
+        self.analytic = Analytic(board)
+        self.fitted = fitted
+        self.source = source or self.analytic.source
+        self.simulated = simulated
+        self.correction = Correction() if correction is None else correction
+        models = fitted.models if fitted is not None else ()
+        self._bank = Bank([m.regressor for m in models]) if models else None
+        self._index = {(m.model, m.device): i for i, m in enumerate(models)}
+        self._by_rows = np.array([m.base == "rows" for m in models], np.bool_)
+        self._low, self._high = (np.array([getattr(m, end) for m in models]) for end in ("low", "high"))
+
+    def price(
+        self,
+        features: Sequence[Features],
+        device: str,
+        *,
+        threads: int = 1,
+        share: float = 1.0,
+        load: Mapping[str, float] = {},
+    ) -> list[Price]:
+        """The price of each sub-task on a device. ``load``: by device, the share that others keep busy."""
+        prices = self.price_all([features], [Variant(device, threads, share, load.get(device, 0.0))])
+        return [prices.price(0, i) for i in range(len(features))]
+
+    def price_all(self, pipelines: Sequence[Sequence[Features]], variants: Sequence[Variant]) -> Prices:
+        """All sub-tasks of pipelines in all variants."""
+        flat = [f for pipeline in pipelines for f in pipeline]
+        starts = np.cumsum([0, *(len(p) for p in pipelines)])[:-1]
+        names = [f.model for f in flat]
+        order = sorted(range(len(flat)), key=names.__getitem__)  # a regressor's rows together
+        batch = Batch([flat[i] for i in order], [names[i] for i in order])
+        by_device = sorted(range(len(variants)), key=lambda i: variants[i].device)
+        out = np.empty((5, len(variants), len(flat)))
+        out[:, np.array(by_device)[:, None], order] = self._price(batch, [variants[i] for i in by_device])
+        return Prices(out[0], out[1], out[2], out[3], out[4], tuple(starts.tolist()))
+
+    def _price(self, batch: Batch, variants: Sequence[Variant]) -> NDArray[np.float64]:
+        """Seconds, low, high, bytes and joules, each (variants, sub-tasks); the variants of a device stand together."""
+        state = np.array([(v.threads, v.share, v.load) for v in variants], np.float64).T
+        out = np.empty((5, len(batch), len(variants)))
+        seconds, joules, watts = np.empty((3, len(batch), len(variants)))
+        clocks, levels = np.empty(len(variants)), np.empty((3, len(variants)))
+        which, factors = np.empty(seconds.shape, np.int32), np.zeros(seconds.shape)
+        first = 0
+        for device, same in groupby(variants, key=lambda v: v.device):
+            at = slice(first, first + len(list(same)))
+            first = at.stop
+            alone = self.analytic.price(batch, device, *state[:, at])
+            seconds[:, at], out[3, :, at], watts[:, at] = alone.seconds, alone.nbytes, alone.watts
+            np.multiply(alone.nbytes, alone.joules_a_byte, out=joules[:, at])
+            clocks[at], levels[:, at] = self.analytic.clock_ghz(device), self.analytic.caches(device)[:, None]
+            which[:, at] = batch.by_model(partial(self._find, device), np.int32)
+            if self.correction.learned:
+                factors[:, at] = np.log(batch.by_model(partial(self.correction.factor, device)))
+        logs = out[:3]  # ln of factors to the analytic price: expected, low, high
+        known = which >= 0
+        if self._bank is not None and known.any():
+            threads, share, load = state
+            x = matrix(batch, threads, clocks, load, share, levels).reshape(which.size, -1)
+            rows = which.reshape(-1)
+            value, outside = self._bank.evaluate(x, np.maximum(rows, 0))
+            outside += 1.0
+            flat = logs.reshape(3, -1)
+            flat[0] = value
+            np.add(value, outside * self._low[rows], out=flat[1])
+            np.add(value, outside * self._high[rows], out=flat[2])
+            by_rows = self._by_rows[which]
+            if by_rows.any():
+                seconds = np.where(known & by_rows, units(batch, share), seconds)
+        if not known.all():
+            logs[:, ~known] = np.array([0.0, -_UNKNOWN, _UNKNOWN])[:, None]
+        logs += factors
+        np.exp(logs, out=logs)
+        logs *= seconds
+        np.multiply(watts, out[0], out=out[4])
+        out[4] += joules
+        return out.transpose(0, 2, 1)
+
+    def _find(self, device: str, model: str) -> int:
+        """The regressor of an algorithm, else of its kind, else -1."""
+        found = self._index.get((model, device))
+        return self._index.get((kind_of(model), device), -1) if found is None else found
+
+    def observe(self, parts: Sequence[tuple[Features, str, float]], measured: float) -> None:
+        """A pipeline took ``measured`` seconds; ``parts`` are its sub-tasks with their devices and their prices
+        in seconds as this model gave them."""
+        c = self.correction
+        c.observe([(device, f.model, t / c.factor(device, f.model)) for f, device, t in parts], measured)
+
+
+def load_model(board: Board | None = None, *, strict: bool = False) -> Model:
+    """The best model there is for a board; None: the machine that runs. A model file that is refused costs a warning,
+    and the next in order is taken and ``Model.source`` says so; with ``strict`` it is a FileError.
+
+    A power mode without a model takes that of the board's first mode, as factors over its own analytic prices."""
+    name = "host" if board is None else board.name
+    simulated = name != "host"
+    said = ""
+    for of, path, what in _candidates(name):
+        try:
+            fitted = _read(path, path.stat().st_mtime_ns)
+        except FileNotFoundError:
+            continue
+        except FileError as error:
+            if strict:
+                raise
+            warnings.warn(str(error), stacklevel=2)
+            said = f" (the {what} was refused: {error.message})"
+            continue
+        if of != name:
+            fitted = replace(fitted, models=tuple(m for m in fitted.models if m.base == "analytic"))
+            what = f"{name} by factors of the {what}"
+        origin = "simulated" if fitted.simulated else "measured"
+        source = f"{what} of {fitted.created[:10]}, {fitted.samples:,} {origin} samples{said}"
+        return Model(board, fitted, source, simulated, Correction(fitted.digest, store.correction_path(name)))
+    model = Model(board, None, "", simulated, Correction("analytic", store.correction_path(name)))
+    model.source += said
+    return model
+
+
+def _candidates(name: str) -> Iterator[tuple[str, Path, str]]:
+    """Board, file and description of the models that may price a board, the best first."""
+    for of in dict.fromkeys((name, name.partition(":")[0])):
+        yield of, store.user_path(of), f"model calibrated for {'this machine' if of == 'host' else of}"
+        yield of, store.shipped_path(of), f"model shipped for {store.cpu_class() if of == 'host' else of}"
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, changed: int) -> store.Stored:
+    return store.load(path)

@@ -1,0 +1,190 @@
+"""A plan while it runs: where its pipelines go, decided before it starts and again where rows turn out otherwise.
+
+The executor asks ``Scheduler.where`` when a pipeline's inputs are there. By then the pipelines before it have been counted:
+if one gave far more or fewer rows than were expected, the features of those that are left are corrected and these are
+placed anew. After the run ``finish`` tells the model what the pipelines took. On a simulated board, where the real kernels
+gave the answer on the CPU, it has the simulator run the placed plan over the rows that were really seen.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from finequery.jetson.simulator import Machine, Timeline
+from finequery.operators.context import CPU, Context, Placement
+from finequery.perfmodel.features import Features
+from finequery.perfmodel.model import Model
+from finequery.planner import observed as seen
+from finequery.planner.features import features, observed
+from finequery.planner.placement import Asked, Placed, Schedule, place
+from finequery.planner.stages import Part, Site, stages
+from finequery.planner.subtasks import PipelineInfo
+
+#: How far rows may be from what was expected before what is left is placed anew.
+FAR = 2.0
+#: Rows below which nothing is worth that.
+FEW = 10_000.0
+
+
+@dataclass(slots=True)
+class Simulated:
+    """A placed plan on a simulated board. ``owners``: for each stage of the timeline, the place of its pipeline."""
+
+    timeline: Timeline
+    owners: list[int]
+    names: list[str]
+    parts: list[Part]
+    site: Site
+
+    def span(self, place: int) -> tuple[float, float]:
+        """Start and end of a pipeline, in seconds."""
+        spans = [s for s in self.timeline.spans if self.owners[s.stage] == place]
+        return min((s.start for s in spans), default=0.0), max((s.end for s in spans), default=0.0)
+
+    def seconds(self, place: int) -> float:
+        """Elapsed time of a pipeline."""
+        start, end = self.span(place)
+        return end - start
+
+    def nbytes(self, place: int) -> float:
+        """Its traffic of the memories."""
+        return sum(s.nbytes for s in self.timeline.spans if self.owners[s.stage] == place)
+
+    def joules(self, place: int) -> float:
+        """Its energy, without the machine's rest."""
+        return sum(s.joules for s in self.timeline.spans if self.owners[s.stage] == place)
+
+
+def simulate(
+    parts: Sequence[Part], placements: Sequence[Placement], site: Site, *, seed: int | None = None, noise: float = 0.0
+) -> Simulated:
+    """A placed plan on a board, by its simulator."""
+    made, owners = stages(parts, placements, site)
+    machine = Machine(site.board, seed=seed, noise=noise, load=site.load)
+    return Simulated(machine.run(made), owners, [s.name for s in made], list(parts), site)
+
+
+@dataclass(eq=False)
+class Scheduler:
+    """Placement of one plan in one run."""
+
+    pipelines: list[PipelineInfo]
+    site: Site
+    model: Model
+    asked: Asked
+    simulated: bool = False  # the site is no machine that is there
+    schedule: Schedule = field(init=False)
+    anew: int = 0  # times that what was left was placed anew
+    spent: float = 0.0  # seconds, in placing
+    run: Simulated | None = None
+
+    def __post_init__(self) -> None:
+        self.parts = [Part(info, tuple(map(features, info.subtasks))) for info in self.pipelines]
+        self._lock = threading.Lock()
+        self._counted: set[int] = set()  # numbers of the pipelines whose rows were looked at
+        self._place_of = {id(item): n for n, info in enumerate(self.pipelines) for item in info.runs}
+        self.schedule = place(self.parts, self.site, self.model, self.asked)
+        self.spent = self.schedule.seconds
+
+    def where(self, item: Any, context: Context) -> Placement:
+        """Where a task, or the build of a Probe, is to run, by what is known now."""
+        number = self._place_of.get(id(item))
+        if number is None:
+            return CPU
+        begin = time.perf_counter()
+        with self._lock:
+            if self._news(context):
+                self._again(context)
+            self.spent += time.perf_counter() - begin
+            return self.schedule.placed[number].chosen.placement
+
+    def _news(self, context: Context) -> bool:
+        """Whether a pipeline has ended since the last look with other rows than expected."""
+        far = False
+        for part in self.parts:
+            info = part.info
+            if info.number in self._counted or id(info.breaker.item) not in context.measured:
+                continue
+            real = seen.real_rows(info.breaker, self.pipelines, context)
+            if real is None:
+                continue
+            self._counted.add(info.number)
+            expected = info.breaker.rows_in if info.breaker.kind == "build" else info.breaker.rows_out
+            far |= max(real, expected) > FEW and not 1.0 / FAR <= (real + 1.0) / (expected + 1.0) <= FAR
+        return far
+
+    def _again(self, context: Context) -> None:
+        """Place what has not begun, with the rows that were counted."""
+        factors: dict[int, float] = {}
+        parts = []
+        for part in self.parts:
+            number = part.info.number
+            if number in self._counted:
+                breaker = part.info.breaker
+                real = seen.real_rows(breaker, self.pipelines, context) or 0
+                expected = breaker.rows_in if breaker.kind == "build" else breaker.rows_out
+                factors[number] = (real + 1.0) / (expected + 1.0)
+                parts.append(part)
+            else:
+                parts.append(Part(part.info, corrected(part, factors)))
+                factors[number] = parts[-1].features[-1].rows_out / max(part.features[-1].rows_out, 1.0)
+        fresh = place(parts, self.site, self.model, self.asked)
+        kept = [
+            old if old.part.info.number in self._counted or id(old.part.info.breaker.item) in context.measured else new
+            for old, new in zip(self.schedule.placed, fresh.placed)
+        ]
+        self.schedule = replace(fresh, placed=kept)
+        self.anew += 1
+
+    def finish(self, context: Context) -> None:
+        """After the run: tell the model what was measured, or run it on the simulated board."""
+        found = {o.pipeline.number: o for o in observed(self.pipelines, context)}
+        true = [
+            Part(part.info, found[part.info.number].features) if part.info.number in found else part
+            for part in self.parts
+        ]
+        placements = [p.chosen.placement for p in self.schedule.placed]
+        if self.simulated:
+            self.run = simulate(true, placements, self.site)
+            return
+        for item, part in zip(self.schedule.placed, true):
+            record = found.get(part.info.number)
+            device = item.chosen.placement.device
+            if record is None or device not in ("cpu", "gpu") or record.total <= 0.0:
+                continue
+            prices = self.model.price(part.features, device, threads=self.site.threads, load=self.site.load)
+            parts = [(f, device, p.seconds) for f, p in zip(part.features, prices)]
+            self.model.observe(parts, record.total)
+
+
+def corrected(part: Part, factors: dict[int, float]) -> tuple[Features, ...]:
+    """Features of a pipeline that has not begun, by what the pipelines it reads turned out to give. A look-up with a
+    share of the keys that were expected lets as large a share of the rows through."""
+    rows, made = 1.0, []
+    for subtask, f in zip(part.info.subtasks, part.features):
+        read = 1.0
+        for number in subtask.reads:
+            read *= factors.get(number, 1.0)
+        before = rows
+        if subtask.kind in ("read", "union", "probe"):
+            rows *= read
+        table = read if subtask.kind == "probe" else rows
+        groups = min(f.groups, f.rows * before) if f.groups else 0.0
+        made.append(
+            replace(
+                f,
+                rows=f.rows * before,
+                rows_out=min(f.rows_out * rows, groups) if groups else f.rows_out * rows,
+                table_bytes=f.table_bytes * table,
+                groups=groups,
+                distinct=min(f.distinct, f.rows * before),
+            )
+        )
+    return tuple(made)
+
+
+__all__ = ["Asked", "Placed", "Scheduler", "Simulated", "Site", "corrected", "simulate"]
