@@ -15,7 +15,7 @@ import numpy as np
 
 from finequery.errors import DataError
 from finequery.operators.column import ColumnData, Dictionary, Frame, Stats
-from finequery.operators.expr import Call, Case, Cast, Column, Expr, transform, walk
+from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, transform, walk
 from finequery.operators.lower import Coded, Lower, Rows, Stored, Value, stored_item
 from finequery.operators.program import Out, Reg
 

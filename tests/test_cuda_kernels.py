@@ -326,7 +326,7 @@ def test_frames_of_wide_numbers() -> None:
         evaluate_window("sum", [most], [], order, True, HUGEINT, 40, get_pool(1), {}, device=DEVICE)
 
 
-# --- many threads at the same words: what the simulator, which runs blocks one after another, can't get wrong ----------
+# --- many threads at the same words: the simulator, which runs blocks one after another, gets them right --------------
 
 
 #: Rows that a chip takes at once, and more.
