@@ -346,13 +346,13 @@ def test_stress_of_inserts(distinct: int) -> None:
     assert np.array_equal(data[rows], keys)
 
 
-def count_rows(n, keys, slots, most, table, groups, full):
+def count_rows(n, empty, keys, slots, most, table, groups, full):
     """Rows by key in a row table of two words, or that it is full."""
     bits = np.int64(0)
     while (np.int64(1) << bits) < slots:
         bits += 1
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-        at = find_row(table, keys[i], 64 - bits, slots - 1, 2, groups, most)
+        at = find_row(table, empty, keys[i], 64 - bits, slots - 1, 2, groups, most)
         if at < 0:
             full[0] = 1
         else:
@@ -366,7 +366,7 @@ def test_stress_of_row_tables(distinct: int) -> None:
     keys = np.arange(MANY, dtype=np.int64) % distinct
     start = np.tile(np.array([EMPTY, 0], np.int64), slots + 2)
     table, groups, full = DEVICE.upload(start), DEVICE.zeros(2, np.int64), DEVICE.zeros(1, np.int64)
-    launch(count_rows, DEVICE, MANY, DEVICE.upload(keys), slots, slots // 2, table, groups, full)
+    launch(count_rows, DEVICE, MANY, np.int64(EMPTY), DEVICE.upload(keys), slots, slots // 2, table, groups, full)
     found = DEVICE.to_host(table).reshape(-1, 2)[:slots]
     found = found[found[:, 0] != EMPTY]
     assert len(np.unique(found[:, 0])) == len(found) == DEVICE.to_host(groups)[0]
