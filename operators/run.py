@@ -115,12 +115,12 @@ class Compiled:
             measured.bytes += self.read_bytes(frame) * (count - skipped) // count
         begin = time.perf_counter()
         result = sink.finish(segments, rows, pool)
-        if measured.profile is not None:
-            measured.profile.add(SINK, time.perf_counter() - begin)
         # the program stays with the plan: it must not keep a run's data alive
         instance.unbind()
         sink.release()
         self.box.frame = EMPTY
+        if measured.profile is not None:
+            measured.profile.add(SINK, time.perf_counter() - begin)
         return result
 
 
