@@ -3,8 +3,8 @@
 The formula is that of jetson/costs.py, which the board simulator runs on: computing, streaming and random accesses from
 the board's numbers, overlapped as its table says. Here it is written over arrays, for all sub-tasks in all variants at
 once; ``tests/test_analytic.py`` holds both to the same seconds. ``terms`` are what adds up over the sub-tasks of a
-pipeline; ``seconds`` makes time of them: of a sub-task alone, or of a fused pipeline, in which the streaming of one hides
-behind the arithmetic of another. What every batch on the GPU pays once (launch and synchronisation) is not in them:
+pipeline; ``seconds`` makes time of them: of a sub-task alone, or of a fused pipeline, in which the streaming of one
+hides behind the arithmetic of another. What every batch on the GPU pays once (launch and synchronisation) is not in them:
 ``Analytic.batch_seconds``.
 
 Columns and results lie in the memory that the device streams best from (mapped on an integrated board, device memory on
@@ -89,7 +89,9 @@ class Analytic:
         device busy: of the cores, of which what is left is shared by the threads; of the GPU's time."""
         load = np.minimum(np.asarray(load, np.float64), 0.99)
         if device == "cpu":
-            return self._cpu_seconds(terms, rows * share, np.minimum(threads, self.board.cpu.cores * (1.0 - load)), share)
+            return self._cpu_seconds(
+                terms, rows * share, np.minimum(threads, self.board.cpu.cores * (1.0 - load)), share
+            )
         assert self.board.gpu is not None
         return self._gpu_seconds(self.board.gpu, terms, rows * share, share, load)
 

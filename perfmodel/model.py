@@ -48,18 +48,15 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prices:
-    """Prices of items (sub-tasks, or pipelines) in every variant, as arrays of shape (variants, items)."""
+    """Prices of items (sub-tasks, or pipelines) in every variant, as arrays of shape (variants, items). ``starts``: of
+    sub-tasks, the first one of each pipeline."""
 
     seconds: Floats
     low: Floats
     high: Floats
     nbytes: Floats
     joules: Floats
-    #: Of sub-tasks: the first one of each pipeline, what a pipeline takes over the sum of its sub-tasks (variants,
-    #: pipelines), joules of a byte of traffic (variants, 1).
     starts: tuple[int, ...] = ()
-    fusion: Floats | None = None
-    joules_a_byte: Floats | None = None
 
     def price(self, variant: int, item: int) -> Price:
         """One of them."""
@@ -67,13 +64,10 @@ class Prices:
         return Price(*(float(part[at]) for part in (self.seconds, self.low, self.high, self.nbytes, self.joules)))
 
     def pipelines(self) -> Prices:
-        """The prices of fused pipelines."""
-        assert self.fusion is not None and self.joules_a_byte is not None
+        """The prices of pipelines: what its sub-tasks take in one adds up."""
         every = np.stack([self.seconds, self.low, self.high, self.nbytes, self.joules])
         seconds, low, high, nbytes, joules = np.add.reduceat(every, self.starts, axis=2)
-        traffic = nbytes * self.joules_a_byte
-        joules = (joules - traffic) * self.fusion + traffic
-        return Prices(seconds * self.fusion, low * self.fusion, high * self.fusion, nbytes, joules)
+        return Prices(seconds, low, high, nbytes, joules)
 
 
 class Model:
@@ -81,10 +75,10 @@ class Model:
     board. ``correction`` learns from runs (perfmodel/correct.py). ``analytic`` has what a price leaves out: what every
     batch on a GPU costs (``batch_seconds``); a machine's power at rest is in its ``board``.
 
-    What a sub-task takes in a pipeline is measured, on a real machine, as its share of the pipeline's time: those add
-    up. On a simulated board, and by the analytic formula, a sub-task's price is of itself alone, and a fused pipeline
-    takes less than their sum, since the streaming of one hides behind the arithmetic of another: by as much as the
-    formula says (``Prices.fusion``)."""
+    The price of a sub-task is its share of its pipeline's time, so that prices of a pipeline add up. On a real machine
+    that is what was measured. On a simulated board, and by the analytic formula, it is what the sub-task takes alone
+    times what the formula says of the fused pipeline over the sum of its sub-tasks: the streaming of one hides behind
+    the arithmetic of another."""
 
     def __init__(
         self,
@@ -132,23 +126,23 @@ class Model:
         starts = np.cumsum([0, *map(len, pipelines)])[:-1]
         order = sorted(range(len(variants)), key=lambda i: variants[i].device)
         grouped = [variants[i] for i in order]
-        prices, fusion, joules_a_byte = self._price(batch, grouped, place, starts, corrected)
+        prices = self._price(batch, grouped, place, starts, corrected)
         if grouped != list(variants):
-            back = np.argsort(order)
-            prices, fusion, joules_a_byte = prices[:, :, back], fusion[:, back], joules_a_byte[back]
-        prices = np.take(prices, place, axis=1).transpose(0, 2, 1)
-        return Prices(*prices, tuple(starts.tolist()), fusion.T, joules_a_byte[:, None])  # type: ignore[misc]
+            prices = prices[:, :, np.argsort(order)]
+        s, low, high, nbytes, joules = np.take(prices, place, axis=1).transpose(0, 2, 1)
+        return Prices(s, low, high, nbytes, joules, tuple(starts.tolist()))
 
     def _price(
         self, batch: Batch, variants: Sequence[Variant], place: NDArray, starts: NDArray, corrected: bool
-    ) -> tuple[Floats, Floats, Floats]:
-        """Seconds, low, high, bytes and joules, each (sub-tasks, variants); fusion (pipelines, variants) and joules of
-        a byte. The variants of a device stand together; sub-task i of the pipelines is number ``place[i]``."""
+    ) -> Floats:
+        """Seconds, low, high, bytes and joules, each (sub-tasks, variants). The variants of a device stand together;
+        sub-task i of the pipelines is number ``place[i]`` of the batch."""
         state = np.array([(v.threads, v.share, v.load) for v in variants], np.float64).T
         shape = len(batch), len(variants)
         out, seconds, watts = np.empty((5, *shape)), np.empty(shape), np.empty(shape)
         clocks, levels, joules_a_byte = np.empty(shape[1]), np.empty((3, shape[1])), np.empty(shape[1])
-        which, factors, fusion = np.empty(shape, np.int32), np.zeros(shape), np.ones((len(starts), shape[1]))
+        which, factors = np.empty(shape, np.int32), np.zeros(shape)
+        pipeline = np.searchsorted(starts, np.argsort(place), side="right") - 1
         first = 0
         for device, same in groupby(variants, key=lambda v: v.device):
             at = slice(first, first + len(list(same)))
@@ -160,13 +154,14 @@ class Model:
             joules_a_byte[at] = alone.joules_a_byte
             which[:, at] = batch.by_model(partial(self._find, device), np.int32)
             if not self._adds_up:
-                fused = np.add.reduceat(terms[:, place], starts, axis=1)
+                sums = np.add.reduceat(terms[:, place], starts, axis=1)
                 rows = np.maximum.reduceat(batch["rows"][place], starts)
-                whole = self.analytic.seconds(device, fused, rows, *state[:, at]).seconds
+                whole = self.analytic.seconds(device, sums, rows, *state[:, at]).seconds
                 parts = np.add.reduceat(alone.seconds[place], starts)
-                fusion[:, at] = np.divide(whole, parts, out=np.ones_like(whole), where=parts > 0)
+                fused = np.divide(whole, parts, out=np.ones_like(whole), where=parts > 0)
+                factors[:, at] = np.log(fused)[pipeline]
             if corrected and self.correction.learned:
-                factors[:, at] = np.log(batch.by_model(partial(self.correction.factor, device)))
+                factors[:, at] += np.log(batch.by_model(partial(self.correction.factor, device)))
         logs = out[:3]  # ln of factors to the analytic price: expected, low, high
         known = which >= 0
         if self._bank is not None and known.any():
@@ -189,7 +184,7 @@ class Model:
         logs *= seconds
         np.multiply(watts, out[0], out=out[4])
         out[4] += out[3] * joules_a_byte
-        return out, fusion, joules_a_byte
+        return out
 
     def _find(self, device: str, model: str) -> int:
         """The regressor of an algorithm, else of its kind, else -1."""
@@ -205,10 +200,9 @@ class Model:
         variants = list(dict.fromkeys(variant for _, variant, _ in runs))
         prices = self.price_all([features for features, _, _ in runs], variants, corrected=False)
         ends = [*prices.starts[1:], prices.seconds.shape[1]]
-        assert prices.fusion is not None
         for i, (features, variant, measured) in enumerate(runs):
             v = variants.index(variant)
-            each = prices.seconds[v, prices.starts[i] : ends[i]] * prices.fusion[v, i]
+            each = prices.seconds[v, prices.starts[i] : ends[i]]
             parts = [(variant.device, f.model, t) for f, t in zip(features, each.tolist())]
             self.correction.observe(parts, measured - self.analytic.batch_seconds(variant.device))
 

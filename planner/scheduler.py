@@ -18,7 +18,7 @@ from typing import Any
 from finequery.jetson.simulator import Machine, Timeline
 from finequery.operators.context import CPU, Context, Placement
 from finequery.perfmodel.features import Features
-from finequery.perfmodel.model import Model
+from finequery.perfmodel.model import Model, Variant
 from finequery.planner import observed as seen
 from finequery.planner.features import features, observed
 from finequery.planner.placement import Asked, Schedule, place
@@ -159,14 +159,16 @@ class Scheduler:
         if self.simulated:
             self.run = simulate(true, placements, self.site)
             return
+        runs = []
         for item, part in zip(self.schedule.placed, true):
             record = found.get(part.info.number)
             device = item.chosen.placement.device
             if record is None or device not in ("cpu", "gpu") or record.total <= 0.0:
                 continue
-            prices = self.model.price(part.features, device, threads=self.site.threads, load=self.site.load)
-            parts = [(f, device, p.seconds) for f, p in zip(part.features, prices)]
-            self.model.observe(parts, record.total)
+            load = self.site.load.get(device, 0.0)
+            variant = Variant(device, self.site.threads if device == "cpu" else 1, load=load)
+            runs.append((part.features, variant, record.total))
+        self.model.observe(runs)
 
 
 def ended(part: Part) -> float:

@@ -78,6 +78,10 @@ class Part:
             return max(end.groups, 1.0) * VALUE * (1.0 + end.steps)
         return end.rows_out * max(end.bytes_out, VALUE)
 
+    def probed_bytes(self, first: int, end: int) -> float:
+        """Bytes of the tables that sub-tasks ``first`` to before ``end`` look up in."""
+        return sum(f.table_bytes for f in self.features[first:end] if f.kind == "probe")
+
     def width_at(self, cut: int) -> float:
         """Bytes of a row between the steps before ``cut`` and those behind it."""
         return sum(max(f.bytes_in, 0.5 * VALUE * f.columns) for f in self.features[cut + 1 :]) or VALUE
@@ -98,10 +102,11 @@ def device_works(
     if device == "cpu":
         return tuple(scaled(works(f, "mapped"), share) for f in features)
     streamed = "device" if board.discrete else "mapped"
-    random = "device" if board.discrete else tables
+    probed = "device" if board.discrete else tables
 
     def placed(touch: Touch) -> Touch:
-        return replace(touch, memory=random if touch.random else streamed)
+        table = "device" if touch.write else probed  # what a device writes at random is its own
+        return replace(touch, memory=table if touch.random else streamed)
 
     made = [works(f, streamed) for f in features]
     return tuple(scaled(replace(w, touches=tuple(map(placed, w.touches))), share) for w in made)

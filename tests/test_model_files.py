@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_analytic import on_device
 
 from finequery.errors import FileError
 from finequery.jetson import board as boards
@@ -23,7 +24,6 @@ from finequery.perfmodel.features import NAMES, Features
 from finequery.perfmodel.model import Variant, load_model
 from finequery.perfmodel.store import Errors, Fitted, Stored
 from finequery.perfmodel.trees import Regressor
-from finequery.perfmodel.work import works
 
 BOARD = "agx-xavier"
 
@@ -211,14 +211,19 @@ def test_shares_threads_and_devices(folders: Path) -> None:
     for i, v in enumerate(variants):
         for j, pipeline in enumerate(pipelines):
             single = model.price(pipeline, v.device, threads=v.threads, share=v.share, load={v.device: v.load})
+            alone = [
+                model.price([f], v.device, threads=v.threads, share=v.share, load={v.device: v.load})[0]
+                for f in pipeline
+            ]
+            fusion = single[0].seconds / alone[0].seconds
+            assert 0.5 < fusion <= 1.0 + 1e-9
             for k, price in enumerate(single):
                 found = prices.price(i, prices.starts[j] + k)
                 assert found.seconds == pytest.approx(price.seconds) and found.joules == pytest.approx(price.joules)
                 assert found.low <= found.seconds <= found.high and found.nbytes == pytest.approx(price.nbytes)
-            fusion = prices.fusion[i, j]  # type: ignore[index]
-            assert 0.5 < fusion <= 1.0 + 1e-9
-            assert whole.price(i, j).seconds == pytest.approx(fusion * sum(p.seconds for p in single))
-            assert whole.price(i, j).high == pytest.approx(fusion * sum(p.high for p in single))
+            assert whole.price(i, j).seconds == pytest.approx(sum(p.seconds for p in single))
+            assert whole.price(i, j).seconds == pytest.approx(fusion * sum(p.seconds for p in alone))
+            assert whole.price(i, j).high == pytest.approx(sum(p.high for p in single))
             assert whole.price(i, j).nbytes == pytest.approx(sum(p.nbytes for p in single))
 
 
@@ -235,7 +240,7 @@ def test_analytic_pipelines_are_fused_as_the_simulator_runs_them(folders: Path, 
     ]  # fmt: skip
     prices = model.price_all(pipelines, [Variant(device, 4)]).pipelines()
     for i, pipeline in enumerate(pipelines):
-        parts = tuple(works(f, "device" if board.discrete else "mapped", "device") for f in pipeline)
+        parts = tuple(on_device(f, board) for f in pipeline)
         solo = Machine(board).solo(parts, device, 4)
         price = prices.price(0, i)
         assert price.seconds + model.analytic.batch_seconds(device) == pytest.approx(solo.seconds, rel=1e-6)
