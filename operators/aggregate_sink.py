@@ -210,7 +210,8 @@ class AggregateSink:
         self.groups.grow(thread)
 
     def finish(self, segments: np.ndarray, rows: int, pool: Pool) -> Frame:
-        """Merge the workers; one row per group that occurs."""
+        """Merge the workers; one row per group that occurs. On the host, also behind a kernel: groups are mostly few
+        beside their rows, and on an integrated device both sides reach the same memory."""
         packed, pick = self.groups.finish(self.accumulators, segments)
         columns: dict[int, ColumnData] = {}
         for key in self.keys:
