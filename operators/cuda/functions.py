@@ -171,8 +171,8 @@ def find_text(text, start, size, offsets, chars, table, mask, firsts):
 
 
 def extreme_f64(acc, at, bits, value, least):
-    """The least or greatest double, NaN being the greatest; ``bits`` are the accumulator's words. What is compared again
-    is what the swap found, not what a cache may still hold."""
+    """The least or greatest double, NaN being the greatest; ``bits`` are the accumulator's words. What is compared
+    again is what the swap found, not what a cache may still hold."""
     seen = double_bits(acc[at])
     while True:
         old = double_of(seen)
