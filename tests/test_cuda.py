@@ -27,6 +27,11 @@ DATA = Path(__file__).parent / "data"
 EDGES = sorted((DATA / "edges").glob("*.sql"))
 #: What stays on the CPU in the edge scripts. A reason that ends otherwise is new.
 KNOWN = ("is a host function", "string_agg joins text on the CPU")
+#: Queries of which a part gets no rows, so that nothing of it runs anywhere.
+NO_ROWS = {
+    "select string_agg(s, '') from t where a > 100",
+    "select median(a), string_agg(s, ',') from t where false",
+}
 
 
 def engines(benchmark: str, folder: Path) -> Engines:
@@ -122,7 +127,8 @@ def test_edges(path: Path, con: Any, duck: Any, foreseen: list[Any]) -> None:
         assert_same(con, duck, sql)
         while foreseen:
             shown, departed = foreseen.pop()
-            assert departed <= set(shown) and {r for r, certain in shown.items() if certain} <= departed, sql
+            certain = set() if sql.strip() in NO_ROWS else {r for r, certain in shown.items() if certain}
+            assert certain <= departed <= set(shown), sql
             assert all(reason.endswith(KNOWN) for reason in departed), sql
 
 
