@@ -14,8 +14,9 @@ import test_coexecution as both
 from finequery.errors import DataError, InterruptError, NotSupportedError
 from finequery.operators.aggregate_calls import Call as Aggregated
 from finequery.operators.context import BOTH, Context, Measured, Placement
+from finequery.operators.cuts import cuts
 from finequery.operators.expr import Call, Column
-from finequery.operators.phases import DEPTH, Channel, cuts
+from finequery.operators.phases import DEPTH, Channel
 from finequery.operators.pipeline import Pipeline
 from finequery.operators.probe import Probe
 from finequery.operators.sides import Posing, PosingSide, SideFailed
