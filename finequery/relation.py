@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import polars
     import pyarrow
 
+    from finequery.device_export import DeviceResult
     from finequery.interop import Array
     from finequery.operators.column import Frame
     from finequery.operators.table import Table
@@ -205,14 +206,15 @@ class Relation:
 
         return frame_to_numpy(self._computed(), self._ids(), self.columns)
 
-    def arrays(self) -> dict[str, Array]:
-        """Column name to an array that CuPy, PyTorch, JAX and numpy take without a copy where they can: on the GPU,
-        for what was computed there, else on the host. Types are those of ``numpy``, with dates and times as integer
-        microseconds; where there are NULLs, ``valid`` of the array is False."""
+    def arrays(self, device: str = "cpu") -> dict[str, Array]:
+        """Column name to an array that CuPy, PyTorch, JAX and numpy take without a copy where they can. ``device``
+        says where DLPack finds them, ``cpu`` or ``cuda``; ``__cuda_array_interface__`` is always the GPU's. Types are
+        those of ``numpy``, with dates and times as integer microseconds; where there are NULLs, ``valid`` of the array
+        is False."""
         from finequery.interop import arrays
 
         frame = self._computed()
-        return arrays([frame.columns[i] for i in self._ids()], self.columns, self._blocks_of_tables())
+        return arrays([frame.columns[i] for i in self._ids()], self.columns, self._blocks_of_tables(), device)
 
     def _blocks_of_tables(self) -> set[int]:
         """The identities of the memory blocks of all columns that the query read from tables."""
@@ -229,7 +231,11 @@ class Relation:
         return blocks
 
     def __arrow_c_device_array__(self, requested_schema: object | None = None, **options: Any) -> tuple[object, object]:
-        """Arrow's device interface, for consumers on the CPU's side: all columns as one record batch."""
+        """Arrow's device interface, all columns as one record batch: on the GPU for sessions that use it, else on the
+        CPU."""
+        there = self._on_device()
+        if there is not None:
+            return there.array()
         table = self.arrow().combine_chunks()
         batches = table.to_batches()
         if not batches:
@@ -237,6 +243,26 @@ class Relation:
 
             batches = [pyarrow.RecordBatch.from_pylist([], table.schema)]
         return batches[0].__arrow_c_device_array__(requested_schema, **options)
+
+    def __arrow_c_device_stream__(self, requested_schema: object | None = None, **options: Any) -> object:
+        """Arrow's device interface, as a stream of one record batch on the GPU."""
+        there = self._on_device()
+        if there is None:
+            from finequery.errors import NotSupportedError
+
+            raise NotSupportedError(
+                "The result is not on a GPU", hint="SET device = 'gpu', or take __arrow_c_stream__ of it."
+            )
+        return there.stream()
+
+    def _on_device(self) -> DeviceResult | None:
+        """The result where the GPU reaches it, for sessions that use one."""
+        device = self._session.device()
+        if device is None:
+            return None
+        from finequery.device_export import DeviceResult
+
+        return DeviceResult(device, self._computed(), self._ids(), self.columns)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Arrow's PyCapsule interface: ``pyarrow.table(relation)``, ``polars.DataFrame(relation)``, …"""

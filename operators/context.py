@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from finequery.errors import NotSupportedError
 from finequery.jetson import memory
@@ -57,6 +57,7 @@ class Measured:
     device: str = ""  # where its programs ran: "cpu", "gpu" or both; none did: ""
     shared: int = 0  # morsels that the GPU took, where both devices worked on one pipeline
     profile: Profile | None = None  # of its programs on the CPU, by step, where the setting asks for it
+    spans: list[tuple[str, float, float]] = field(default_factory=list)  # device, begin and end by perf_counter
     departed: list[str] = field(default_factory=list)  # why a program did not run on the device that was asked for
 
     def profiled(self) -> Profile:
@@ -73,6 +74,7 @@ class Measured:
         """Take over where a part of the work ran."""
         if part.device:
             self.ran_on(part.device)
+        self.spans += part.spans
         for reason in part.departed:
             self.depart(reason)
         if part.profile is not None:
@@ -82,6 +84,12 @@ class Measured:
         """Note why a program did not run on the device that was asked for."""
         if reason not in self.departed:
             self.departed.append(reason)
+
+
+class Scheduler(Protocol):
+    """Who decides where the parts of a plan run."""
+
+    def where(self, item: Any, context: Context) -> Placement: ...
 
 
 @dataclass(eq=False)
@@ -97,6 +105,7 @@ class Context:
     gpu: Any = None  # the second device (jetson.gpu.Device, or operators.sides.Posing), if there is one
     placement: Placement = CPU  # of what ``placements`` has no entry for
     placements: Mapping[int, Placement] = field(default_factory=dict)  # by id of the task or Probe
+    scheduler: Scheduler | None = None  # says where, if there is one
     strict: bool = False  # a departure from that is an error
     profile: bool = False  # measure every instruction on the CPU
     account: memory.Account = field(default_factory=memory.Account)  # memory held and bytes moved, by kind
@@ -107,6 +116,8 @@ class Context:
 
     def where(self, item: Any) -> Placement:
         """Where a task, or the build of a Probe, is to run."""
+        if self.scheduler is not None:
+            return self.scheduler.where(item, self)
         return self.placements.get(id(item), self.placement)
 
     @property
@@ -186,11 +197,15 @@ class Context:
         """What ``work`` gives for a sub-task that is no pipeline; it takes the device, or None for the CPU. It raises
         ``Unsupported`` before it changes anything; that reason, or a failure of the device, is a departure."""
         if self.where(item).device != "gpu" or not getattr(self.gpu, "kernels", True):
-            return work(None)
+            begin = time.perf_counter()
+            result = work(None)
+            measured.spans.append(("cpu", begin, time.perf_counter()))
+            return result
         from finequery.operators.cuda.run import device_failure
         from finequery.operators.cuda.translate import Unsupported
 
         try:
+            begin = time.perf_counter()
             with self.gpu.query():
                 result = work(self.gpu)
         except Exception as error:
@@ -199,6 +214,7 @@ class Context:
                 raise
         else:
             measured.ran_on("gpu")
+            measured.spans.append(("gpu", begin, time.perf_counter()))
             return result
         self.depart(measured, reason, what)
         measured.ran_on("cpu")

@@ -163,7 +163,9 @@ class _Run:
                 self._prepare(first + context.gpu_workers)
                 side = open_side(context, self.compiled, rows, self.skip, self.bounds, first)
                 if alone:
+                    begin = time.perf_counter()
                     side.batch(self._job(), 0, self.count, self.segments)
+                    measured.spans.append(("gpu", begin, time.perf_counter()))
                     measured.ran_on("gpu")
                     measured.shared += self.count
                 else:
@@ -205,7 +207,7 @@ class _Run:
         threads = 1 if small or self.count == 1 else context.pool.threads
         self.measured.threads = max(self.measured.threads, threads)
         cursor = sink.cursor if sink.wants_segments else None
-        profile = self.measured.profiled() if context.profile else None
+        profile, begin = self.measured.profiled() if context.profile else None, time.perf_counter()
         self.instance.run(
             *(context.pool, job, range(threads)),
             cursor=cursor,
@@ -213,6 +215,7 @@ class _Run:
             stopped=context.halted,
             profile=profile,
         )
+        self.measured.spans.append(("cpu", begin, time.perf_counter()))
 
     def _together(self, side: Any, where: Placement) -> None:
         """The front part on the CPU, the back part on the device; each helps the other in the end."""
@@ -223,6 +226,7 @@ class _Run:
         errors: list[BaseException] = []
 
         def drive() -> None:
+            begin = time.perf_counter()
             try:
                 for job in (back, front) if side.many else (back,):
                     while (taken := job.take(size if side.many else self.count)) is not None:
@@ -233,6 +237,7 @@ class _Run:
                 if not isinstance(error, SideFailed):
                     front.stop()
                     back.stop()
+            self.measured.spans.append(("gpu", begin, time.perf_counter()))
 
         helper = Helper(drive)
         try:

@@ -184,16 +184,19 @@ class Sort(Task):
         keep = None if limit is None else limit + offset
         keys = [(frame.columns[c.id], descending, first) for c, descending, first in self.keys]
         record = self.measure(context)
-        rows = context.placed(
-            self, record, "A sort", lambda device: sort_rows(keys, frame.length, context.pool, keep, device)
-        )
-        if keep is not None or offset:
-            picked = rows[offset:keep]
-            rows = padded(len(picked), np.uint32)
-            rows[:] = picked
-        columns = {c.id: take(frame.columns[c.id], rows, context.pool) for c in self.columns}
-        record.rows_in, record.rows_out, record.seconds = frame.length, len(rows), time.perf_counter() - begin
-        return Frame(columns, len(rows))
+
+        def sort(device: Any) -> Frame:
+            rows = sort_rows(keys, frame.length, context.pool, keep, device)
+            if keep is not None or offset:
+                picked = rows[offset:keep]
+                rows = padded(len(picked), np.uint32)
+                rows[:] = picked
+            columns = {c.id: take(frame.columns[c.id], rows, context.pool, device=device) for c in self.columns}
+            return Frame(columns, len(rows))
+
+        result = context.placed(self, record, "A sort", sort)
+        record.rows_in, record.rows_out, record.seconds = frame.length, result.length, time.perf_counter() - begin
+        return result
 
 
 def bound(context: Context, expr: Expr | None) -> int | None:

@@ -28,9 +28,7 @@ from finequery.operators.window import beyond_decimal, constant_or_rows, total_b
 from finequery.types import DOUBLE, SqlType
 
 #: The functions that are computed here.
-FRAMED = frozenset(
-    ("count", "count_star", "first_value", "last_value", "nth_value", "min", "max", "sum", "avg")
-)
+FRAMED = frozenset(("count", "count_star", "first_value", "last_value", "nth_value", "min", "max", "sum", "avg"))
 
 
 class Framed:

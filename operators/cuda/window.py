@@ -46,9 +46,7 @@ def positions(
     found = cache.get(name)
     if found is None:
         groups, terms = [Key(c, False, False) for c in partition], [Key(*key) for key in order]
-        group_fields, fields = (
-            device_fields(keys, length, pool, device) for keys in (groups, terms)
-        )
+        group_fields, fields = (device_fields(keys, length, pool, device) for keys in (groups, terms))
         known = known_order([*groups, *terms], length, length)
         if known is None:
             rows = device.empty(length, np.uint32)
