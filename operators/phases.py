@@ -13,6 +13,7 @@ batch, beside what the CPU does for the other phase.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -124,6 +125,7 @@ class _Phase:
         """Do the morsels of a job. ``again`` undoes what a failed device has done of it; None: that can't be undone."""
         first, end = int(job.words[0]), int(job.words[15])
         self.instance.bind()
+        begin = time.perf_counter()
         if self.side is not None:
             counted = self.compiled.counters.copy()
             try:
@@ -138,7 +140,9 @@ class _Phase:
                 if again is not None:
                     again()
                     self.instance.bind()
+                begin = time.perf_counter()
             else:
+                self.measured.spans.append(("gpu", begin, time.perf_counter()))
                 self.measured.ran_on("gpu")
                 self.measured.shared += end - first
                 return
@@ -152,6 +156,7 @@ class _Phase:
             stopped=self.stopped,
             profile=self.measured.profiled() if self.context.profile else None,
         )
+        self.measured.spans.append(("cpu", begin, time.perf_counter()))
 
     def end(self, measured: Measured) -> None:
         """Note what it has done."""
