@@ -139,7 +139,7 @@ def test_reasons_leave_the_cpu(con: Any) -> None:
     first = split(con.sql(JOINED).plan.root)[0].number
     made = scheduler(con, JOINED, site(), Asked(reasons={first: ("it has no form",)}))
     assert made.schedule.placed[0].chosen.placement == CPU
-    assert made.schedule.placed[0].reason == "it has no form"
+    assert placement.why(made.schedule.placed[0], "latency") == "it has no form"
     assert "gpu" not in made.schedule.alone
 
 
