@@ -64,8 +64,8 @@ def reasons(root: Task, context: Context) -> dict[int, list[Reason]]:
 
 def require(root: Task, context: Context) -> None:
     """Raise NotSupportedError with all reasons if some are certain and the plan is placed there; for a plan that has
-    none, they are looked for once."""
-    if root in _checked:
+    none, they are looked for once. A scheduler places while the plan runs, so its departures are told then."""
+    if root in _checked or context.scheduler is not None:
         return
     found = reasons(root, context)
     placed = [each for item, each in found.items() if context.placements.get(item, context.placement).device != "cpu"]
