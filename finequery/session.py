@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from finequery import scheduling
 from finequery.convert import parameters
 from finequery.errors import Error, InterfaceError, ProgrammingError
 from finequery.jetson import accounts
@@ -101,14 +102,11 @@ class Session:
         return accounts.accounting(self._account)
 
     def device(self) -> Any:
-        """The GPU that this session's queries run on; None: none."""
-        if self.settings["device"] != "gpu":
-            return None
-        from finequery.jetson.gpu import open_device
-
-        gpu = open_device()
-        gpu.set_limit(self.settings["gpu_memory_limit"])
-        return gpu
+        """The second device of this session's queries; None: they have the CPU alone."""
+        device = scheduling.second_device(self.settings)
+        if hasattr(device, "set_limit"):
+            device.set_limit(self.settings["gpu_memory_limit"])
+        return device
 
     def _shared(self) -> str:
         """The kind of memory that this session's queries need for arrays that the CPU and a GPU read and write. With
@@ -212,7 +210,12 @@ class Session:
             if self.closed:
                 raise InterfaceError("The connection is closed")
             try:
-                return execute(plan.root, self.context(physical | plan.lifted))
+                context = self.context(physical | plan.lifted)
+                scheduler = scheduling.schedule(self.settings, plan, context)
+                frame = execute(plan.root, context)
+                if scheduler is not None:
+                    scheduler.finish(context)
+                return frame
             except Error as error:
                 if error.subject is not None:
                     from finequery.planner.display import format_expr
@@ -234,7 +237,7 @@ class Session:
             physical,
             stopped=self._stop.is_set,
             gpu=gpu,
-            placement=CPU if gpu is None else GPU,
+            placement=GPU if self.settings["device"] == "gpu" and gpu is not None else CPU,
             strict=self.settings["strict"],
             account=memory.Account(shared=self._shared()),
             profile=self.settings["profile"],
@@ -245,7 +248,9 @@ class Session:
         from finequery.planner.explain import explain
 
         with self.lock:
-            return explain(plan, self.context(physical | plan.lifted), analyze)
+            context = self.context(physical | plan.lifted)
+            scheduling.schedule(self.settings, plan, context)
+            return explain(plan, context, analyze)
 
     def observe(self, plan: Plan, physical: dict[int | str, Any]) -> list[Observed]:
         """Run a plan with every instruction measured: what its pipelines have seen and took."""

@@ -50,10 +50,13 @@ class Target:
 
 
 class Materialize:
-    """The sink. ``lower_into`` adds its instructions; ``prepare``/``grow``/``finish`` serve one run."""
+    """The sink. ``lower_into`` adds its instructions; ``prepare``/``grow``/``finish`` serve one run. ``appends``: rows
+    come in batches, and have no places of their own. ``alike``: all results have the same encodings and bounds,
+    whatever rows are in them, so that one program reads them all."""
 
-    def __init__(self, columns: list[Column]):
+    def __init__(self, columns: list[Column], *, appends: bool = False, alike: bool = False):
         self.columns = columns
+        self.appends, self.alike = appends, alike
         self.instance: Any = None
         self.targets: list[Target] = []
         self.passed: list[tuple[int, Stored]] = []
@@ -65,7 +68,7 @@ class Materialize:
         self.rows = 0
 
     def lower_into(self, lower: Lower) -> None:
-        self.dense = lower.space == 0
+        self.dense = lower.space == 0 and not self.appends
         values: list[tuple[Column, Stored | Value]] = []
         for column in self.columns:
             stored = lower.stored(column)
@@ -250,7 +253,7 @@ class Materialize:
         else:
             data = _join(target.arrays, pieces, target.words, total, target.dtype)
             flags = _join(target.flags, pieces, 1, total, np.uint8) if target.nullable else None
-        validity, nulls = pack_validity(flags, total)
+        validity, nulls = pack_validity(flags, total, self.alike)
         low, high = target.low, target.high
         stats = Stats(low=low, high=high, nulls=nulls, ascii=target.ascii, sorted=target.sorted, unique=target.unique)
         if target.kind == "string":
@@ -264,7 +267,8 @@ class Materialize:
             )
         if nulls and flags is not None:
             _clear(data, flags[:total], target.words)
-        if target.kind in ("uint", "dict") and 0 < total <= BOUNDED_ROWS and target.type.name != "BOOLEAN":
+        narrow = target.kind in ("uint", "dict") and target.type.name != "BOOLEAN"
+        if narrow and 0 < total <= BOUNDED_ROWS and not self.alike:
             seen = data[:total]
             first, last = int(seen.min()), int(seen.max())  # of a build side: they shrink look-ups and group domains
             if target.kind == "dict":
@@ -397,13 +401,13 @@ def _join(
     return out
 
 
-def pack_validity(flags: np.ndarray | None, count: int) -> tuple[np.ndarray | None, int]:
-    """Bytes to a validity bitmap (None: all valid) and the number of NULLs."""
+def pack_validity(flags: np.ndarray | None, count: int, always: bool = False) -> tuple[np.ndarray | None, int]:
+    """Bytes to a validity bitmap (None: all valid, unless there is ``always`` to be one) and the number of NULLs."""
     if flags is None:
         return None, 0
     packed = np.packbits(flags[:count], bitorder="little")
     valid = int(np.count_nonzero(flags[:count]))
-    if valid == count:
+    if valid == count and not always:
         return None, 0
     bitmap = memory.zeros(-(-count // 64) * 8 + 64, np.uint8)
     bitmap[: len(packed)] = packed

@@ -23,7 +23,11 @@ class Departed(Exception):
 
 
 class SideFailed(Exception):
-    """The device failed while it ran."""
+    """The device failed while it ran. ``untouched``: before it did anything of the batch."""
+
+    def __init__(self, reason: str, untouched: bool = False):
+        self.untouched = untouched
+        super().__init__(reason)
 
 
 class CudaSide:
@@ -101,7 +105,7 @@ class PosingSide:
     many = True
 
     def __init__(self, device: Posing, compiled: Any, context: Any, worker: int):
-        self.device, self.compiled, self.stopped = device, compiled, context.stopped
+        self.device, self.compiled, self.stopped = device, compiled, context.halted
         self.workers = range(worker, worker + device.threads)
 
     def batch(self, job: Job, first: int, end: int, segments: np.ndarray) -> None:
@@ -112,7 +116,7 @@ class PosingSide:
             try:
                 device.fails(first)
             except Exception as error:
-                raise SideFailed(f"the device failed: {error}") from error
+                raise SideFailed(f"the device failed: {error}", untouched=True) from error
         cursor = sink.cursor if sink.wants_segments else None
         part = job.part(first, end)
         instance.run(device.pool, part, self.workers, cursor=cursor, grow=sink.grow, stopped=self.stopped)

@@ -81,29 +81,36 @@ def matrix(
     share = np.asarray(share, np.float64)
     rows = batch["rows"] * share
     shape = np.broadcast_shapes(rows.shape, np.shape(threads), np.shape(clock_ghz), np.shape(load))
-    out = np.empty((*shape, len(NAMES) + 1), np.float32)
     table, groups, selectivity = batch["table_bytes"], batch["groups"], batch["selectivity"]
     vectors = np.minimum(batch["rows"], TILE) * (batch["bytes_in"] + batch["bytes_out"])
     working = np.log2(np.maximum(np.where(table > 0, table, vectors), 1.0))
-    values = {
-        "log_rows": _log(rows),
-        "log_rows_out": _log(batch["rows_out"] * share),
+    same = {  # in all variants
         "log_table_bytes": _log(table),
-        **{name: working - np.log2(level) for name, level in zip(_LEVELS, levels)},
         "uncertain": 4.0 * selectivity * (1.0 - np.minimum(selectivity, 1.0)),
         "log_distinct": _log(batch["distinct"]),
         "log_groups": _log(groups),
+    }
+    different = {
+        "log_rows": _log(rows),
+        "log_rows_out": _log(batch["rows_out"] * share),
         "rows_a_group": _log(rows / np.where(groups > 0, groups, np.inf)),
+        **{name: working - np.log2(level) for name, level in zip(_LEVELS, levels)},
         "threads": threads,
         "clock_ghz": clock_ghz,
         "load": load,
     }
+    base = np.ones((len(batch), 1, len(NAMES) + 1), np.float32)
     for i, name in enumerate(NAMES):
-        out[..., i] = values[name] if name in values else batch[name]
-    out[..., -1] = 1.0
+        if name not in different:
+            base[..., i] = same[name] if name in same else batch[name]
+    out = np.empty((*shape, len(NAMES) + 1), np.float32)
+    out[:] = base
+    for name, values in different.items():
+        out[..., _PLACE[name]] = values
     return out
 
 
+_PLACE = {name: i for i, name in enumerate(NAMES)}
 _LEVELS = ("over_first", "over_second", "over_last")
 
 

@@ -87,7 +87,8 @@ class Draw:
         return math.exp(self.random.uniform(math.log(low), math.log(high)))
 
     def rows(self, most: int = ROWS[1]) -> int:
-        return int(self.between(ROWS[0], most))
+        """Few as often as many, but among the many more of those that count."""
+        return int(self.between(ROWS[0] if self.chance(0.4) else 50_000, most))
 
     def chance(self, share: float) -> bool:
         return self.random.random() < share

@@ -70,7 +70,9 @@ def spent(pipeline: PipelineInfo, context: Context) -> list[float] | None:
     for record in found:
         for owner, took in record.profile.seconds.items() if record.profile is not None else ():
             times[owner] = times.get(owner, 0.0) + took
-    own = sum(r.seconds for r in found if r.profile is None and r.rows_in)  # a build, a sort, a window
+    source = pipeline.source.item  # a scan, or the inputs of a union put together
+    apart = [r for t in pipeline.runs if t is not source and (r := context.measured.get(id(t))) is not None]
+    own = sum(r.seconds for r in apart if r.profile is None and r.rows_in)  # a build, a sort, a window
     steps = [times.get(id(s.item), 0.0) for s in pipeline.subtasks[1:-1]]
     known = {id(s.item) for s in pipeline.subtasks[1:-1]}
     # steps that are no sub-task (bare names), and what a host function made of them, belong to the end

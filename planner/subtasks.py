@@ -141,6 +141,13 @@ class _Open:
         self.runs: list[Any] = [source.item] if source.kind != "read" else []
         self.fetched: dict[int, float] = {}  # columns on build sides, read by row number: their bytes there
         self.near: set[int] = set()  # columns read or computed by now
+        self.computed: set[int] = set()  # columns that a projection computes
+
+    def kept(self, columns: Iterable[Column]) -> tuple[Column, ...]:
+        """Those of the columns that have to be written at the pipeline's end. Where all rows stay, the source's own are
+        handed on as they are."""
+        chooses = any(s.kind in ("filter", "probe") for s in self.subtasks)
+        return tuple(c for c in columns if chooses or c.id in self.computed)
 
 
 class _Splitter:
@@ -269,8 +276,9 @@ class _Splitter:
                     self.attributes.setdefault(column.id, renamed(self.attributes[e.id], column))
                 if e.id in open_.fetched:
                     open_.fetched[column.id] = open_.fetched[e.id]
-                if e.id in open_.near:
-                    open_.near.add(column.id)
+                for marks in (open_.near, open_.computed):
+                    if e.id in marks:
+                        marks.add(column.id)
             else:
                 self.attribute(column)
                 made.append((column, e))
@@ -280,6 +288,7 @@ class _Splitter:
         columns, rows = tuple(c for c, _ in made), open_.rows
         operands = self.reads(open_, inputs, rows) + self.writes(columns, rows, near=True)
         open_.near |= {c.id for c in columns}
+        open_.computed |= {c.id for c in columns}
         subtask = SubTask("project", step, rows, rows, inputs, tuple(operands))
         subtask.reads, subtask.steps = self.scalars(e for _, e in made), self.operations(e for _, e in made)
         self.add(open_, subtask)
@@ -316,7 +325,7 @@ class _Splitter:
         choice, distinct = expected_lookup(step, rows, probes)
         operands = self.reads(open_, inputs, rows)
         if step.need_rows:
-            payload = tuple(c for c in step.payload if c.id not in {a.id for a in inputs})
+            payload = open_.kept(c for c in step.payload if c.id not in {a.id for a in inputs})
             operands += self.reads(open_, tuple(map(self.attribute, payload)), rows) + self.writes(payload, rows)
         operands.append(Operand(choice.name, RANDOM_WRITE, rows, _entry(choice), table=choice.nbytes))
         scalars = self.scalars(keys)
@@ -361,8 +370,9 @@ class _Splitter:
             operands = self.reads(open_, inputs, rows) + self.writes(task.columns, rows)
             return self.end(open_, SubTask("limit", task, open_.rows, rows, inputs, tuple(operands)))
         open_ = self.open(task)
-        inputs = tuple(map(self.attribute, task.columns))
-        operands = self.reads(open_, inputs, open_.rows) + self.writes(task.columns, open_.rows)
+        kept = open_.kept(task.columns)
+        inputs = tuple(map(self.attribute, kept))
+        operands = self.reads(open_, inputs, open_.rows) + self.writes(kept, open_.rows)
         return self.end(open_, SubTask("materialize", task, open_.rows, open_.rows, inputs, tuple(operands)))
 
     def aggregate(self, task: Aggregate) -> PipelineInfo:

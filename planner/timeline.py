@@ -85,9 +85,8 @@ class Timeline:
                         f"<title>{tip}</title></rect>"
                     )
                     if w > 16:
-                        parts.append(
-                            f'<text x="{x + w / 2:.2f}" y="{y + 15}" text-anchor="middle" fill="white">{b.pipeline}</text>'
-                        )
+                        at = f'x="{x + w / 2:.2f}" y="{y + 15}" text-anchor="middle" fill="white"'
+                        parts.append(f"<text {at}>{b.pipeline}</text>")
         y = 28 + BAR * len(self.engines)
         parts.append(f'<line x1="{LEFT}" y1="{y}" x2="{WIDTH - 10}" y2="{y}" stroke="black"/>')
         for tick in range(5):

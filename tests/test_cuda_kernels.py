@@ -109,12 +109,18 @@ def test_sort_by_text() -> None:
     words += ["abcdefghijklmnopqrstuvwy", "abcdefghijklmnopqrstuvw"]
     values = [words[int(i)] for i in np.random.default_rng(3).integers(0, len(words), 90)]
     text, tail = make("string", values), make("u8", [i % 3 for i in range(90)])
-    for keys in ([(text, False, True)], [(text, True, False), (tail, False, False)], [(tail, True, False), (text, False, False)]):
+    for keys in (
+        [(text, False, True)],
+        [(text, True, False), (tail, False, False)],
+        [(tail, True, False), (text, False, False)],
+    ):
         assert np.array_equal(sort_rows(keys, 90, get_pool(1), None, DEVICE), sort_rows(keys, 90, get_pool(1)))
 
 
 def test_sort_by_intervals(con: Any) -> None:
-    con.execute("create table i as select n, to_months(n % 3) + to_days((n * 7 % 60)::integer) as v from range(50) r(n)")
+    con.execute(
+        "create table i as select n, to_months(n % 3) + to_days((n * 7 % 60)::integer) as v from range(50) r(n)"
+    )
     sql = "select n, v from i order by v desc, n"
     wanted = con.execute(sql).fetchall()
     con.execute("set device = 'gpu'")
@@ -300,7 +306,9 @@ def test_frames(frame: WindowFrame | None, ignore_nulls: bool) -> None:
 def test_frames_of_wide_numbers() -> None:
     """128-bit totals against Python's numbers; beyond 128 bits is an error."""
     numbers = np.random.default_rng(1)
-    values = [int(x) * 2**64 + int(y) for x, y in zip(numbers.integers(-(2**50), 2**50, 40), numbers.integers(0, 99, 40))]
+    values = [
+        int(x) * 2**64 + int(y) for x, y in zip(numbers.integers(-(2**50), 2**50, 40), numbers.integers(0, 99, 40))
+    ]
     column, order = make("int128", values), [(make("u8", list(range(40))), False, False)]
     call = "sum", [column], [], order, True, HUGEINT, 40, get_pool(1), {}, WindowFrame("rows", -3, 1)
     wanted = [sum(values[max(i - 3, 0) : i + 2]) for i in range(40)]

@@ -122,7 +122,9 @@ class _Survey:
         if isinstance(task, tasks.UnionAll):
             parts = [self.columns(p) for p in task.parts]
             places = enumerate(task.columns)
-            return {c.id: _joined(c.type, [p[ids[i].id] for p, ids in zip(parts, task.part_columns)]) for i, c in places}
+            return {
+                c.id: _joined(c.type, [p[ids[i].id] for p, ids in zip(parts, task.part_columns)]) for i, c in places
+            }
         if isinstance(task, tasks.Window):
             below = dict(self.columns(task.source))
             for output, call, args, *_ in task.calls:
