@@ -29,21 +29,6 @@ def schedule(settings: Settings, plan: Plan, context: Context) -> Scheduler | No
     return scheduler
 
 
-def second_device(settings: Settings) -> Any:
-    """What runs beside the CPU by the settings: a GPU, on a simulated board threads that pose as one, or None."""
-    if settings["board"]:
-        return _posing() if board_named(settings["board"]).gpu is not None else None
-    if settings["device"] == "gpu":
-        from finequery.jetson.gpu import open_device
-
-        return open_device()
-    if settings["device"] == "auto" and _described() is not None:
-        from finequery.jetson.gpu import open_device
-
-        return open_device()
-    return None
-
-
 @functools.lru_cache(maxsize=16)
 def board_named(name: str) -> Board:
     """A board of the library."""
@@ -52,15 +37,16 @@ def board_named(name: str) -> Board:
     return board.load(name)
 
 
-@functools.lru_cache(maxsize=1)
-def _posing() -> Any:
+@functools.lru_cache(maxsize=16)
+def posing(name: str) -> Any:
+    """Threads that pose as the GPU of a simulated board; None for a board without one."""
     from finequery.operators.sides import Posing
 
-    return Posing()
+    return Posing() if board_named(name).gpu is not None else None
 
 
 @functools.lru_cache(maxsize=1)
-def _described() -> Board | None:
+def described() -> Board | None:
     """The board of the library that describes this machine's GPU, if it has one."""
     from finequery.jetson import driver
 
@@ -84,12 +70,12 @@ def _board(settings: Settings, context: Context) -> Board | None:
         return board_named(settings["board"])
     if context.gpu is None or settings["device"] != "auto":
         return None
-    return _described()
+    return described()
 
 
 def _make(settings: Settings, plan: Plan, context: Context, board: Board) -> Scheduler:
     from finequery.operators.cuda import support
-    from finequery.operators.phases import cuts
+    from finequery.operators.cuts import cuts
     from finequery.planner.placement import Asked
     from finequery.planner.scheduler import Scheduler
     from finequery.planner.stages import Site
@@ -104,7 +90,7 @@ def _make(settings: Settings, plan: Plan, context: Context, board: Board) -> Sch
         if texts:
             reasons[info.number] = tuple(dict.fromkeys(texts))
         running = [item for item in info.runs if hasattr(item, "steps")]
-        if len(running) == 1:
+        if len(running) == 1 and simulated:  # a CUDA kernel takes all rows of a pipeline at once, no batches
             places[info.number] = tuple(cuts(running[0]))
     asked = Asked(settings["device"], settings["objective"], reasons, places)
     load = {"gpu": settings["gpu_load"]} if settings["gpu_load"] else {}

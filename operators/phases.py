@@ -2,7 +2,8 @@
 
 Both are pipelines of their own with a program each, compiled once. The first phase ends in columns (``Materialize``)
 and is run anew for every batch of the source's morsels. The second reads the batches, which all have the same
-encodings, and keeps its sink's state over all of them. Between them lies a ``Channel`` of ``DEPTH`` batches: who is ahead waits.
+encodings, and keeps its sink's state over all of them. Between them lies a ``Channel`` of ``DEPTH`` batches: who is
+ahead waits. So at most ``DEPTH + 2`` batches are there at a time, with those that either phase is working on.
 
 The rows of a batch keep the numbers of the morsels that they come from, so what goes by the order of morsels (written
 rows, runs of sorted keys) comes out as if there had been one phase. If a device fails, the CPU goes on from the same
@@ -12,111 +13,30 @@ batch, beside what the CPU does for the other phase.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from finequery.errors import InterruptError
-from finequery.operators.aggregate_calls import Call
-from finequery.operators.branches import join, start, stop_of
+from finequery.operators.branches import Helper, join, stop_of
 from finequery.operators.column import BLOCK, Frame
 from finequery.operators.context import CPU, GPU, Context, Measured, Placement
-from finequery.operators.expr import Call as Function
-from finequery.operators.expr import Column, Expr, walk
-from finequery.operators.lower_expr import handler_of
+from finequery.operators.cuts import handed_on, obstacle
 from finequery.operators.materialize import Materialize
 from finequery.operators.pipeline import Bound, Pipeline, Split
-from finequery.operators.probe import Probe
 from finequery.operators.program import MORSEL, ONE_THREAD, TILE, Instance, Job
 from finequery.operators.run import Compiled, Sink, skipped_blocks
 from finequery.operators.sides import Departed, SideFailed, open_side
-from finequery.operators.steps import Filter, Project, Step, step_reads
+from finequery.operators.steps import Step
 
 #: Batches between the phases.
 DEPTH = 2
 #: Batches that a pipeline's rows are cut into, where the placement does not say.
 BATCHES = 16
-#: Aggregates that name a row, which has no number beyond its batch.
-KEEPS_ROWS = frozenset(("first", "any_value"))
-
-
-# --- where a pipeline can be cut -------------------------------------------------------------------------------------
-
-
-def cuts(task: Any) -> list[int]:
-    """After how many steps a task's pipeline may be cut (none: it can't be). Known from the plan alone. What only shows
-    when the rows are there (text that a host function reads) may make the CPU do it all nevertheless."""
-    steps, calls = getattr(task, "steps", []), getattr(task, "calls", ())
-    if any(_on_host(e) for step in steps for e in _expressions(step)):
-        return []
-    grouped = hasattr(task, "calls")
-    return [cut for cut in range(1, len(steps) + 1) if obstacle(steps, calls, cut, grouped) is None]
-
-
-def obstacle(steps: Sequence[Step], calls: Sequence[Call], cut: int, grouped: bool) -> str | None:
-    """Why a pipeline can't be cut after so many steps; None: it can. ``grouped``: it ends in an aggregation."""
-    if not 0 < cut <= len(steps):
-        return f"there are no {cut} steps to be a first phase"
-    if not any(isinstance(s, (Filter, Probe)) for s in steps[:cut]):
-        return "nothing but names stands before the cut"
-    if not grouped and not any(isinstance(s, (Filter, Probe)) for s in steps[cut:]):
-        return "nothing but names stands behind the cut"
-    for call in calls:
-        if call.name in KEEPS_ROWS and not _of_build_side(call.argument, steps[cut:]):
-            return f"{call.name}() keeps a row's number, which has no meaning beyond its batch"
-    return None
-
-
-def _of_build_side(column: Column | None, steps: Sequence[Step]) -> bool:
-    """Whether a column comes from the build side of an inner probe among the steps: its rows stay where they are."""
-    for step in reversed(steps):
-        if isinstance(step, Project):
-            named = next((e for c, e in step.columns if column is not None and c.id == column.id), column)
-            column = named if isinstance(named, Column) else None
-        elif isinstance(step, Probe) and column is not None and any(c.id == column.id for c in step.payload):
-            return step.kind == "inner"
-    return False
-
-
-def _expressions(step: Step) -> list[Expr]:
-    if isinstance(step, Filter):
-        return [step.predicate]
-    if isinstance(step, Project):
-        return [e for _, e in step.columns]
-    return [left for left, _ in step.keys] + ([] if step.condition is None else [step.condition])
-
-
-def _on_host(expr: Expr) -> bool:
-    return any(isinstance(e, Function) and handler_of(e.name) is None for e in walk(expr))
-
-
-def handed_on(steps: Sequence[Step], cut: int, reads: set[int], frame: Frame) -> list[Column]:
-    """The columns that the second phase reads of the first; ``reads``: what the sink reads."""
-    live = set(reads)
-    for step in reversed(steps[cut:]):
-        if isinstance(step, Project):
-            asked = [(c, e) for c, e in step.columns if c.id in live]
-            live -= {c.id for c, _ in asked}
-            live |= step_reads(Project(tuple(asked)))
-            continue
-        if isinstance(step, Probe):
-            live -= {c.id for c in (*step.payload, *((step.mark,) if step.mark else ()))}
-        live |= step_reads(step)
-    known = {i: Column(data.type, i) for i, data in frame.columns.items()}
-    for step in steps[:cut]:
-        made: Sequence[Column] = ()
-        if isinstance(step, Project):
-            made = [c for c, _ in step.columns]
-        elif isinstance(step, Probe):
-            made = (*step.payload, *((step.mark,) if step.mark else ()))
-        known |= {c.id: c for c in made}
-    return [known[i] for i in sorted(live)]
-
-
-# --- the buffer between the phases -----------------------------------------------------------------------------------
 
 
 class Channel:
@@ -164,9 +84,6 @@ class Channel:
             yield item
 
 
-# --- the phases ------------------------------------------------------------------------------------------------------
-
-
 @dataclass(eq=False)
 class _Phase:
     """A program, and the device that runs it until that fails. ``rows``: that come in at the most, or about."""
@@ -208,6 +125,7 @@ class _Phase:
         """Do the morsels of a job. ``again`` undoes what a failed device has done of it; None: that can't be undone."""
         first, end = int(job.words[0]), int(job.words[15])
         self.instance.bind()
+        begin = time.perf_counter()
         if self.side is not None:
             counted = self.compiled.counters.copy()
             try:
@@ -222,7 +140,9 @@ class _Phase:
                 if again is not None:
                     again()
                     self.instance.bind()
+                begin = time.perf_counter()
             else:
+                self.measured.spans.append(("gpu", begin, time.perf_counter()))
                 self.measured.ran_on("gpu")
                 self.measured.shared += end - first
                 return
@@ -236,6 +156,7 @@ class _Phase:
             stopped=self.stopped,
             profile=self.measured.profiled() if self.context.profile else None,
         )
+        self.measured.spans.append(("cpu", begin, time.perf_counter()))
 
     def end(self, measured: Measured) -> None:
         """Note what it has done."""
@@ -250,9 +171,9 @@ class _First(_Phase):
 
     def batches(self, count: int, size: int) -> Iterator[tuple[int, int, Frame]]:
         """Of so many morsels, ``size`` at a time: the first, the end, and the rows that are left of them."""
+        segments = np.zeros((count, 3), dtype=np.int64)
         for first in range(0, count, size):
             end = min(first + size, count)
-            segments = np.zeros((count, 3), dtype=np.int64)
             rows = min(end * MORSEL, self.rows) - first * MORSEL
             self.prepare(rows)
             job = Job(self.rows, skip=self.skip, segments=segments, first=first, end=end)
@@ -287,12 +208,12 @@ def run_phases(
     """Rows of ``frame`` through a pipeline in two phases. None: no row comes out, or none is there. ``Departed`` with
     the reason if it can't be cut there or a device can't do its phase; or if one failed and left traces of a batch in
     the sink: all has to be done anew."""
-    probe = pipeline.make_sink()
-    reason = obstacle(pipeline.steps, getattr(probe, "calls", ()), where.cut, not isinstance(probe, Materialize))
+    sink = pipeline.make_sink()
+    reason = obstacle(pipeline.steps, getattr(sink, "calls", ()), where.cut, not isinstance(sink, Materialize))
     if context.gpu is None:
         reason = "there is no second device"
-    if reason is not None or pipeline.bounds is not None:
-        raise Departed(reason or "rows in partitions are read partition by partition")
+    if reason is not None:
+        raise Departed(reason)
     if not frame.length:
         return None
     front, back = _parts(pipeline, where.cut, frame)
@@ -366,14 +287,15 @@ def _overlapped(
             error = found
         channel.end(error)
 
-    thread = start(produce)
+    helper = Helper(produce)
     try:
+        helper.start()
         result = second.take(channel, count, measured)
     except KeyboardInterrupt as error:
         raise stop_of(error) from None
     finally:
         channel.close()
-        interrupts = join(context, [thread])
+        interrupts = join(context, [helper])
     if interrupts:
         raise InterruptError("the query was stopped")
     first.end(measured)

@@ -68,7 +68,6 @@ class Placed:
     part: Part
     candidates: list[Candidate]
     chosen: Candidate
-    reason: str = ""
     only: tuple[str, ...] = ()
 
 
@@ -130,8 +129,6 @@ def place(parts: Sequence[Part], site: Site, model: Model, asked: Asked) -> Sche
         price = alone[best]
     if "along" in asked.forms:
         price = _branches(placed, price, site)
-    for item in placed:
-        item.reason = _why(item, cost)
     return Schedule(
         *(placed, price, alone, model.source, model.simulated, asked.objective), time.perf_counter() - begin
     )
@@ -178,8 +175,9 @@ class _Offers:
     def _group(self, place: int, first: int, end: int) -> None:
         self.groups.setdefault((place, first, end), len(self.groups))
 
-    def span(self, variant: int, place: int, first: int = 0, end: int | None = None) -> np.ndarray:
-        """Seconds, low, high, bytes, joules of sub-tasks ``first`` to before ``end`` of a pipeline, fused."""
+    def span(self, variant: int | slice, place: int, first: int = 0, end: int | None = None) -> np.ndarray:
+        """Seconds, low, high, bytes, joules of sub-tasks ``first`` to before ``end`` of a pipeline, fused; of several
+        variants as columns."""
         end = len(self.parts[place].features) if end is None else end
         return self.prices[:, variant, self.groups[place, first, end]].copy()
 
@@ -195,22 +193,22 @@ class _Offers:
         if not self.apart(place):
             return found
         if "both" in asked.forms:
-            found += [self._shared(place, number, share) for number, share in enumerate(SHARES)]
+            found += self._shared(place)
         if "phases" in asked.forms:
             for cut in asked.cuts.get(part.info.number, ()):
                 found += [self._phases(place, cut, first) for first in ("cpu", "gpu")]
         return found
 
     def _candidate(self, placement: Placement, numbers: np.ndarray) -> Candidate:
-        seconds, low, high, nbytes, joules = (float(x) for x in numbers)
+        seconds, low, high, nbytes, joules = numbers.tolist()
         return Candidate(placement, Price(seconds, low, high, nbytes, joules + seconds * self.idle_w))
 
-    def _gpu(self, variant: int, place: int, base: float, end: int | None = None) -> np.ndarray:
-        """The GPU at work, with its launch, behind the copies of base columns that it lacks."""
+    def _gpu(self, variant: int | slice, place: int, base: float | np.ndarray, end: int | None = None) -> np.ndarray:
+        """The GPU at work, with its launch, behind the copies of ``base`` bytes of columns that it lacks."""
         numbers = self.span(variant, place, 0, end)
         numbers[:3] += self.once
         link = self.site.board.link
-        if not self.site.resident and self.site.board.discrete and link is not None and base:
+        if not self.site.resident and self.site.board.discrete and link is not None and np.any(base):
             copy = base / (link.h2d_gbs * 1e9)
             numbers[:3] = np.maximum(numbers[:3], copy) + np.minimum(numbers[:3], copy) / BATCHES
             numbers[:3] += link.latency_us * 1e-6 * BATCHES
@@ -224,23 +222,23 @@ class _Offers:
             return 0.0
         return part.probed_bytes(first, end) / 1e6 * gpu.maintenance_us_per_mb * 1e-6
 
-    def _shared(self, place: int, number: int, share: float) -> Candidate:
+    def _shared(self, place: int) -> list[Candidate]:
         """Rows shared out; the breaker's own work, where it is one device's, is the CPU's; else a merge."""
-        part = self.parts[place]
+        part, shares, count = self.parts[place], np.array(SHARES), len(SHARES)
         end = None if part.shared_end else len(part.features) - 1
-        cpu = self.span(2 + number, place, 0, end)
-        gpu = self._gpu(2 + len(SHARES) + number, place, part.base_bytes * share, end)
+        cpu = self.span(slice(2, 2 + count), place, 0, end)
+        gpu = self._gpu(slice(2 + count, 2 + 2 * count), place, part.base_bytes * shares, end)
         gpu[:3] += self._kept_coherent(part, 0, len(part.features))
         numbers = _together(cpu, gpu, self.peak)
         merged = 3.0 * part.result_bytes if part.shared_end else 0.0
         numbers[:3] += merged / (self.site.board.cpu.thread_gbs * 1e9)
         numbers[3] += merged
         if not part.shared_end:
-            numbers += self.span(0, place, len(part.features) - 1)
+            numbers += self.span(slice(0, 1), place, len(part.features) - 1)
         link = self.site.board.link
         if self.site.board.discrete and link is not None:
-            numbers[:3] += link.latency_us * 1e-6 + part.result_bytes * share / (link.d2h_gbs * 1e9)
-        return self._candidate(Placement("both", share), numbers)
+            numbers[:3] += link.latency_us * 1e-6 + part.result_bytes * shares / (link.d2h_gbs * 1e9)
+        return [self._candidate(Placement("both", s), numbers[:, i]) for i, s in enumerate(SHARES)]
 
     def _phases(self, place: int, cut: int, first: str) -> Candidate:
         """Two phases over batches: FineStream eqs 4-8, by the time of a batch."""
@@ -269,13 +267,10 @@ def _together(one: np.ndarray, two: np.ndarray, peak: float) -> np.ndarray:
     first = one[:3] <= two[:3]
     small, large = np.where(first, one[3], two[3]), np.where(first, two[3], one[3])
     short, long = np.maximum(short, 1e-12), np.maximum(long, 1e-12)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        need_s, need_l = np.nan_to_num(small / short), np.nan_to_num(large / long)
-        half = peak / 2.0
-        pace_s = np.where(need_s > half, np.maximum(half, peak - need_l), need_s) / np.maximum(need_s, 1e-300)
-        pace_l = np.where(need_l > half, np.maximum(half, peak - need_s), need_l) / np.maximum(need_l, 1e-300)
-    over = need_s + need_l > peak
-    pace_s, pace_l = np.where(over, np.minimum(pace_s, 1.0), 1.0), np.where(over, np.minimum(pace_l, 1.0), 1.0)
+    need_s, need_l, half = small / short, large / long, peak / 2.0
+    # who needs less than half of what there is gets it, the other one the rest
+    pace_s = np.minimum(np.maximum(half, peak - need_l) / np.maximum(need_s, 1.0), 1.0)
+    pace_l = np.minimum(np.maximum(half, peak - need_s) / np.maximum(need_l, 1.0), 1.0)
     end_s, end_l = short / pace_s, long / pace_l
     both = np.minimum(end_s, end_l)
     left = np.where(end_s <= end_l, long - both * pace_l, short - both * pace_s)
@@ -404,8 +399,9 @@ def _branches(placed: list[Placed], price: Price, site: Site) -> Price:
     return price
 
 
-def _why(item: Placed, cost: Callable[[Price], float]) -> str:
+def why(item: Placed, objective: str) -> str:
     """The reason for a choice, in words for EXPLAIN."""
+    cost = OBJECTIVES[objective]
     if len(item.candidates) == 1:
         return "; ".join(item.only) or "the only candidate"
     ranked = sorted(item.candidates, key=lambda c: cost(c.price))
