@@ -22,8 +22,8 @@ from finequery.planner import observed
 from finequery.planner.display import Printer, frame_text
 from finequery.planner.prices import interval, ms, placed_text, prices, size
 from finequery.planner.scheduler import Scheduler, Simulated
-from finequery.planner.timeline import of_simulation
 from finequery.planner.subtasks import RANDOM_READ, RANDOM_WRITE, PipelineInfo, SubTask, split
+from finequery.planner.timeline import of_simulation
 
 #: Columns of the text, and of its parts.
 WIDTH = 100
