@@ -57,6 +57,12 @@ class Part:
         return self.features[0].rows_out
 
     @property
+    def rows_given(self) -> float:
+        """Rows that come out of it; of a build, those in its table."""
+        end = self.features[-1]
+        return end.rows if end.kind == "build" else end.rows_out
+
+    @property
     def base_bytes(self) -> float:
         """Bytes of stored columns that it reads."""
         if self.info.source.kind != "scan":
