@@ -29,21 +29,6 @@ def schedule(settings: Settings, plan: Plan, context: Context) -> Scheduler | No
     return scheduler
 
 
-def second_device(settings: Settings) -> Any:
-    """What runs beside the CPU by the settings: a GPU, on a simulated board threads that pose as one, or None."""
-    if settings["board"]:
-        return _posing() if board_named(settings["board"]).gpu is not None else None
-    if settings["device"] == "gpu":
-        from finequery.jetson.gpu import open_device
-
-        return open_device()
-    if settings["device"] == "auto" and _described() is not None:
-        from finequery.jetson.gpu import open_device
-
-        return open_device()
-    return None
-
-
 @functools.lru_cache(maxsize=16)
 def board_named(name: str) -> Board:
     """A board of the library."""
@@ -52,15 +37,16 @@ def board_named(name: str) -> Board:
     return board.load(name)
 
 
-@functools.lru_cache(maxsize=1)
-def _posing() -> Any:
+@functools.lru_cache(maxsize=16)
+def posing(name: str) -> Any:
+    """Threads that pose as the GPU of a simulated board; None for a board without one."""
     from finequery.operators.sides import Posing
 
-    return Posing()
+    return Posing() if board_named(name).gpu is not None else None
 
 
 @functools.lru_cache(maxsize=1)
-def _described() -> Board | None:
+def described() -> Board | None:
     """The board of the library that describes this machine's GPU, if it has one."""
     from finequery.jetson import driver
 
@@ -84,7 +70,7 @@ def _board(settings: Settings, context: Context) -> Board | None:
         return board_named(settings["board"])
     if context.gpu is None or settings["device"] != "auto":
         return None
-    return _described()
+    return described()
 
 
 def _make(settings: Settings, plan: Plan, context: Context, board: Board) -> Scheduler:

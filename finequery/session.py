@@ -41,6 +41,7 @@ class Session:
         self.plans = PlanCache()
         self.lock = threading.RLock()
         self.closed = False
+        self.ran: Context | None = None  # the last query's
         self._stop = threading.Event()  # of the query that runs now or ran last
         self._account = accounts.Account()  # of what is made outside of queries: tables while they are bound
 
@@ -100,6 +101,17 @@ class Session:
         """Arrays made here lie where the session's queries want them."""
         self._account.shared = self._shared()
         return accounts.accounting(self._account)
+
+    def device(self) -> Any:
+        """The GPU that this session's queries run on; None: none."""
+        choice = self.settings["device"]
+        if choice == "cpu" or (choice == "auto" and scheduling.described() is None):
+            return None
+        from finequery.jetson.gpu import open_device
+
+        gpu = open_device()
+        gpu.set_limit(self.settings["gpu_memory_limit"])
+        return gpu
 
     def _shared(self) -> str:
         """The kind of memory that this session's queries need for arrays that the CPU and a GPU read and write. With
@@ -208,6 +220,7 @@ class Session:
                 frame = execute(plan.root, context)
                 if scheduler is not None:
                     scheduler.finish(context)
+                self.ran = context
                 return frame
             except Error as error:
                 if error.subject is not None:
@@ -222,9 +235,7 @@ class Session:
         from finequery.operators.context import CPU, GPU, Context
         from finequery.operators.pool import get_pool
 
-        gpu = scheduling.second_device(self.settings)
-        if hasattr(gpu, "set_limit"):
-            gpu.set_limit(self.settings["gpu_memory_limit"])
+        gpu = scheduling.posing(self.settings["board"]) if self.settings["board"] else self.device()
         memory.set_limit(self.settings["memory_limit"])
         self._stop = threading.Event()
         return Context(

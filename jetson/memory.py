@@ -77,6 +77,18 @@ class _Block(np.ndarray):
             _keep(self.base)
 
 
+class _Steady(_Block):
+    """Memory of others that does not change while it is there, such as a file's pages: a device may keep a copy."""
+
+    def __del__(self) -> None:
+        pass
+
+
+def steady(array: np.ndarray) -> np.ndarray:
+    """The array as a block: what holds its bytes promises that nobody writes them."""
+    return array.view(_Steady)[:].view(np.ndarray)  # see ``allocate``
+
+
 #: Blocks from this size on are kept for the next use: fresh pages cost more than most kernels that fill them.
 LARGE = 1 << 20
 _lock = threading.RLock()  # re-entrant: a block may be freed by the garbage collector while the lock is held
@@ -155,10 +167,11 @@ def allocate(nbytes: int, kind: str | None = None, *, counted: bool = True) -> n
     """``nbytes`` uninitialised bytes, of the query's kind (``default_kind``) unless another is named.
 
     A large pageable block is one that was freed before, or new from the system, where untouched pages cost nothing.
-    ``counted=False`` leaves it out of the accounts: see ``require``.
+    ``counted=False`` leaves rooms of it out of the accounts of which little may be touched: see ``require``.
     """
     if kind is None:
         kind = default_kind()
+        counted = counted or kind != "pageable"  # other kinds have no untouched pages
     if kind != "pageable":
         return _allocate_mapped(nbytes, kind, counted)
     total = nbytes + ALIGNMENT + PADDING
@@ -365,7 +378,7 @@ def block_of(array: np.ndarray) -> np.ndarray | None:
     base: Any = array
     found = None
     while isinstance(base, np.ndarray):
-        if type(base) is _Block:
+        if isinstance(base, _Block):
             found = base  # a view on a block is one too: the last in the chain is the block itself
         elif found is not None:
             break
@@ -427,6 +440,7 @@ __all__ = [
     "set_limit",
     "settled",
     "slabs",
+    "steady",
     "trim",
     "zeros",
 ]

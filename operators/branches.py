@@ -35,10 +35,16 @@ def together(context: Context, branches: Sequence[tuple[Any, Callable[[], _Resul
             errors.append(error)
             context.end()
 
-    threads = [start(run, number) for number in aside]
-    for number in range(len(branches)):
-        if number not in aside:
-            run(number)
+    threads: list[threading.Thread] = []
+    try:
+        for number in aside:
+            threads.append(start(run, number))
+        for number in range(len(branches)):
+            if number not in aside:
+                run(number)
+    except BaseException as error:  # no thread is to be had, or Ctrl-C between two branches
+        errors.append(error)
+        context.end()
     errors += join(context, threads)
     if errors:
         raise stop_of(errors[0])

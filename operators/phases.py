@@ -2,7 +2,8 @@
 
 Both are pipelines of their own with a program each, compiled once. The first phase ends in columns (``Materialize``)
 and is run anew for every batch of the source's morsels. The second reads the batches, which all have the same
-encodings, and keeps its sink's state over all of them. Between them lies a ``Channel`` of ``DEPTH`` batches: who is ahead waits.
+encodings, and keeps its sink's state over all of them. Between them lies a ``Channel`` of ``DEPTH`` batches: who is
+ahead waits. So at most ``DEPTH + 2`` batches are there at a time, with those that either phase is working on.
 
 The rows of a batch keep the numbers of the morsels that they come from, so what goes by the order of morsels (written
 rows, runs of sorted keys) comes out as if there had been one phase. If a device fails, the CPU goes on from the same
@@ -60,14 +61,19 @@ def obstacle(steps: Sequence[Step], calls: Sequence[Call], cut: int, grouped: bo
     """Why a pipeline can't be cut after so many steps; None: it can. ``grouped``: it ends in an aggregation."""
     if not 0 < cut <= len(steps):
         return f"there are no {cut} steps to be a first phase"
-    if not any(isinstance(s, (Filter, Probe)) for s in steps[:cut]):
+    if not any(map(_works, steps[:cut])):
         return "nothing but names stands before the cut"
-    if not grouped and not any(isinstance(s, (Filter, Probe)) for s in steps[cut:]):
+    if not grouped and not any(map(_works, steps[cut:])):
         return "nothing but names stands behind the cut"
     for call in calls:
         if call.name in KEEPS_ROWS and not _of_build_side(call.argument, steps[cut:]):
             return f"{call.name}() keeps a row's number, which has no meaning beyond its batch"
     return None
+
+
+def _works(step: Step) -> bool:
+    """Whether a step does more than to name columns."""
+    return not isinstance(step, Project) or any(not isinstance(e, Column) for _, e in step.columns)
 
 
 def _of_build_side(column: Column | None, steps: Sequence[Step]) -> bool:
@@ -101,19 +107,22 @@ def handed_on(steps: Sequence[Step], cut: int, reads: set[int], frame: Frame) ->
             asked = [(c, e) for c, e in step.columns if c.id in live]
             live -= {c.id for c, _ in asked}
             live |= step_reads(Project(tuple(asked)))
-            continue
-        if isinstance(step, Probe):
-            live -= {c.id for c in (*step.payload, *((step.mark,) if step.mark else ()))}
-        live |= step_reads(step)
-    known = {i: Column(data.type, i) for i, data in frame.columns.items()}
-    for step in steps[:cut]:
-        made: Sequence[Column] = ()
-        if isinstance(step, Project):
-            made = [c for c, _ in step.columns]
         elif isinstance(step, Probe):
-            made = (*step.payload, *((step.mark,) if step.mark else ()))
-        known |= {c.id: c for c in made}
+            given = {c.id for c in _given(step)}
+            live -= given
+            live |= step_reads(step) - given
+        else:
+            live |= step_reads(step)
+    known = {i: Column(data.type, i) for i, data in frame.columns.items()}
+    known |= {c.id: c for step in steps[:cut] for c in _given(step)}
     return [known[i] for i in sorted(live)]
+
+
+def _given(step: Step) -> list[Column]:
+    """The columns that a step adds."""
+    if isinstance(step, Project):
+        return [c for c, _ in step.columns]
+    return [*step.payload, *([step.mark] if step.mark else [])] if isinstance(step, Probe) else []
 
 
 # --- the buffer between the phases -----------------------------------------------------------------------------------
@@ -250,9 +259,9 @@ class _First(_Phase):
 
     def batches(self, count: int, size: int) -> Iterator[tuple[int, int, Frame]]:
         """Of so many morsels, ``size`` at a time: the first, the end, and the rows that are left of them."""
+        segments = np.zeros((count, 3), dtype=np.int64)
         for first in range(0, count, size):
             end = min(first + size, count)
-            segments = np.zeros((count, 3), dtype=np.int64)
             rows = min(end * MORSEL, self.rows) - first * MORSEL
             self.prepare(rows)
             job = Job(self.rows, skip=self.skip, segments=segments, first=first, end=end)
@@ -287,12 +296,12 @@ def run_phases(
     """Rows of ``frame`` through a pipeline in two phases. None: no row comes out, or none is there. ``Departed`` with
     the reason if it can't be cut there or a device can't do its phase; or if one failed and left traces of a batch in
     the sink: all has to be done anew."""
-    probe = pipeline.make_sink()
-    reason = obstacle(pipeline.steps, getattr(probe, "calls", ()), where.cut, not isinstance(probe, Materialize))
+    sink = pipeline.make_sink()
+    reason = obstacle(pipeline.steps, getattr(sink, "calls", ()), where.cut, not isinstance(sink, Materialize))
     if context.gpu is None:
         reason = "there is no second device"
-    if reason is not None or pipeline.bounds is not None:
-        raise Departed(reason or "rows in partitions are read partition by partition")
+    if reason is not None:
+        raise Departed(reason)
     if not frame.length:
         return None
     front, back = _parts(pipeline, where.cut, frame)

@@ -75,7 +75,8 @@ class Pipeline:
         says of all pipelines, if nothing."""
         measured, where = measured or Measured(), where or context.placement
         begin, scalars = time.perf_counter(), context.scalar_seconds
-        result = self._in_phases(context, frame, measured, where) if where.device == "phases" else None
+        phased = where.device == "phases" and self.bounds is None
+        result = self._in_phases(context, frame, measured, where) if phased else None
         if result is None:
             result = self._whole(context, frame, measured, CPU if where.device == "phases" else where)
         measured.rows_in += frame.length
@@ -161,7 +162,7 @@ class Pipeline:
 
         lower = Lower(constant)
         lower.most_rows, lower.expected_rows = bound.most, bound.expected
-        lower.gpu = where.device != "cpu"
+        lower.gpu, lower.shared = where.device != "cpu", where.device == "both"
         stored: dict[int, Stored] = {}
         box, workers = Box(frame), context.workers(where)
         for i, data in frame.columns.items():

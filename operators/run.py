@@ -131,8 +131,9 @@ class Compiled:
 
     def release(self) -> None:
         """A run is over: the program stays with the plan, and must not keep the run's data alive."""
-        if self.instance is not None:
-            self.instance.unbind()
+        if self.instance is None:
+            return
+        self.instance.unbind()
         self.sink.release()
         self.box.frame = EMPTY
 

@@ -19,8 +19,9 @@ from finequery.operators.expr import Column, Expr
 from finequery.operators.steps import Project
 from finequery.planner import observed
 from finequery.planner.display import Printer, frame_text
-from finequery.planner.prices import interval, ms, picture, placed_text, prices, size
+from finequery.planner.prices import interval, ms, placed_text, prices, size
 from finequery.planner.scheduler import Scheduler, Simulated
+from finequery.planner.timeline import of_simulation
 from finequery.planner.subtasks import RANDOM_READ, RANDOM_WRITE, PipelineInfo, SubTask, split
 
 #: Columns of the text, and of its parts.
@@ -183,7 +184,7 @@ class Report:
             f"{ms(scheduler.spent)}{f', {scheduler.anew} times anew' if scheduler.anew else ''}. The answer was "
             f"computed here in {ms(self.seconds or 0.0)}."
         )
-        return [*textwrap.wrap(text, WIDTH), "", *picture(scheduler).text(WIDTH).split("\n")]
+        return [*textwrap.wrap(text, WIDTH), "", *of_simulation(run).text(WIDTH).split("\n")]
 
     def time(self, pipeline: PipelineInfo) -> float:
         if self.simulated is not None:

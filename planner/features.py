@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from finequery.operators.context import Context
+from finequery.operators.expr import conjuncts
 from finequery.perfmodel.features import NAMES_ONLY, Features
 from finequery.planner import observed as run
 from finequery.planner.subtasks import (
@@ -42,7 +43,7 @@ def features(subtask: SubTask) -> Features:
     kinds = [a.encoding for a in s.inputs]
     return Features(
         kind=s.kind,
-        algorithm="" if s.choice is None else s.choice.name,
+        algorithm=_algorithm(s),
         rows=s.rows_in,
         rows_out=s.rows_out,
         bytes_in=sum(_fetched(o, s.among) for o in far if o.access == STREAMED_READ) / rows,
@@ -60,6 +61,18 @@ def features(subtask: SubTask) -> Features:
         floats=(kinds.count("f32") + kinds.count("f64")) / count,
         strings=kinds.count("text") / count,
     )
+
+
+def _algorithm(subtask: SubTask) -> str:
+    """How it is done, where that is not one way for all."""
+    if subtask.choice is not None:
+        return subtask.choice.name
+    if subtask.kind != "filter":
+        return ""
+    if any(a.encoding == "text" for a in subtask.inputs):
+        return "text"
+    tests = len(conjuncts(subtask.item.predicate)) + sum(a.nulls > 0 for a in subtask.inputs)
+    return "ranges" if subtask.steps <= tests else "computed"
 
 
 def _fetched(operand: Operand, among: float) -> float:

@@ -9,7 +9,6 @@ from finequery.planner.placement import Placed, devices
 from finequery.planner.scheduler import Scheduler
 from finequery.planner.stages import device_works
 from finequery.planner.subtasks import PipelineInfo
-from finequery.planner.timeline import Bar, Timeline, merged
 
 
 def placed_text(scheduler: Scheduler, pipeline: PipelineInfo) -> str:
@@ -52,14 +51,6 @@ def kinds(scheduler: Scheduler, item: Placed) -> list[tuple[str, float]]:
                 kind = touch.memory if scheduler.site.board.gpu is not None else "pageable"
                 found[kind] = found.get(kind, 0.0) + touch.nbytes
     return sorted(found.items()) or [("pageable", 0.0)]
-
-
-def picture(scheduler: Scheduler) -> Timeline:
-    """The timeline of a run on a simulated board."""
-    run = scheduler.run
-    assert run is not None
-    bars = [Bar(s.engine, run.parts[run.owners[s.stage]].info.number, s.start, s.end) for s in run.timeline.spans]
-    return Timeline(merged(bars), run.timeline.seconds, run.site.board.title, True)
 
 
 def interval(price: Price, short: bool = False) -> str:

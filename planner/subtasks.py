@@ -29,12 +29,16 @@ from finequery.planner.attributes import Attribute, computed, renamed, stored
 from finequery.planner.estimate import ColumnEstimate, Estimate, estimate, expression
 from finequery.types import SqlType
 
+#: Sub-tasks that a pipeline starts with.
+SOURCES = frozenset(["scan", "values", "union", "read"])
 #: Access patterns. A column that is read after a selection, in the order of its rows, still counts as streamed.
 STREAMED_READ, RANDOM_READ = "streamed read", "random read"
 STREAMED_WRITE, RANDOM_WRITE = "streamed write", "random write"
 
 #: Sub-tasks that end a pipeline.
 BREAKERS = frozenset(["build", "aggregate", "sort", "top-k", "window", "limit", "pairs", "materialize"])
+#: Operations that one of 128 bits counts as.
+WIDE = 8.0
 #: Bytes of a row number, of which selections and look-ups are made.
 ROW_NUMBER = 4.0
 
@@ -73,7 +77,7 @@ class SubTask:
     match_rate: float | None = None  # probe: rows out for each row in
     distinct: float | None = None  # build: different keys
     groups: float | None = None  # aggregate
-    steps: int = 0  # operations a row: of expressions, keys to be packed or ordered by, or aggregates
+    steps: float = 0.0  # operations a row: of expressions, keys to be packed or ordered by, aggregates, tests for NULL
     among: float = 0.0  # rows of the pipeline's source, among which those of its input stand
     device: str = "cpu"
 
@@ -158,10 +162,11 @@ class _Splitter:
 
     # --- attributes and operands ----------------------------------------------------------------------------------
 
-    def attribute(self, column: Column) -> Attribute:
+    def attribute(self, column: Column, made_of: Iterable[Expr] = ()) -> Attribute:
         found = self.attributes.get(column.id)
         if found is None:
-            found = self.attributes[column.id] = computed(column)
+            read = self.known(set().union(*map(columns_of, made_of)))
+            found = self.attributes[column.id] = computed(column, any(a.encoding == "i128" for a in read))
         return found
 
     def known(self, ids: Iterable[int]) -> tuple[Attribute, ...]:
@@ -184,15 +189,21 @@ class _Splitter:
         table = rows if access == RANDOM_WRITE else 0.0
         return [Operand(a.name, access, rows, a.width, near, table * a.width) for a in map(self.attribute, columns)]
 
-    def operations(self, exprs: Iterable[Expr]) -> int:
-        """Operations a row. A predicate over one column of codes is looked up by code, whatever it computes."""
+    def operations(self, exprs: Iterable[Expr]) -> float:
+        """Operations a row."""
         return sum(self._operations(term) for e in exprs for term in conjuncts(e))
 
-    def _operations(self, e: Expr) -> int:
-        read = [self.attributes[i] for i in columns_of(e) if i in self.attributes]
+    def _operations(self, e: Expr) -> float:
+        """Those of 128 bits count as many; one over text as one for each byte. A predicate over one column of codes is
+        looked up by code, whatever it computes."""
+        read = self.known(columns_of(e))
         if len(read) == 1 and read[0].encoding.startswith("dict") and not isinstance(e, Column):
-            return 1
-        return isinstance(e, (Call, Case, Cast)) + sum(map(self._operations, e.children))
+            return 1.0
+        if not isinstance(e, (Call, Case, Cast)):
+            return 0.0
+        own = WIDE if any(a.encoding == "i128" for a in read) else 1.0
+        own = max(own, *(a.width for a in read if a.encoding == "text"), 0.0)
+        return own + sum(map(self._operations, e.children))
 
     # --- sources --------------------------------------------------------------------------------------------------
 
@@ -253,6 +264,7 @@ class _Splitter:
 
     def add(self, open_: _Open, subtask: SubTask) -> None:
         subtask.among = open_.source_rows
+        subtask.steps += sum(a.nulls > 0 for a in subtask.inputs) if subtask.kind not in SOURCES else 0
         open_.subtasks.append(subtask)
         open_.after += subtask.reads
         open_.rows = subtask.rows_out
@@ -280,7 +292,7 @@ class _Splitter:
                     if e.id in marks:
                         marks.add(column.id)
             else:
-                self.attribute(column)
+                self.attribute(column, (e,))
                 made.append((column, e))
         if not made:
             return
@@ -328,6 +340,7 @@ class _Splitter:
             payload = open_.kept(c for c in step.payload if c.id not in {a.id for a in inputs})
             operands += self.reads(open_, tuple(map(self.attribute, payload)), rows) + self.writes(payload, rows)
         operands.append(Operand(choice.name, RANDOM_WRITE, rows, _entry(choice), table=choice.nbytes))
+        operands.append(Operand("empty table", STREAMED_WRITE, 1.0, choice.nbytes, table=choice.nbytes))
         scalars = self.scalars(keys)
         subtask = SubTask("build", step, rows, rows, inputs, tuple(operands), choice, scalars, distinct=distinct)
         subtask.steps = len(keys) + self.operations(keys)
@@ -393,6 +406,8 @@ class _Splitter:
         table = choice.nbytes if access == RANDOM_WRITE else 0.0
         entries = open_.rows if access == RANDOM_WRITE else groups
         operands.append(Operand("accumulators", access, entries, entry, table=table))
+        if table:
+            operands.append(Operand("empty accumulators", STREAMED_WRITE, 1.0, table, table=table))
         operands += self.writes(task.columns, groups)
         subtask = SubTask("aggregate", task, open_.rows, groups, inputs, tuple(operands), choice, groups=groups)
         subtask.steps = len(task.groups) + len(task.calls)

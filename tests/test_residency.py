@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def column(values: Any, kind: str | None = None) -> np.ndarray:
     values = np.asarray(values)
-    array = memory.array(values.size, values.dtype, kind=kind)
+    array = memory.array(values.size, values.dtype, kind=kind or memory.kind_for("column"))
     array[:] = values
     return array
 

@@ -170,7 +170,7 @@ def interval_words(n, values, out):
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         parts, micros = values[2 * i], values[2 * i + 1]
         days = np.int64(np.int32(parts & np.int64(0xFFFFFFFF))) * np.int64(30) + (parts >> np.int64(32))
-        low, high, e = mul_w(days, days >> np.int64(63), np.int64(86400000000), np.int64(0))
-        low, high, e = add_w(low, high, micros, micros >> np.int64(63))
+        low, high, _ = mul_w(days, days >> np.int64(63), np.int64(86400000000), np.int64(0))
+        low, high, _ = add_w(low, high, micros, micros >> np.int64(63))
         out[2 * i] = low
         out[2 * i + 1] = high
