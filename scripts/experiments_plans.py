@@ -20,7 +20,8 @@ from experiments_synthetic import synthetic
 from finequery.operators.context import Placement
 from finequery.perfmodel.features import Features
 from finequery.perfmodel.model import Model
-from finequery.planner.placement import Asked, Schedule, place
+from finequery.planner.candidates import Asked
+from finequery.planner.placement import Schedule, place
 from finequery.planner.scheduler import far, known
 from finequery.planner.stages import Part, Site, cut_in_features
 

@@ -20,7 +20,7 @@ import numpy as np
 from experiments_plans import Kept, Plan
 
 from finequery.operators.context import CPU, GPU, Placement
-from finequery.planner.placement import SHARES
+from finequery.planner.candidates import SHARES
 from finequery.planner.scheduler import simulate
 from finequery.planner.stages import BATCHES, Part, Site, end_device
 
@@ -93,59 +93,60 @@ def _sequential(plan: Plan, site: Site, ways: list[list[Placement]]) -> list[Pla
     tables = []
     for place, part in enumerate(parts):
         reads = [place_of[n] for n in part.info.after if n in place_of]
-        tables.append((_alternatives(part, ways[place], site, parts, reads), reads))
-        total += _of(tables[-1], ends, place)[0]
-    winner = ends[[int(np.argmin(total))]]
-    return [_of(table, winner, place)[1] for place, table in enumerate(tables)]
+        tables.append(_Table(part, ways[place], site, [parts[r] for r in reads], reads))
+        total += tables[-1].seconds(ends, place)
+    winner = ends[int(np.argmin(total))]
+    return [table.placement(winner, place) for place, table in enumerate(tables)]
 
 
-#: By the result's device, the cheapest other than the GPU alone; and the GPU alone by which reads are the CPU's.
-_Table = tuple[dict[int, tuple[float, Placement]], list[float]]
+class _Table:
+    """Seconds of a pipeline: on one device by which of its reads the GPU has; else the cheapest by its result's
+    device (0: the CPU has it, 1: the GPU)."""
+
+    def __init__(self, part: Part, ways: list[Placement], site: Site, inputs: list[Part], reads: list[int]):
+        self.reads = reads
+        self.both: dict[int, tuple[float, Placement]] = {}
+        self.single: dict[int, np.ndarray] = {}
+        for way in ways:
+            held = int(end_device(way) == "gpu")
+            if way in (CPU, GPU):
+                self.single[held] = np.array([_after(part, way, inputs, site, mask) for mask in range(1 << len(reads))])
+            else:
+                took = seconds([part], [way], site)
+                if held not in self.both or took < self.both[held][0]:
+                    self.both[held] = took, way
+
+    def _single(self, ends: np.ndarray, held: int) -> np.ndarray:
+        mask = sum((ends[:, r] << bit for bit, r in enumerate(self.reads)), np.zeros(len(ends), np.intp))
+        return self.single[held][mask] if held in self.single else np.full(len(ends), math.inf)
+
+    def seconds(self, ends: np.ndarray, place: int) -> np.ndarray:
+        """In each assignment (a row of ``ends``) of devices to results."""
+        least = [np.minimum(self._single(ends, h), self.both[h][0] if h in self.both else math.inf) for h in (0, 1)]
+        return np.where(ends[:, place] == 1, least[1], least[0])
+
+    def placement(self, ends: np.ndarray, place: int) -> Placement:
+        """How it runs in one assignment."""
+        held = int(ends[place])
+        alone = float(self._single(ends[None, :], held)[0])
+        if held in self.both and self.both[held][0] < alone:
+            return self.both[held][1]
+        return GPU if held else CPU
 
 
-def _alternatives(part: Part, ways: list[Placement], site: Site, parts: Sequence[Part], reads: list[int]) -> _Table:
-    cheapest: dict[int, tuple[float, Placement]] = {}
-    for way in ways:
-        if way != GPU:
-            took, held = seconds([part], [way], site), int(end_device(way) == "gpu")
-            if held not in cheapest or took < cheapest[held][0]:
-                cheapest[held] = took, way
-    alone = []
-    if GPU in ways:
-        for held in itertools.product((0, 1), repeat=len(reads)):
-            idle = [_nothing(parts[r], device) for r, device in zip(reads, held)]
-            alone.append(seconds([*idle, part], [GPU if h else CPU for h in held] + [GPU], site) - _spent(idle, held, site))
-    return cheapest, alone
+def _after(part: Part, way: Placement, inputs: list[Part], site: Site, mask: int) -> float:
+    """Seconds of a pipeline behind those it reads, of which the GPU has those in ``mask``."""
+    idle = [_nothing(p) for p in inputs]
+    held = [GPU if mask >> bit & 1 else CPU for bit in range(len(idle))]
+    took = seconds([*idle, part], [*held, way], site)
+    return took - (seconds(idle, held, site) if idle else 0.0)
 
 
-def _of(table: tuple[_Table, list[int]], ends: np.ndarray, place: int) -> tuple[np.ndarray, Placement]:
-    """Seconds of a pipeline in each assignment, and for the first one how it runs."""
-    (cheapest, alone), reads = table
-    never = np.full(len(ends), math.inf)
-    took = [np.full(len(ends), cheapest[h][0]) if h in cheapest else never for h in (0, 1)]
-    gpu = never
-    if alone:
-        which = np.zeros(len(ends), np.intp)
-        for r in reads:
-            which = which * 2 + ends[:, r]
-        gpu = np.array(alone)[which]
-    on_gpu = np.minimum(took[1], gpu)
-    result = np.where(ends[:, place] == 1, on_gpu, took[0])
-    held = int(ends[0, place])
-    if held and (held not in cheapest or gpu[0] <= took[1][0]):
-        return result, GPU
-    return result, cheapest[held][1] if held in cheapest else CPU
-
-
-def _nothing(part: Part, device: int) -> Part:
+def _nothing(part: Part) -> Part:
     """A stand-in for a pipeline that has run."""
-    end: Any = replace(part.features[-1], rows=0.0, rows_out=0.0, table_bytes=0.0, groups=0.0, distinct=0.0)
-    return Part(Kept(part.info.number, (), [part.info.source, part.info.breaker]), (end,))
-
-
-def _spent(idle: list[Part], held: tuple[int, ...], site: Site) -> float:
-    """What the stand-ins take."""
-    return seconds(idle, [GPU if h else CPU for h in held], site) if idle else 0.0
+    end = replace(part.features[-1], rows=0.0, rows_out=0.0, table_bytes=0.0, groups=0.0, distinct=0.0)
+    info: Any = Kept(part.info.number, (), [part.info.source, part.info.breaker])
+    return Part(info, (end,))
 
 
 # --- coordinate descent -----------------------------------------------------------------------------------------------
