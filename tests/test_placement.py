@@ -262,13 +262,13 @@ def test_a_second_run_expects_what_the_first_has_counted(boarded: Any) -> None:
     """A filter whose estimate is far off; the plan is the same, and is not placed anew again and again."""
     sql = "select count(*) from t join d on t.k = d.k where t.x * 3 % 1000 = 7 and t.y * 5 % 97 = 3"
     relation = boarded.sql(sql)
-    relation.fetchall()
+    for _ in range(3):
+        boarded.sql(sql).fetchall()
     (made,) = relation.plan.schedulers.values()
-    assert made.known and made.run is not None
-    counted = made.parts
+    assert made.known and made.run is not None and made.anew == 0
+    settled = made.parts
     boarded.sql(sql).fetchall()
-    boarded.sql(sql).fetchall()
-    assert made.parts == counted and made.spent < 1.0 and made.anew == 0
+    assert made.parts == settled and made.spent < made.schedule.seconds + 1.0
 
 
 def test_corrected_features(con: Any) -> None:
