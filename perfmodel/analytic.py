@@ -4,8 +4,8 @@ The formula is that of jetson/costs.py, which the board simulator runs on: compu
 the board's numbers, overlapped as its table says. Here it is written over arrays, for all sub-tasks in all variants at
 once; ``tests/test_analytic.py`` holds both to the same seconds. ``terms`` are what adds up over the sub-tasks of a
 pipeline; ``seconds`` makes time of them: of a sub-task alone, or of a fused pipeline, in which the streaming of one
-hides behind the arithmetic of another. What every batch on the GPU pays once (launch and synchronisation) is not in them:
-``Analytic.batch_seconds``.
+hides behind the arithmetic of another. What every batch on the GPU pays once (launch and synchronisation) is not in
+them: ``Analytic.batch_seconds``.
 
 Columns and results lie in the memory that the device streams best from (mapped on an integrated board, device memory on
 a discrete GPU, where they are supposed to be resident: perfmodel/compose.py prices copies), tables of the GPU in device

@@ -13,10 +13,9 @@ from finequery.planner.subtasks import PipelineInfo
 
 def placed_text(scheduler: Scheduler, pipeline: PipelineInfo) -> str:
     """The device of a pipeline's header."""
-    text = scheduler.schedule.placed[pipeline.number - 1].chosen.text
-    text = text.lower().replace("gpu", "gpu simulated", 1) if scheduler.simulated else text.lower()
-    along = ", along" if scheduler.schedule.placed[pipeline.number - 1].chosen.placement.along else ""
-    return text + along
+    chosen = scheduler.schedule.placed[pipeline.number - 1].chosen
+    beside = ", along" if chosen.placement.along else ""
+    return f"{chosen.text.lower()}{beside}{' simulated' if scheduler.simulated else ''}"
 
 
 def prices(scheduler: Scheduler, pipeline: PipelineInfo, width: int) -> list[str]:

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from finequery import calibration
 from finequery.perfmodel import fit, store, training
 from finequery.perfmodel.features import Features
@@ -41,7 +43,8 @@ def section(title: str, models: store.Stored) -> str:
     """The report of a model file."""
     kind = "simulated" if models.simulated else "measured"
     versions = ", ".join(f"{name} {number}" for name, number in models.versions.items())
-    return f"## {title}\n\n{models.samples:,} {kind} samples, {models.created}, {versions}\n\n{fit.report(models.models)}\n"
+    about = f"{models.samples:,} {kind} samples, {models.created}, {versions}"
+    return f"## {title}\n\n{about}\n\n{fit.report(models.models)}\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,15 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--points", type=int, default=300, help="points planned for boards (default: %(default)s)")
     parser.add_argument("--boards-only", action="store_true", help="leave the model of this class of CPU as it is")
     parser.add_argument("--host-only", action="store_true", help="leave the models of boards as they are")
+    parser.add_argument("--samples", type=Path, help="of this class of CPU: a file of 'finequery calibrate --out'")
     parser.add_argument("--out", type=Path, default=store.SHIPPED, help="folder (default: %(default)s)")
     parser.add_argument("--report", type=Path, help="write the choice of families and their errors there")
     options = parser.parse_args(arguments)
     sections = [
-        "# Performance models that come with FineQuery\n\nError of out-of-fold predictions of sub-tasks in %, by family "
-        "and what it is a factor of; * marks the family chosen. Written by `scripts/build_models.py`.\n"
+        "# Performance models that come with FineQuery\n\nError of out-of-fold predictions of sub-tasks in %, by "
+        "family and what it is a factor of; * marks the family chosen. Written by `scripts/build_models.py`.\n"
     ]
     if not options.boards_only:
-        samples = calibration.journal().samples()
+        samples = dataset.read(options.samples) if options.samples else calibration.journal().samples()
         if not samples:
             parser.error("this machine is not calibrated: run 'finequery calibrate' first, or give --boards-only")
         models = training.train(None, samples)
