@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from finequery.errors import Error
 from finequery.perfmodel import calibrate as calibration
-from finequery.perfmodel import dataset, machine
+from finequery.perfmodel import dataset, machine, store, training
 from finequery.perfmodel.calibrate import Journal, Piece, Progress
 from finequery.perfmodel.features import Features
 from finequery.perfmodel.points import Point, point, table
@@ -108,6 +108,13 @@ def main(arguments: Sequence[str]) -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     print(f"{len(kept.points)} points, {len(samples)} samples in {kept.path}")
+    try:
+        models = training.train(None, samples, say)
+    except Error as error:
+        print(f"no model is fitted: {error}", file=sys.stderr)
+    else:
+        store.save(store.user_path("host"), models)
+        print(f"{len(models.models)} models in {store.user_path('host')}")
     if options.out is not None:
         dataset.write(options.out, samples)
         print(f"written to {options.out}")
@@ -131,6 +138,12 @@ def run(kept: Journal, seconds: float, points: int) -> list[dataset.Sample]:
         )
     finally:
         bench.close()
+
+
+def say(fitted: str) -> None:
+    """The model fitted last, on the same line."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[Kfitted {fitted}")
 
 
 def show(state: Progress) -> None:

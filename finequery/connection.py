@@ -94,16 +94,18 @@ class Connection:
         return Prepared(self, query)
 
     def register(self, name: str, table: Any) -> Connection:
-        """Give a name to a pyarrow, pandas or polars table, a dict of numpy arrays or a Relation. It is not copied: a
-        query sees what the object holds then."""
+        """Give a name to a pyarrow, pandas or polars table, a dict of arrays or a Relation. It is not copied: a query
+        sees what the object holds then. Only arrays on a GPU (of CuPy, PyTorch, JAX, …) must not change while they are
+        registered: the GPU reads them where they lie, and the host keeps a copy."""
         session = self._session
-        with session.lock:
-            if session.sources.of_object(name, table) is None:
+        with session.lock, session.accounting():
+            found = session.sources.of_object(name, table)
+            if found is None:
                 raise CatalogError(
                     f"An object of type {type(table).__name__} is no table",
                     hint="Tables are pyarrow, pandas and polars frames, dicts of numpy arrays and Relations.",
                 )
-            session.registered[name.lower()] = (name, table)
+            session.registered[name.lower()] = (name, found[0] if _on_device(table) else table)
         return self
 
     def unregister(self, name: str) -> Connection:
@@ -168,6 +170,13 @@ class Prepared:
             raise InterfaceError("Parameters are either positional or named")
         params = named or (values if values else None)
         return self._connection._session.run(self.query, params, Scope(caller())).execute()
+
+
+def _on_device(table: Any) -> bool:
+    """Whether a dict has arrays of a GPU."""
+    from finequery.jetson.foreign import lies_on_device
+
+    return isinstance(table, dict) and any(map(lies_on_device, table.values()))
 
 
 _default: Connection | None = None

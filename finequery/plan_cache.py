@@ -12,6 +12,7 @@ from finequery.types import SqlType
 
 if TYPE_CHECKING:
     from finequery.planner.logical import Node
+    from finequery.planner.scheduler import Scheduler
     from finequery.planner.shape import Shape, Template
     from finequery.planner.statements import Query, Statement
     from finequery.resolver import Found, Resolver
@@ -42,6 +43,7 @@ class Plan:
     deterministic: bool = False  # the setting it was made under
     planning: float = 0.0  # seconds from the text to the plan
     template: Template | None = None  # which other literals it is right for
+    schedulers: dict[Any, Scheduler] = field(default_factory=dict)  # by the settings that placement depends on
     lifted: dict[int | str, Any] = field(default_factory=dict)  # values of the parameters that stand for literals
 
     def holds(self, resolver: Resolver) -> bool:

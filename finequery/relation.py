@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finequery import display
+from finequery.errors import NotSupportedError
 from finequery.types import INTEGER, Interval, SqlType
 
 if TYPE_CHECKING:
@@ -14,10 +15,13 @@ if TYPE_CHECKING:
     import polars
     import pyarrow
 
+    from finequery.device_export import DeviceResult
     from finequery.interop import Array
     from finequery.operators.column import Frame
+    from finequery.operators.context import Context
     from finequery.operators.table import Table
     from finequery.plan_cache import Plan
+    from finequery.planner.timeline import Timeline
     from finequery.session import Session
 
 Row = tuple[Any, ...]
@@ -50,6 +54,7 @@ class Relation:
         self._values = values
         self._variables = variables or {}  # of the caller, in case the query has to be planned again
         self._frame: Frame | None = None
+        self._ran: Context | None = None
         self._constant: list[Row] | None = None
         self._next = 0  # first row that was not fetched from the frame
         self._fetched: list[Row] = []
@@ -99,6 +104,7 @@ class Relation:
                 with self._session.lock:
                     self._refresh()
                     self._frame = self._session.execute(self.plan, self._values)
+                    self._ran = self._session.ran
                     self._variables = {}
         return self._frame
 
@@ -205,14 +211,15 @@ class Relation:
 
         return frame_to_numpy(self._computed(), self._ids(), self.columns)
 
-    def arrays(self) -> dict[str, Array]:
-        """Column name to an array that CuPy, PyTorch, JAX and numpy take without a copy where they can: on the GPU,
-        for what was computed there, else on the host. Types are those of ``numpy``, with dates and times as integer
-        microseconds; where there are NULLs, ``valid`` of the array is False."""
+    def arrays(self, device: str = "cpu") -> dict[str, Array]:
+        """Column name to an array that CuPy, PyTorch, JAX and numpy take without a copy where they can. ``device``
+        says where DLPack finds them, ``cpu`` or ``cuda``; ``__cuda_array_interface__`` is always the GPU's. Types are
+        those of ``numpy``, with dates and times as integer microseconds; where there are NULLs, ``valid`` of the array
+        is False."""
         from finequery.interop import arrays
 
         frame = self._computed()
-        return arrays([frame.columns[i] for i in self._ids()], self.columns, self._blocks_of_tables())
+        return arrays([frame.columns[i] for i in self._ids()], self.columns, self._blocks_of_tables(), device)
 
     def _blocks_of_tables(self) -> set[int]:
         """The identities of the memory blocks of all columns that the query read from tables."""
@@ -229,7 +236,11 @@ class Relation:
         return blocks
 
     def __arrow_c_device_array__(self, requested_schema: object | None = None, **options: Any) -> tuple[object, object]:
-        """Arrow's device interface, for consumers on the CPU's side: all columns as one record batch."""
+        """Arrow's device interface, all columns as one record batch: on the GPU for sessions that use it, else on the
+        CPU."""
+        there = self._on_device()
+        if there is not None:
+            return there.array()
         table = self.arrow().combine_chunks()
         batches = table.to_batches()
         if not batches:
@@ -237,6 +248,24 @@ class Relation:
 
             batches = [pyarrow.RecordBatch.from_pylist([], table.schema)]
         return batches[0].__arrow_c_device_array__(requested_schema, **options)
+
+    def __arrow_c_device_stream__(self, requested_schema: object | None = None, **options: Any) -> object:
+        """Arrow's device interface, as a stream of one record batch on the GPU."""
+        there = self._on_device()
+        if there is None:
+            raise NotSupportedError(
+                "The result is not on a GPU", hint="SET device = 'gpu', or take __arrow_c_stream__ of it."
+            )
+        return there.stream()
+
+    def _on_device(self) -> DeviceResult | None:
+        """The result where the GPU reaches it, for sessions that use one."""
+        device = self._session.device()
+        if device is None or device.info.simulated:
+            return None
+        from finequery.device_export import DeviceResult
+
+        return DeviceResult(device, self._computed(), self._ids(), self.columns)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Arrow's PyCapsule interface: ``pyarrow.table(relation)``, ``polars.DataFrame(relation)``, …"""
@@ -293,11 +322,23 @@ class Relation:
     def explain(self, analyze: bool = False) -> str:
         """The plan; with ``analyze`` the query is run and what it took stands beside what was predicted."""
         if self.plan is None:
-            from finequery.errors import NotSupportedError
-
             raise NotSupportedError("Only a query has a plan to explain")
         self._refresh()
         return self._session.explain(self.plan, self._values, analyze)
+
+    def timeline(self) -> Timeline:
+        """When each pipeline ran on which device: ``text()``, ``svg()``, ``save("a.svg")`` or ``"a.png"``. The query
+        is run unless it was. On a simulated board the times are the simulator's, and the picture says so.
+
+        Raises NotSupportedError where there is no query.
+        """
+        if self.plan is None:
+            raise NotSupportedError("Only a query has a timeline")
+        self._computed()
+        assert self._ran is not None
+        from finequery.planner.timeline import of_run
+
+        return of_run(self.plan.root, self._ran)
 
     def __repr__(self) -> str:
         return self.box() if self._names else "<finequery.Relation without rows>"

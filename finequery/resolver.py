@@ -59,7 +59,7 @@ class Sources:
 
         if type(value).__module__.partition(".")[0] != "pyarrow" or type(value).__name__ not in _CONSTANT:
             table = table_of(value, name)
-            return None if table is None else (table, False)
+            return None if table is None else (table, table is value)
         key = id(value)
         known = self._objects.get(key)
         if known is not None and known[0]() is value:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from finequery import scheduling
 from finequery.convert import parameters
 from finequery.errors import Error, InterfaceError, ProgrammingError
 from finequery.jetson import accounts
@@ -40,6 +41,7 @@ class Session:
         self.plans = PlanCache()
         self.lock = threading.RLock()
         self.closed = False
+        self.ran: Context | None = None  # the last query's
         self._stop = threading.Event()  # of the query that runs now or ran last
         self._account = accounts.Account()  # of what is made outside of queries: tables while they are bound
 
@@ -99,6 +101,17 @@ class Session:
         """Arrays made here lie where the session's queries want them."""
         self._account.shared = self._shared()
         return accounts.accounting(self._account)
+
+    def device(self) -> Any:
+        """The GPU that this session's queries run on; None: none."""
+        choice = self.settings["device"]
+        if choice == "cpu" or (choice == "auto" and scheduling.described() is None):
+            return None
+        from finequery.jetson.gpu import open_device
+
+        gpu = open_device()
+        gpu.set_limit(self.settings["gpu_memory_limit"])
+        return gpu
 
     def _shared(self) -> str:
         """The kind of memory that this session's queries need for arrays that the CPU and a GPU read and write. With
@@ -202,7 +215,13 @@ class Session:
             if self.closed:
                 raise InterfaceError("The connection is closed")
             try:
-                return execute(plan.root, self.context(physical | plan.lifted))
+                context = self.context(physical | plan.lifted)
+                scheduler = scheduling.schedule(self.settings, plan, context)
+                frame = execute(plan.root, context)
+                if scheduler is not None:
+                    scheduler.finish(context)
+                self.ran = context
+                return frame
             except Error as error:
                 if error.subject is not None:
                     from finequery.planner.display import format_expr
@@ -216,12 +235,7 @@ class Session:
         from finequery.operators.context import CPU, GPU, Context
         from finequery.operators.pool import get_pool
 
-        gpu = None
-        if self.settings["device"] == "gpu":
-            from finequery.jetson.gpu import open_device
-
-            gpu = open_device()
-            gpu.set_limit(self.settings["gpu_memory_limit"])
+        gpu = scheduling.posing(self.settings["board"]) if self.settings["board"] else self.device()
         memory.set_limit(self.settings["memory_limit"])
         self._stop = threading.Event()
         return Context(
@@ -229,7 +243,7 @@ class Session:
             physical,
             stopped=self._stop.is_set,
             gpu=gpu,
-            placement=CPU if gpu is None else GPU,
+            placement=GPU if self.settings["device"] == "gpu" and gpu is not None else CPU,
             strict=self.settings["strict"],
             account=memory.Account(shared=self._shared()),
             profile=self.settings["profile"],
@@ -240,7 +254,9 @@ class Session:
         from finequery.planner.explain import explain
 
         with self.lock:
-            return explain(plan, self.context(physical | plan.lifted), analyze)
+            context = self.context(physical | plan.lifted)
+            scheduling.schedule(self.settings, plan, context)
+            return explain(plan, context, analyze)
 
     def observe(self, plan: Plan, physical: dict[int | str, Any]) -> list[Observed]:
         """Run a plan with every instruction measured: what its pipelines have seen and took."""

@@ -71,6 +71,25 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return parse
 
 
+def _share(value: Any) -> float:
+    try:
+        share = float(value)
+    except (TypeError, ValueError):
+        share = -1.0
+    if isinstance(value, bool) or not 0.0 <= share < 1.0:
+        raise ValueError("a share from 0 to below 1")
+    return share
+
+
+def _board(value: Any) -> str:
+    text = str(value).strip()
+    if text:
+        from finequery.jetson import board
+
+        board.load(text)  # which says what there is
+    return text
+
+
 def _count(value: Any) -> int:
     if isinstance(value, bool) or not str(value).strip().isdigit():
         raise ValueError("a number, 0 or more")
@@ -118,6 +137,27 @@ TABLE: dict[str, Setting] = {
             "where queries run: auto lets the performance model choose per pipeline",
         ),
         Setting(
+            "board",
+            "VARCHAR",
+            lambda: _board(os.environ.get("FINEQUERY_BOARD", "")),
+            _board,
+            "a board to simulate, such as 'agx-xavier': answers are this machine's, times the board's; '' for none",
+        ),
+        Setting(
+            "objective",
+            "VARCHAR",
+            lambda: "latency",
+            _one_of("latency", "energy", "edp"),
+            "what placement makes small: time, energy, or their product",
+        ),
+        Setting(
+            "gpu_load",
+            "DOUBLE",
+            lambda: 0.0,
+            _share,
+            "share of the GPU that others keep busy, which placement reckons with: from 0 to below 1",
+        ),
+        Setting(
             "strict",
             "BOOLEAN",
             lambda: False,
@@ -143,7 +183,7 @@ TABLE: dict[str, Setting] = {
             "BOOLEAN",
             lambda: False,
             _boolean,
-            "sums, means and deviations of floating-point values with the same bits on every run and device, rounded once",
+            "floating-point sums, means and deviations with the same bits on every run and device, rounded once",
         ),
         Setting("plan_cache_size", "BIGINT", lambda: 256, _count, "plans kept for texts that come again; 0 keeps none"),
     )

@@ -166,26 +166,27 @@ def read_columns(path: Path) -> list[ColumnData]:
     """The columns of a file, as views on its mapped pages."""
     import numpy as np
 
+    from finequery.jetson.memory import steady
     from finequery.operators.column import ColumnData, Dictionary, Stats
 
     try:
         with open(path, "rb") as file:
-            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise FileError(f"Can't read {path}: {error}") from error
-    if memory[:8] != _MAGIC:
+    if pages[:8] != _MAGIC:
         raise FileError(f"{path} is not a column file of this version")
-    size = int.from_bytes(memory[8:16], "little")
+    size = int.from_bytes(pages[8:16], "little")
     start = -(-(16 + size) // _ALIGN) * _ALIGN
 
     def array(where: list[Any] | None) -> Any:
         if where is None:
             return None
         offset, dtype, count = where
-        return np.frombuffer(memory, dtype, count, start + offset)
+        return steady(np.frombuffer(pages, dtype, count, start + offset))
 
     columns = []
-    for header in json.loads(memory[16 : 16 + size]):
+    for header in json.loads(pages[16 : 16 + size]):
         name, precision, scale = header["type"]
         words = None
         if "dictionary" in header:
@@ -201,7 +202,7 @@ def read_columns(path: Path) -> list[ColumnData]:
                 scale=header["scale"],
                 stats=Stats(**header["stats"], block_low=array(low), block_high=array(high)),
                 dictionary=words,
-                owner=memory,
+                owner=pages,
                 **{part: array(header[part]) for part in _ARRAYS},
             )
         )

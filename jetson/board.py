@@ -212,6 +212,23 @@ def _load(stem: str, mode: str) -> Board:
     return parse(full, str(document.get("title", stem)), mode, numbers)
 
 
+#: What devices call themselves, and the boards that describe them.
+_DEVICES = {
+    "AGX Xavier": "agx-xavier",
+    "AGX Orin": "agx-orin",
+    "Orin Nano": "orin-nano",
+    "2080 Ti": "rtx-2080-ti",
+    "V100": "v100",
+    "3090": "rtx-3090",
+    "H100": "h100",
+}
+
+
+def of_device(name: str) -> Board | None:
+    """The board that describes a device, by the name that its driver or firmware gives; None if there is none."""
+    return next((load(board) for part, board in _DEVICES.items() if part.lower() in name.lower()), None)
+
+
 def parse(name: str, title: str, mode: str, numbers: Mapping[str, _Number]) -> Board:
     """A board from (value, source) by path ("cpu.cores"). Missing, unknown and impossible numbers are refused."""
     parts: dict[str, Any] = {}

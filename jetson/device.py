@@ -82,21 +82,24 @@ class Info:
         """Which memory holds what on this device, and why."""
         if self.integrated:
             lines = [
-                "Columns and results lie in mapped memory, which CPU and GPU both reach: nothing is copied.",
-                "Hash tables of the GPU alone lie in device memory, because only that goes through the GPU's cache.",
+                "CPU and GPU share the memory. Columns, groups and results lie in mapped memory, which both reach: "
+                "nothing is copied.",
+                "What the GPU alone works with lies in device memory, because only that goes through the GPU's cache.",
             ]
             if self.concurrent_managed_access:
-                lines.append("Tables that both probe lie in managed memory: cached on both sides, usable at any time.")
+                lines.append("Look-up tables lie in managed memory: cached on both sides, usable at any time.")
             else:
                 lines.append(
-                    "Tables that both probe lie in managed memory: cached on both sides; the CPU waits for running "
-                    "kernels before it touches them (this device has no concurrent managed access)."
+                    "Look-up tables lie in mapped memory as well. Managed memory would be cached on both sides, but "
+                    "here the CPU must not touch it while any kernel runs (no concurrent managed access)."
                 )
             lines.append("Free memory is what the system calls available; the driver's own figure is too low here.")
+            lines.append("With SET device = 'cpu' a connection uses ordinary memory and never starts the GPU.")
         else:
             lines = [
                 "The GPU has memory of its own. Columns are copied to it through pinned buffers when a query first "
-                "reads them there, and stay for later queries until the space is needed.",
+                "reads them there, and stay for later queries: up to 70% of what was free (SET gpu_memory_limit = '…' "
+                "for another limit), then those used longest ago go. What a pipeline writes stays for the next one.",
                 "Managed memory is not used: it would be moved page by page.",
             ]
         if self.capability < LEAST_CAPABILITY:

@@ -40,6 +40,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuMemcpyHtoDAsync_v2": (c_uint64, c_void_p, c_size_t, c_void_p),
     "cuMemcpyDtoHAsync_v2": (c_void_p, c_uint64, c_size_t, c_void_p),
     "cuMemsetD8Async": (c_uint64, c_ubyte, c_size_t, c_void_p),
+    "cuPointerGetAttribute": (c_void_p, c_int, c_uint64),
     "cuStreamCreate": (_handle, c_uint),
     "cuStreamSynchronize": (c_void_p,),
     "cuStreamWaitEvent": (c_void_p, c_void_p, c_uint),
@@ -53,6 +54,7 @@ _HOST_ALLOC_MAPPED = 0x02
 _ATTACH_GLOBAL = 0x01
 _STREAM_NON_BLOCKING = 0x01
 _EVENT_NO_TIMING = 0x02
+_POINTER_HOST, _POINTER_MANAGED = 4, 8  # CUpointer_attribute
 
 
 class DriverError(OperationalError):
@@ -159,6 +161,24 @@ class Driver:
         self._call("cuMemHostAlloc", byref(host), nbytes, _HOST_ALLOC_MAPPED)
         self._call("cuMemHostGetDevicePointer_v2", byref(device), host, 0)
         return host.value or 0, device.value
+
+    def host_address(self, device: int) -> int | None:
+        """The host's address of memory that a device has at another; None where the host does not reach it."""
+        found = c_void_p()
+        try:
+            self._call("cuPointerGetAttribute", byref(found), _POINTER_HOST, device)
+        except DriverError:
+            return None
+        return found.value or None
+
+    def managed(self, device: int) -> bool:
+        """Whether the memory at a device's address is managed."""
+        found = c_uint()
+        try:
+            self._call("cuPointerGetAttribute", byref(found), _POINTER_MANAGED, device)
+        except DriverError:
+            return False
+        return bool(found.value)
 
     def free(self, kind: str, host: int, device: int) -> None:
         """Give memory back. Waits for what the device is doing."""

@@ -18,6 +18,7 @@ The rules. Give ``view`` only arrays that nobody writes any more. Launch on ``st
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import math
 import threading
@@ -91,7 +92,12 @@ class Device:
         array[...] = argument
 
     def download(self, address: int, nbytes: int, stream: int | None) -> np.ndarray:
-        """Bytes of another library at an address of the device, after the work of that library's stream."""
+        """Bytes of another library at an address of the device, after the work of that library's stream: where they
+        lie if the host may read there at any time, else a copy."""
+        raise NotSupportedError("the simulator has no addresses of a device")
+
+    def foreign(self, address: int, count: int, dtype: Any, owner: object) -> Any:
+        """A kernel argument over memory of another library, which ``owner`` keeps."""
         raise NotSupportedError("the simulator has no addresses of a device")
 
     def reaches(self, array: np.ndarray) -> bool:
@@ -270,9 +276,16 @@ class CudaDevice(Device):
         self._chip.use()
         if stream is not None:
             self._chip.finish(stream)
+        reached = self._chip.host_address(address)
+        pages = self.info.integrated and self.info.concurrent_managed_access  # else they move, or may not be touched
+        if reached is not None and (pages or not self._chip.managed(address)):
+            return memory.steady(np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(reached)))
         host = memory.allocate(nbytes)
         self._transfers.to_host(address, host)
         return host
+
+    def foreign(self, address: int, count: int, dtype: Any, owner: object) -> Any:
+        return self._argument(address, count, np.dtype(dtype), owner)
 
     def adopt(self, array: np.ndarray, argument: Any) -> None:
         self.resident.adopt(array, argument, self._address_of(argument))

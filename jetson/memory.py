@@ -8,8 +8,8 @@ would pass the limit is refused.
 kind         reached by                  for
 ===========  ==========================  ======================================================================
 pageable     CPU                         everything where no device shares the memory; rooms that stay mostly empty
-mapped       CPU; GPU past its cache     columns and results on an integrated device
-managed      CPU and GPU, cached         tables that both probe, on an integrated device
+mapped       CPU; GPU past its cache     what both work with on an integrated device: columns, groups, results
+managed      CPU and GPU, cached         look-ups there, if the CPU may touch them while kernels run
 device       GPU, cached                 tables and intermediate results of the GPU
 ===========  ==========================  ======================================================================
 
@@ -75,6 +75,18 @@ class _Block(np.ndarray):
             guards.release(self.base)
         elif self.base.nbytes >= LARGE:
             _keep(self.base)
+
+
+class _Steady(_Block):
+    """Memory of others that does not change while it is there, such as a file's pages: a device may keep a copy."""
+
+    def __del__(self) -> None:
+        pass
+
+
+def steady(array: np.ndarray) -> np.ndarray:
+    """The array as a block: what holds its bytes promises that nobody writes them."""
+    return array.view(_Steady)[:].view(np.ndarray)  # see ``allocate``
 
 
 #: Blocks from this size on are kept for the next use: fresh pages cost more than most kernels that fill them.
@@ -155,10 +167,11 @@ def allocate(nbytes: int, kind: str | None = None, *, counted: bool = True) -> n
     """``nbytes`` uninitialised bytes, of the query's kind (``default_kind``) unless another is named.
 
     A large pageable block is one that was freed before, or new from the system, where untouched pages cost nothing.
-    ``counted=False`` leaves it out of the accounts: see ``require``.
+    ``counted=False`` leaves rooms of it out of the accounts of which little may be touched: see ``require``.
     """
     if kind is None:
         kind = default_kind()
+        counted = counted or kind != "pageable"  # other kinds have no untouched pages
     if kind != "pageable":
         return _allocate_mapped(nbytes, kind, counted)
     total = nbytes + ALIGNMENT + PADDING
@@ -365,7 +378,7 @@ def block_of(array: np.ndarray) -> np.ndarray | None:
     base: Any = array
     found = None
     while isinstance(base, np.ndarray):
-        if type(base) is _Block:
+        if isinstance(base, _Block):
             found = base  # a view on a block is one too: the last in the chain is the block itself
         elif found is not None:
             break
@@ -427,6 +440,7 @@ __all__ = [
     "set_limit",
     "settled",
     "slabs",
+    "steady",
     "trim",
     "zeros",
 ]

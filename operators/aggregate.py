@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from finequery.operators.profile import SINK
 from finequery.operators.result_columns import float_column
 from finequery.operators.steps import Step
 from finequery.operators.take import take
-from finequery.operators.tasks import Task, prepare_probes, release_probes
+from finequery.operators.tasks import Task, gather, release_probes
 from finequery.types import BIGINT
 
 #: The column of group numbers, or of packed keys, that the second pipeline reads.
@@ -68,10 +69,9 @@ class Aggregate(Task):
         return list({c.id: c for c in (*self.groups, *self.arguments)}.values())
 
     def execute(self, context: Context) -> Frame:
-        frame = self.source.execute(context)
-        prepare_probes(self.steps, context, frame.length)
         record = self.measure(context)
         try:
+            frame = gather(self.source, self.steps, context)
             if self.rows is None:
                 try:
                     return self._stream(context, frame, record)
@@ -106,14 +106,19 @@ class Aggregate(Task):
         packed = bool(groups) and _packable(groups) and whole and one_device
         self.mode = group_mode(len(groups), rows.length, math.inf, None, packed=packed)
         if self.mode.name == "scalar":
-            result = self._add_up(context, rows, None)[0]
+            result = self._add_up(context, rows, None, record)[0]
         elif self.mode.name == "numbered":
-            numbers, count, firsts = number_groups(groups, rows.length)
-            result, _ = self._add_up(context, _with_number(rows, numbers, count), Given(NUMBER, max(count, 1)))
-            for column, data in zip(self.groups, groups):
-                result.columns[column.id] = take(data, firsts, context.pool)
+
+            def number(device: Any) -> tuple[np.ndarray, int, dict[int, ColumnData]]:
+                numbers, count, firsts = number_groups(groups, rows.length, device)
+                keys = {c.id: take(data, firsts, context.pool, device=device) for c, data in zip(self.groups, groups)}
+                return numbers, count, keys
+
+            numbers, count, keys = context.placed(self, record, "The numbering of groups", number)
+            result, _ = self._add_up(context, _with_number(rows, numbers, count), Given(NUMBER, max(count, 1)), record)
+            result.columns |= keys
         else:
-            result = self._partitioned(context, rows, groups)
+            result = self._partitioned(context, rows, groups, record)
         for call in self.calls:  # what was made codes for the comparison alone
             if call.argument is not None and before[call.argument.id].kind == "string":
                 found = result.columns[call.output.id]
@@ -126,18 +131,24 @@ class Aggregate(Task):
         return result
 
     def _add_up(
-        self, context: Context, frame: Frame, given: Given | None, bounds: np.ndarray | None = None
+        self,
+        context: Context,
+        frame: Frame,
+        given: Given | None,
+        record: Measured,
+        bounds: np.ndarray | None = None,
     ) -> tuple[Frame, np.ndarray]:
         """The calls over rows whose groups are known; what tells the groups apart."""
         reads = {c.id for c in (*self.arguments, *(() if given is None else (given.column,)))}
         sink = AggregateSink([], list(self.calls), given=given)
         pipeline = Pipeline([], lambda: sink, reads)
         pipeline.bounds = bounds
-        where = context.where(self)
-        result = pipeline.run(context, frame, where=where if where.device == "gpu" else CPU)
+        where, inner = context.where(self), Measured()
+        result = pipeline.run(context, frame, inner, where if where.device == "gpu" else CPU)
+        record.join(inner)
         return result, sink.picked
 
-    def _partitioned(self, context: Context, rows: Frame, groups: list[ColumnData]) -> Frame:
+    def _partitioned(self, context: Context, rows: Frame, groups: list[ColumnData], record: Measured) -> Frame:
         """Partition rows by their key's hash, add up partition by partition."""
         pool = context.pool
         keys, decode = pack_groups(groups)
@@ -156,7 +167,7 @@ class Aggregate(Task):
         frame = Frame({c.id: column for c, column in zip(self.arguments, columns)}, rows.length)
         frame.columns[NUMBER.id] = ColumnData(BIGINT, "int64", rows.length, parted)
         expected = int(self.expected_groups or rows.length)
-        result, found = self._add_up(context, frame, Given(NUMBER, expected, partitioned=True), bounds)
+        result, found = self._add_up(context, frame, Given(NUMBER, expected, partitioned=True), record, bounds)
         for column, values in zip(self.groups, decode(found)):
             result.columns[column.id] = values
         return result

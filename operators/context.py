@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from finequery.errors import NotSupportedError
 from finequery.jetson import memory
@@ -57,6 +57,7 @@ class Measured:
     device: str = ""  # where its programs ran: "cpu", "gpu" or both; none did: ""
     shared: int = 0  # morsels that the GPU took, where both devices worked on one pipeline
     profile: Profile | None = None  # of its programs on the CPU, by step, where the setting asks for it
+    spans: list[tuple[str, float, float]] = field(default_factory=list)  # device, begin and end by perf_counter
     departed: list[str] = field(default_factory=list)  # why a program did not run on the device that was asked for
 
     def profiled(self) -> Profile:
@@ -73,6 +74,7 @@ class Measured:
         """Take over where a part of the work ran."""
         if part.device:
             self.ran_on(part.device)
+        self.spans += part.spans
         for reason in part.departed:
             self.depart(reason)
         if part.profile is not None:
@@ -82,6 +84,12 @@ class Measured:
         """Note why a program did not run on the device that was asked for."""
         if reason not in self.departed:
             self.departed.append(reason)
+
+
+class Scheduler(Protocol):
+    """Who decides where the parts of a plan run."""
+
+    def where(self, item: Any, context: Context) -> Placement: ...
 
 
 @dataclass(eq=False)
@@ -97,14 +105,19 @@ class Context:
     gpu: Any = None  # the second device (jetson.gpu.Device, or operators.sides.Posing), if there is one
     placement: Placement = CPU  # of what ``placements`` has no entry for
     placements: Mapping[int, Placement] = field(default_factory=dict)  # by id of the task or Probe
+    scheduler: Scheduler | None = None  # says where, if there is one
     strict: bool = False  # a departure from that is an error
     profile: bool = False  # measure every instruction on the CPU
     account: memory.Account = field(default_factory=memory.Account)  # memory held and bytes moved, by kind
-    scalar_seconds: float = 0.0  # spent on scalar subqueries, which run inside of what first needs them
-    lock: Any = field(default_factory=threading.RLock)  # of ``results``: branches of a plan may run at once
+    lock: Any = field(default_factory=threading.Lock)  # of ``passed`` and ``locks``: branches of a plan run at once
+    locks: dict[int, Any] = field(default_factory=dict)  # one for each of ``results``, held while that is computed
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _mine: threading.local = field(default_factory=threading.local)
 
     def where(self, item: Any) -> Placement:
         """Where a task, or the build of a Probe, is to run."""
+        if self.scheduler is not None:
+            return self.scheduler.where(item, self)
         return self.placements.get(id(item), self.placement)
 
     @property
@@ -117,6 +130,29 @@ class Context:
         threads, others = self.pool.threads, self.gpu_workers
         return {"cpu": threads, "gpu": max(threads, others)}.get(where.device, threads + others)
 
+    @property
+    def scalar_seconds(self) -> float:
+        """What this thread has spent on scalar subqueries, which run inside of what first needs them."""
+        return getattr(self._mine, "scalar_seconds", 0.0)
+
+    def end(self) -> None:
+        """A part of the execution has failed: all others are to stop."""
+        self._ended.set()
+
+    def halted(self) -> bool:
+        """Whether what runs is to stop: somebody interrupted the query, or a part of it has failed."""
+        return self._ended.is_set() or (self.stopped is not None and self.stopped())
+
+    def once(self, key: int, compute: Callable[[], Any]) -> Any:
+        """A result that several branches read, computed by the first that asks while the others wait for it. Nobody
+        holds ``lock`` meanwhile, and results need each other in no circle, so no two threads wait for each other."""
+        with self.lock:
+            own = self.locks.setdefault(key, threading.RLock())
+        with own:
+            if key not in self.results:
+                self.results[key] = compute()
+            return self.results[key]
+
     def constant(self, expr: Expr) -> Any:
         """The value of a constant expression in this run."""
         from finequery.operators.constants import fold
@@ -126,17 +162,22 @@ class Context:
     def subquery(self, plan: Any) -> Any:
         """The one value of a scalar subquery, computed once a run."""
         key = id(plan)
-        with self.lock:
-            if key not in self.results:
-                begin, spent = time.perf_counter(), self.scalar_seconds
-                frame, column = plan.scalar(self)
-                self.scalar_seconds = spent + time.perf_counter() - begin
-                if frame.length > 1:
-                    raise too_many_rows()
-                from finequery.operators.values import physical_value
-
-                self.results[key] = None if frame.length == 0 else physical_value(frame.columns[column], 0)
+        if key in self.results:
             return self.results[key]
+
+        def compute() -> Any:
+            frame, column = plan.scalar(self)
+            if frame.length > 1:
+                raise too_many_rows()
+            from finequery.operators.values import physical_value
+
+            return None if frame.length == 0 else physical_value(frame.columns[column], 0)
+
+        begin, spent = time.perf_counter(), self.scalar_seconds
+        try:
+            return self.once(key, compute)
+        finally:  # with what it spent on others inside of it, and on waiting for another thread
+            self._mine.scalar_seconds = spent + time.perf_counter() - begin
 
     def passed_rows(self, item: int, rows: int) -> None:
         """Note rows that came out of a step."""
@@ -156,11 +197,15 @@ class Context:
         """What ``work`` gives for a sub-task that is no pipeline; it takes the device, or None for the CPU. It raises
         ``Unsupported`` before it changes anything; that reason, or a failure of the device, is a departure."""
         if self.where(item).device != "gpu" or not getattr(self.gpu, "kernels", True):
-            return work(None)
+            begin = time.perf_counter()
+            result = work(None)
+            measured.spans.append(("cpu", begin, time.perf_counter()))
+            return result
         from finequery.operators.cuda.run import device_failure
         from finequery.operators.cuda.translate import Unsupported
 
         try:
+            begin = time.perf_counter()
             with self.gpu.query():
                 result = work(self.gpu)
         except Exception as error:
@@ -169,6 +214,7 @@ class Context:
                 raise
         else:
             measured.ran_on("gpu")
+            measured.spans.append(("gpu", begin, time.perf_counter()))
             return result
         self.depart(measured, reason, what)
         measured.ran_on("cpu")

@@ -272,6 +272,16 @@ def column_to_numpy(column: ColumnData) -> np.ndarray:
     return values if mask is None else np.ma.masked_array(values, mask=~mask)
 
 
+def plain_dtype(column: ColumnData) -> np.dtype[Any] | None:
+    """The type that ``column_to_numpy`` gives where that only undoes the encoding; None where it computes."""
+    name = column.type.name
+    if column.type.is_float:
+        return column.data.dtype
+    if name == "TIMESTAMP" or (name in _NUMPY and name not in ("DATE", "DECIMAL", "HUGEINT")):
+        return np.dtype(_NUMPY[name])
+    return None
+
+
 def frame_to_numpy(frame: Frame, ids: Sequence[int], names: Sequence[str]) -> dict[str, np.ndarray]:
     """numpy arrays by name; where a name repeats, the last column has it."""
     return {name: column_to_numpy(frame.columns[i]) for i, name in zip(ids, names)}

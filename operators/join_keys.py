@@ -14,11 +14,11 @@ import numpy as np
 from finequery.operators import native
 from finequery.operators.build import KeyPart, Lookup, build_lookup, padded
 from finequery.operators.column import ColumnData, Frame
+from finequery.operators.group_modes import MOST_PACKED
 from finequery.operators.lower import NONE
 from finequery.operators.pool import Pool
+from finequery.operators.take import FEW_ROWS
 from finequery.types import BIGINT
-
-MOST_PACKED = 2**62
 
 
 @dataclass(eq=False)
@@ -54,7 +54,12 @@ def make_lookup(
         column = columns[0]
         part = KeyPart(0, 0, dictionary=column.dictionary)
         return build_lookup(frame, column, [part], None, need_rows, pool, has_null, probes, device)
-    keys, parts, rows = pack(columns, null_safe, pool)
+    packed = None
+    if device is not None and frame.length >= FEW_ROWS:
+        from finequery.operators.cuda.keys import pack_on_gpu
+
+        packed = pack_on_gpu(columns, null_safe, device)
+    keys, parts, rows = packed or pack(columns, null_safe, pool)
     return build_lookup(frame, keys, parts, rows, need_rows, pool, has_null, probes, device)
 
 

@@ -50,10 +50,13 @@ class Target:
 
 
 class Materialize:
-    """The sink. ``lower_into`` adds its instructions; ``prepare``/``grow``/``finish`` serve one run."""
+    """The sink. ``lower_into`` adds its instructions; ``prepare``/``grow``/``finish`` serve one run. ``appends``: rows
+    come in batches, and have no places of their own. ``alike``: all results have the same encodings and bounds,
+    whatever rows are in them, so that one program reads them all."""
 
-    def __init__(self, columns: list[Column]):
+    def __init__(self, columns: list[Column], *, appends: bool = False, alike: bool = False):
         self.columns = columns
+        self.appends, self.alike = appends, alike
         self.instance: Any = None
         self.targets: list[Target] = []
         self.passed: list[tuple[int, Stored]] = []
@@ -65,18 +68,21 @@ class Materialize:
         self.rows = 0
 
     def lower_into(self, lower: Lower) -> None:
-        self.dense = lower.space == 0
+        whole = lower.space == 0 and not self.appends  # every row of the source comes out, in its place
+        # a device writes back what is its own: it gets arrays of its own where the CPU writes too
+        self.dense = whole and not lower.shared
         values: list[tuple[Column, Stored | Value]] = []
         for column in self.columns:
             stored = lower.stored(column)
-            if stored is not None and stored.rows is None and self.dense:
+            if stored is not None and stored.rows is None and whole:
                 self.passed.append((column.id, stored))
             elif stored is not None and _copies(lower, stored):
                 values.append((column, stored))
             else:
                 values.append((column, value(lower, column)))
         if not values:
-            if not self.dense:
+            self.dense = whole
+            if not whole:
                 lower.emit("reserve", Symbol(lambda t: self.bases[0] + 64 * t), pure=False)
             return
         strings = 0
@@ -141,6 +147,7 @@ class Materialize:
         self.addresses = np.zeros((workers, max(len(self.targets), 1), 4), dtype=np.int64)
         self.bases = tuple(memory.address(a) for a in (self.state, self.char_states, self.addresses))
         self.rows = rows
+        self.filled: set[int] = set()
         room = rows  # of virtual memory: pages that nobody writes cost nothing
         for target in self.targets:
             target.arrays, target.flags, target.chars = [], [], []
@@ -199,23 +206,37 @@ class Materialize:
                 strings += 1
         self._publish(thread)
 
-    def make_room(self, rows: int, texts: list[int]) -> None:
-        """Arrays of one thread for just so many rows, and bytes of each string column."""
+    def slot(self, worker: int) -> int:
+        """The worker as which a device writes its next batch: a new one for each after the first, since a kernel
+        fills its arrays from end to end."""
+        if self.dense or not self.targets or worker not in self.filled:
+            self.filled.add(worker)
+            return worker
+        for target in self.targets:
+            for arrays in (target.arrays, target.flags, target.chars):
+                if arrays:
+                    arrays.append(arrays[0])  # make_room puts its own there
+        return len(self.targets[0].arrays) - 1
+
+    def make_room(self, worker: int, rows: int, texts: list[int]) -> None:
+        """Arrays of one worker for just so many rows, and bytes of each string column."""
         sizes = iter(texts)
         for target in self.targets:
             if not self.dense:
-                target.arrays[0] = _room(rows * target.words, target.dtype)
-                target.flags = [_room(rows, np.uint8)] if target.nullable else []
+                target.arrays[worker] = _room(rows * target.words, target.dtype)
+                if target.nullable:
+                    target.flags[worker] = _room(rows, np.uint8)
             if target.kind == "string":
-                target.chars[0] = _room(next(sizes), np.uint8)
+                target.chars[worker] = _room(next(sizes), np.uint8)
 
-    def outputs(self) -> list[tuple[np.ndarray, bool]]:
+    def outputs(self, worker: int) -> list[tuple[np.ndarray, bool]]:
         """Arrays of one worker that a run writes from end to end and reads nothing of; whether they become the result
         as they are."""
         found: list[tuple[np.ndarray, bool]] = []
         for target in self.targets:
-            found.append((target.arrays[0], target.kind != "string" and not target.nullable))
-            found += [(array, False) for array in target.flags[:1]] + [(array, True) for array in target.chars[:1]]
+            found.append((target.arrays[worker], target.kind != "string" and not target.nullable))
+            found += [(array, False) for array in target.flags[worker : worker + 1]]
+            found += [(array, True) for array in target.chars[worker : worker + 1]]
         return found
 
     def cursor(self, thread: int) -> int:
@@ -250,7 +271,7 @@ class Materialize:
         else:
             data = _join(target.arrays, pieces, target.words, total, target.dtype)
             flags = _join(target.flags, pieces, 1, total, np.uint8) if target.nullable else None
-        validity, nulls = pack_validity(flags, total)
+        validity, nulls = pack_validity(flags, total, self.alike)
         low, high = target.low, target.high
         stats = Stats(low=low, high=high, nulls=nulls, ascii=target.ascii, sorted=target.sorted, unique=target.unique)
         if target.kind == "string":
@@ -264,7 +285,8 @@ class Materialize:
             )
         if nulls and flags is not None:
             _clear(data, flags[:total], target.words)
-        if target.kind in ("uint", "dict") and 0 < total <= BOUNDED_ROWS and target.type.name != "BOOLEAN":
+        narrow = target.kind in ("uint", "dict") and target.type.name != "BOOLEAN"
+        if narrow and 0 < total <= BOUNDED_ROWS and not self.alike:
             seen = data[:total]
             first, last = int(seen.min()), int(seen.max())  # of a build side: they shrink look-ups and group domains
             if target.kind == "dict":
@@ -397,13 +419,13 @@ def _join(
     return out
 
 
-def pack_validity(flags: np.ndarray | None, count: int) -> tuple[np.ndarray | None, int]:
-    """Bytes to a validity bitmap (None: all valid) and the number of NULLs."""
+def pack_validity(flags: np.ndarray | None, count: int, always: bool = False) -> tuple[np.ndarray | None, int]:
+    """Bytes to a validity bitmap (None: all valid, unless there is ``always`` to be one) and the number of NULLs."""
     if flags is None:
         return None, 0
     packed = np.packbits(flags[:count], bitorder="little")
     valid = int(np.count_nonzero(flags[:count]))
-    if valid == count:
+    if valid == count and not always:
         return None, 0
     bitmap = memory.zeros(-(-count // 64) * 8 + 64, np.uint8)
     bitmap[: len(packed)] = packed

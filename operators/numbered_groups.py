@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from finequery.operators import dictionary as dictionaries
@@ -20,9 +22,13 @@ def as_codes(column: ColumnData) -> ColumnData:
     return code_column(column.type, codes, dictionary, valid_flags(column))
 
 
-def number_groups(columns: list[ColumnData], count: int) -> tuple[np.ndarray, int, np.ndarray]:
+def number_groups(columns: list[ColumnData], count: int, device: Any = None) -> tuple[np.ndarray, int, np.ndarray]:
     """Number the rows' groups in order of appearance: numbers (u32), how many, first row of each (u32). NULL is a
-    value."""
+    value. ``device``: the GPU that does it, if not the CPU."""
+    if device is not None and columns and count:
+        from finequery.operators.cuda.groups import number_on_gpu
+
+        return number_on_gpu(columns, count, device)
     numbers: np.ndarray | None = None
     size = 1
     for column in columns:

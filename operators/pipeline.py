@@ -10,6 +10,7 @@ import copy
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from finequery.errors import InternalError
 from finequery.jetson import memory
 from finequery.operators.column import Frame
-from finequery.operators.context import Context, Measured, Placement
+from finequery.operators.context import CPU, Context, Measured, Placement
 from finequery.operators.expr import Column, Expr, columns_of, substitute, transform
 from finequery.operators.filter import lower_filter
 from finequery.operators.lower import Lower, NeedsHost, Stored, host_reason
@@ -37,11 +38,21 @@ KEPT_PROGRAMS = 8
 MOST_COLUMNS = 5000
 
 
-class _Split(Exception):
+class Split(Exception):
     """The program has to end before step ``number``: a host function is to be computed there."""
 
     def __init__(self, number: int, expr: Expr, pairs: bool = False):
         self.number, self.expr, self.pairs = number, expr, pairs  # pairs: for the further condition of that probe
+        super().__init__(host_reason(expr))
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Rows that a program reads: at the most, over the whole run (sums are proven not to overflow by it), and by
+    expectation."""
+
+    most: int
+    expected: float
 
 
 class Pipeline:
@@ -55,6 +66,7 @@ class Pipeline:
         self.compiled: Compiled | None = None  # of the last run
         self.programs: list[Compiled] = []  # kept from earlier runs, the last one first
         self.bounds: np.ndarray | None = None  # morsels other than equal ones
+        self.phases: dict[int, tuple[Pipeline, Pipeline]] = {}  # by number of steps in the first (phases.py)
 
     def run(
         self, context: Context, frame: Frame, measured: Measured | None = None, where: Placement | None = None
@@ -63,50 +75,75 @@ class Pipeline:
         says of all pipelines, if nothing."""
         measured, where = measured or Measured(), where or context.placement
         begin, scalars = time.perf_counter(), context.scalar_seconds
-        steps = self.steps
-        constants: list[Any] = []
-
-        def constant(expr: Expr) -> Any:
-            value = context.constant(expr)
-            constants.append((expr, value))
-            return value
-
-        length = frame.length
-        compiled = self._kept(context, frame, where)
-        if compiled is None:
-            while True:
-                start, inside = time.perf_counter(), context.scalar_seconds
-                try:
-                    compiled = self._compile(constant, frame, steps, context, constants, where)
-                    break
-                except _Split as split:
-                    if len(frame.columns) > MOST_COLUMNS:
-                        raise InternalError(f"{split.expr} is computed over and over") from None
-                    if where.device != "cpu":
-                        context.depart(measured, host_reason(split.expr))
-                    frame, steps = self._host(context, frame, steps, split, measured, where)
-                    constants.clear()
-            measured.compiled = True
-            measured.compile_seconds += time.perf_counter() - start - (context.scalar_seconds - inside)
-            if steps is self.steps:
-                self.programs = [compiled, *self.programs[: KEPT_PROGRAMS - 1]]
-        self.compiled = compiled if steps is self.steps else None
-        result = compiled.run(context, frame, steps, measured, where, self.bounds)
-        measured.rows_in += length
+        phased = where.device == "phases" and self.bounds is None
+        result = self._in_phases(context, frame, measured, where) if phased else None
+        if result is None:
+            result = self._whole(context, frame, measured, CPU if where.device == "phases" else where)
+        measured.rows_in += frame.length
         measured.rows_out += result.length
         measured.seconds += time.perf_counter() - begin - (context.scalar_seconds - scalars)
         return result
 
-    def _signature(self, context: Context, frame: Frame, where: Placement) -> Any:
+    def _in_phases(self, context: Context, frame: Frame, measured: Measured, where: Placement) -> Frame | None:
+        """Batch by batch through two devices; None where it is for the CPU to do."""
+        from finequery.operators.phases import run_phases
+        from finequery.operators.sides import Departed
+
+        try:
+            return run_phases(self, context, frame, measured, where)
+        except Departed as reason:
+            context.depart(measured, str(reason))
+            return None
+
+    def _whole(self, context: Context, frame: Frame, measured: Measured, where: Placement) -> Frame:
+        """All steps over all rows, with a stop at every host function."""
+        steps = self.steps
+        while True:
+            try:
+                compiled = self.program(context, frame, steps, measured, where)
+                break
+            except Split as split:
+                if len(frame.columns) > MOST_COLUMNS:
+                    raise InternalError(f"{split.expr} is computed over and over") from None
+                if where.device != "cpu":
+                    context.depart(measured, str(split))
+                frame, steps = self._host(context, frame, steps, split, measured, where)
+        self.compiled = compiled if steps is self.steps else None
+        return compiled.run(context, frame, steps, measured, where, self.bounds)
+
+    def program(
+        self,
+        context: Context,
+        frame: Frame,
+        steps: list[Step],
+        measured: Measured,
+        where: Placement,
+        bound: Bound | None = None,
+    ) -> Compiled:
+        """The program over a frame's encodings, of an earlier run or made now; ``Split`` at a host function. ``bound``:
+        how many rows there will be, where it is not this frame that is read."""
+        bound = bound or Bound(1 << frame.length.bit_length(), float(frame.length))
+        whole = steps is self.steps
+        compiled = self._kept(context, frame, where, bound) if whole else None
+        if compiled is None:
+            start, inside = time.perf_counter(), context.scalar_seconds
+            compiled = self._compile(frame, steps, context, where, bound)
+            measured.compiled = True
+            measured.compile_seconds += time.perf_counter() - start - (context.scalar_seconds - inside)
+            if whole:
+                self.programs = [compiled, *self.programs[: KEPT_PROGRAMS - 1]]
+        return compiled
+
+    def _signature(self, context: Context, frame: Frame, where: Placement, bound: Bound) -> Any:
         columns = tuple((i, column_signature(c)) for i, c in frame.columns.items() if i in self.needed)
         probes = tuple(s.signature for s in self.steps if isinstance(s, Probe))
-        return columns, probes, context.workers(where), frame.length.bit_length(), where.device != "cpu"
+        return columns, probes, context.workers(where), bound.most, where.device != "cpu"
 
-    def _kept(self, context: Context, frame: Frame, where: Placement) -> Compiled | None:
+    def _kept(self, context: Context, frame: Frame, where: Placement, bound: Bound) -> Compiled | None:
         """The program of an earlier run over the same encodings with the same constants."""
         if not self.programs:
             return None
-        signature = self._signature(context, frame, where)
+        signature = self._signature(context, frame, where, bound)
         for place, compiled in enumerate(self.programs):
             before, constants = compiled.signature
             if before == signature and all(same(context.constant(expr), value) for expr, value in constants):
@@ -115,19 +152,17 @@ class Pipeline:
                 return compiled
         return None
 
-    def _compile(
-        self,
-        constant: Callable[[Expr], Any],
-        frame: Frame,
-        steps: list[Step],
-        context: Context,
-        constants: list[Any],
-        where: Placement,
-    ) -> Compiled:
+    def _compile(self, frame: Frame, steps: list[Step], context: Context, where: Placement, bound: Bound) -> Compiled:
+        constants: list[Any] = []
+
+        def constant(expr: Expr) -> Any:
+            value = context.constant(expr)
+            constants.append((expr, value))
+            return value
+
         lower = Lower(constant)
-        lower.most_rows = 1 << frame.length.bit_length()
-        lower.expected_rows = float(frame.length)
-        lower.gpu = where.device != "cpu"
+        lower.most_rows, lower.expected_rows = bound.most, bound.expected
+        lower.gpu, lower.shared = where.device != "cpu", where.device == "both"
         stored: dict[int, Stored] = {}
         box, workers = Box(frame), context.workers(where)
         for i, data in frame.columns.items():
@@ -167,7 +202,7 @@ class Pipeline:
                 if isinstance(step, Filter):
                     # range tests of the build sides behind a filter join its mask
                     tests = range_tests(lower, probes) if lower.space == 0 else []
-                    defer = not probes and self._defers(sink, lower, steps, number, frame.length)
+                    defer = not probes and self._defers(sink, lower, steps, number, bound.expected)
                     empty = not lower_filter(lower, step.predicate, tests, defer)
                     number += 1
                 elif len(probes) > 1:
@@ -183,25 +218,25 @@ class Pipeline:
                     try:
                         empty = empty or not residual(lower, probe)
                     except NeedsHost as need:
-                        raise _Split(steps.index(probe), need.expr, True) from None
+                        raise Split(steps.index(probe), need.expr, True) from None
                     if empty:
                         break
                     count(probe)
                 number += len(probes)
             except NeedsHost as need:
-                raise _Split(number if not isinstance(step, Filter) else steps.index(step), need.expr) from None
+                raise Split(number if not isinstance(step, Filter) else steps.index(step), need.expr) from None
         instance = None
         lower.program.owner = SINK
         if not empty:
             try:
                 sink.lower_into(lower)
             except NeedsHost as need:
-                raise _Split(len(steps), need.expr) from None
+                raise Split(len(steps), need.expr) from None
             instance = Instance(lower.program, workers)
-        signature = (self._signature(context, frame, where) if steps is self.steps else None, list(constants))
+        signature = (self._signature(context, frame, where, bound) if steps is self.steps else None, constants)
         return Compiled(signature, instance, sink, stored, lower, box, counted, counters)
 
-    def _defers(self, sink: Sink, lower: Lower, steps: list[Step], number: int, rows: int) -> bool:
+    def _defers(self, sink: Sink, lower: Lower, steps: list[Step], number: int, rows: float) -> bool:
         """Whether the filter may be left to the sink: it is the last step but for names, and most rows pass it."""
         if any(not isinstance(s, Project) for s in steps[number + 1 :]) or lower.space != 0:
             return False
@@ -218,7 +253,7 @@ class Pipeline:
         return bool(defers(lower))
 
     def _host(
-        self, context: Context, frame: Frame, steps: list[Step], split: _Split, measured: Measured, where: Placement
+        self, context: Context, frame: Frame, steps: list[Step], split: Split, measured: Measured, where: Placement
     ) -> tuple[Frame, list[Step]]:
         """Run up to the step that needs a host function, compute that for the rows that are left, go on from there."""
         from finequery.operators.evaluate import host_column

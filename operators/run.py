@@ -10,14 +10,14 @@ CPU does those morsels.
 
 from __future__ import annotations
 
-import contextvars
-import threading
 import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from finequery.errors import InterruptError
+from finequery.operators.branches import Helper, join
 from finequery.operators.column import BLOCK, Frame
 from finequery.operators.context import Context, Measured, Placement
 from finequery.operators.expr import Call, Column, Literal, Parameter, conjuncts
@@ -108,20 +108,34 @@ class Compiled:
             skipped = 0 if skip is None else int(skip.sum())
             run = _Run(self, context, rows, count, skip, bounds, measured)
             segments = run.on(where)
-            for place, step in enumerate(self.counted):
-                context.passed_rows(step, int(self.counters[:, place].sum()))
+            self.note_passed(context)
             measured.morsels += count
             measured.skipped += skipped
             measured.bytes += self.read_bytes(frame) * (count - skipped) // count
+        result = self.finish(segments, rows, pool, measured)
+        self.release()
+        return result
+
+    def note_passed(self, context: Context) -> None:
+        """Note the rows that have come out of the steps."""
+        for place, step in enumerate(self.counted):
+            context.passed_rows(step, int(self.counters[:, place].sum()))
+
+    def finish(self, segments: np.ndarray, rows: int, pool: Pool, measured: Measured) -> Frame:
+        """What the sink makes of all that the workers have done."""
         begin = time.perf_counter()
-        result = sink.finish(segments, rows, pool)
-        # the program stays with the plan: it must not keep a run's data alive
-        instance.unbind()
-        sink.release()
-        self.box.frame = EMPTY
+        result = self.sink.finish(segments, rows, pool)
         if measured.profile is not None:
             measured.profile.add(SINK, time.perf_counter() - begin)
         return result
+
+    def release(self) -> None:
+        """A run is over: the program stays with the plan, and must not keep the run's data alive."""
+        if self.instance is None:
+            return
+        self.instance.unbind()
+        self.sink.release()
+        self.box.frame = EMPTY
 
 
 @dataclass(eq=False)
@@ -149,7 +163,9 @@ class _Run:
                 self._prepare(first + context.gpu_workers)
                 side = open_side(context, self.compiled, rows, self.skip, self.bounds, first)
                 if alone:
+                    begin = time.perf_counter()
                     side.batch(self._job(), 0, self.count, self.segments)
+                    measured.spans.append(("gpu", begin, time.perf_counter()))
                     measured.ran_on("gpu")
                     measured.shared += self.count
                 else:
@@ -191,14 +207,15 @@ class _Run:
         threads = 1 if small or self.count == 1 else context.pool.threads
         self.measured.threads = max(self.measured.threads, threads)
         cursor = sink.cursor if sink.wants_segments else None
-        profile = self.measured.profiled() if context.profile else None
+        profile, begin = self.measured.profiled() if context.profile else None, time.perf_counter()
         self.instance.run(
             *(context.pool, job, range(threads)),
             cursor=cursor,
             grow=sink.grow,
-            stopped=context.stopped,
+            stopped=context.halted,
             profile=profile,
         )
+        self.measured.spans.append(("cpu", begin, time.perf_counter()))
 
     def _together(self, side: Any, where: Placement) -> None:
         """The front part on the CPU, the back part on the device; each helps the other in the end."""
@@ -209,6 +226,7 @@ class _Run:
         errors: list[BaseException] = []
 
         def drive() -> None:
+            begin = time.perf_counter()
             try:
                 for job in (back, front) if side.many else (back,):
                     while (taken := job.take(size if side.many else self.count)) is not None:
@@ -219,16 +237,19 @@ class _Run:
                 if not isinstance(error, SideFailed):
                     front.stop()
                     back.stop()
+            self.measured.spans.append(("gpu", begin, time.perf_counter()))
 
-        thread = threading.Thread(target=contextvars.copy_context().run, args=(drive,), name="finequery-device")
-        thread.start()
+        helper = Helper(drive)
         try:
+            helper.start()
             self._on_cpu(front)
             self._on_cpu(back)
         finally:
             front.stop()
             back.stop()
-            thread.join()
+            interrupts = join(self.context, [helper])
+        if interrupts:
+            raise InterruptError("the query was stopped")
         lost = sum(end - first for first, end in done)
         if errors and not isinstance(errors[0], SideFailed):
             raise errors[0]

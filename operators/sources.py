@@ -10,6 +10,7 @@ from finequery.errors import NotSupportedError
 from finequery.jetson import foreign
 from finequery.operators.arrow_types import from_arrow
 from finequery.operators.column import ColumnData
+from finequery.operators.device_table import DeviceTable
 from finequery.operators.table import ArrowTable, KeptTable, Table
 from finequery.types import SqlType
 
@@ -43,11 +44,13 @@ def table_of(source: Any, name: str) -> Table | None:
     if library == "polars" and kind in ("DataFrame", "LazyFrame"):
         return ArrowTable(name, _polars(source))
     if isinstance(source, dict) and source and all(_is_array(v) or foreign.is_array(v) for v in source.values()):
-        source = {k: v if _is_array(v) else foreign.host_array(v) for k, v in source.items()}
-        lengths = {len(v) for v in source.values()}
+        source = {k: v if _is_array(v) else foreign.array_of(v) for k, v in source.items()}
+        there = any(isinstance(v, foreign.DeviceArray) for v in source.values())
+        lengths = {v.count if isinstance(v, foreign.DeviceArray) else len(v) for v in source.values()}
         if len(lengths) > 1:
             raise NotSupportedError(f'the arrays of "{name}" have different lengths: {sorted(lengths)}')
-        return ColumnsTable(name, {str(k): v for k, v in source.items()}, lengths.pop())
+        columns = {str(k): v for k, v in source.items()}
+        return (DeviceTable if there else ColumnsTable)(name, columns, lengths.pop())
     if hasattr(source, "__arrow_c_stream__"):
         import pyarrow as pa
 

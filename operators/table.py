@@ -72,8 +72,12 @@ class KeptTable(Table):
             if missing:
                 self._kept.update(zip(missing, self._encode(missing)))
             for name in names:
-                self._kept[name] = settled(self._kept[name])
+                self._kept[name] = self.reachable(self._kept[name])
             return [self._kept[name] for name in names]
+
+    def reachable(self, column: ColumnData) -> ColumnData:
+        """A kept column where the query's kernels reach it."""
+        return settled(column)
 
     def stats(self, name: str) -> Stats | None:
         kept = self._kept.get(name)

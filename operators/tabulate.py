@@ -1,4 +1,5 @@
-"""Expressions over one column with few possible values are computed once per value and then looked up.
+"""Expressions over one column with few possible values, or over two dictionary columns with few pairs of them, are
+computed once per value and then looked up.
 
 The possible values are a dictionary's strings, or the range of a narrow integer column. The table is an ordinary
 column, computed by the engine itself over a small frame; so this serves host functions as well as date parts, with
@@ -14,7 +15,7 @@ import numpy as np
 
 from finequery.errors import DataError
 from finequery.operators.column import ColumnData, Dictionary, Frame, Stats
-from finequery.operators.expr import Call, Case, Cast, Column, Expr, transform, walk
+from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, transform, walk
 from finequery.operators.lower import Coded, Lower, Rows, Stored, Value, stored_item
 from finequery.operators.program import Out, Reg
 
@@ -32,15 +33,14 @@ def tabulated(lower: Lower, expr: Expr) -> Value | None:
     """The value through a table, or None where that is not possible or not worth it."""
     if not lower.tabulate or not isinstance(expr, (Call, Case, Cast)):
         return None
-    columns = {e for e in walk(expr) if isinstance(e, Column)}
+    columns = list(dict.fromkeys(e for e in walk(expr) if isinstance(e, Column)))
+    if len(columns) == 2:
+        return _by_pair(lower, expr, columns[0], columns[1])
     if len(columns) != 1:
         return None
-    column = next(iter(columns))
-    try:
-        found = lower.resolve(column)
-    except KeyError:
-        return None
-    if not isinstance(found, (Stored, Coded)):
+    column = columns[0]
+    found = _source(lower, column)
+    if found is None:
         return None
     data = found.data
     table: ColumnData | None
@@ -67,6 +67,49 @@ def tabulated(lower: Lower, expr: Expr) -> Value | None:
     return lower.load(Stored(table, rows))
 
 
+def _source(lower: Lower, column: Column) -> Stored | Coded | None:
+    """The column in memory that a column is."""
+    try:
+        found = lower.resolve(column)
+    except KeyError:
+        return None
+    return found if isinstance(found, (Stored, Coded)) else None
+
+
+def _by_pair(lower: Lower, expr: Expr, first: Column, second: Column) -> Value | None:
+    """A host function of two dictionary columns, computed once for each pair of their strings (and NULLs)."""
+    sides = [side for side in (_source(lower, first), _source(lower, second)) if side is not None]
+    dictionaries = [side.data.dictionary for side in sides if side.data.dictionary is not None]
+    if len(dictionaries) != 2 or not (_is_dear(expr) or any(map(_compares_texts, walk(expr)))):
+        return None
+    one, other = dictionaries
+    rows, width = (len(one) + 1) * (len(other) + 1), len(other) + 1
+    if rows > (MOST_ENTRIES if lower.gpu else min(MOST_ENTRIES, lower.expected_rows)):
+        return None
+    places = {first: Column(first.type, -1), second: Column(second.type, -2)}
+    key = (lower.fold(transform(expr, lambda e: places.get(e) if isinstance(e, Column) else None)), other)
+    if key not in one._cache:
+        digits = np.divmod(np.arange(rows), width)
+        frame = {-1 - i: _coded(c, d, digits[i]) for i, (c, d) in enumerate(((first, one), (second, other)))}
+        one._cache[key] = _evaluate(lower, key[0], Frame(frame, rows))
+    table = one._cache[key]
+    if not isinstance(table, ColumnData):
+        return None
+    high, below = (digits_with_null(lower, s, len(d)) for s, d in zip(sides, dictionaries))
+    out = Reg(4)
+    lower.emit("muladd_u32", below, 0, high, 0, lower.program.constant("u32", width), 0, Out(out))
+    lower.kept.append(table)
+    return lower.load(Stored(table, Rows(reg=out, space=lower.space)))
+
+
+def _coded(column: Column, dictionary: Dictionary, digits: np.ndarray) -> ColumnData:
+    """A column of codes; NULL where they are behind the last."""
+    from finequery.operators.result_columns import code_column
+
+    known = digits < len(dictionary)
+    return code_column(column.type, np.where(known, digits, 0), dictionary, known)
+
+
 def _never_null(lower: Lower, found: Stored | Coded) -> bool:
     return isinstance(found, Coded) or lower.validity(found) is None
 
@@ -77,6 +120,15 @@ def _is_dear(expr: Expr) -> bool:
     return any(isinstance(e, Call) and (e.name in DEAR or handler_of(e.name) is None) for e in walk(expr)) or any(
         isinstance(e, Cast) and (e.type.is_string or e.child.type.is_string) for e in walk(expr)
     )
+
+
+def _compares_texts(expr: Expr) -> bool:
+    """Whether it is a function of text whose further arguments are no constants: it has no instructions."""
+    from finequery.operators.lower_strings import STRING_HANDLERS
+
+    if not isinstance(expr, Call) or expr.name not in STRING_HANDLERS:
+        return False
+    return any(not isinstance(arg, Literal) for arg in expr.args[1:])
 
 
 def digits_with_null(lower: Lower, found: Stored | Coded, null_entry: int) -> Reg:
@@ -119,7 +171,8 @@ def dictionary_table(lower: Lower, expr: Expr, column: Column, data: ColumnData)
     assert dictionary is not None
     key = _canonical(lower, expr, column)
     if key not in dictionary._cache:
-        dictionary._cache[key] = _evaluate(lower, key, dictionary_column(dictionary, column))
+        strings = dictionary_column(dictionary, column)
+        dictionary._cache[key] = _evaluate(lower, key, Frame({-1: strings}, strings.length))
     found = dictionary._cache[key]
     assert found is None or isinstance(found, ColumnData)
     return found
@@ -171,20 +224,20 @@ def _range_table(lower: Lower, expr: Expr, column: Column, data: ColumnData, cou
             stats=stats,
             owner=digits,
         )
-        found = _evaluate(lower, canonical, values)
+        found = _evaluate(lower, canonical, Frame({-1: values}, values.length))
         if len(_ranges) > 256:
             _ranges.clear()
         _ranges[key] = found
     return _ranges[key]
 
 
-def _evaluate(lower: Lower, expr: Expr, column: ColumnData) -> ColumnData | None:
+def _evaluate(lower: Lower, expr: Expr, frame: Frame) -> ColumnData | None:
     """None where the expression fails for a value: whether a row has that value is known only when they are
     computed."""
     from finequery.operators.evaluate import evaluate
 
     try:
-        result = evaluate([expr], Frame({-1: column}, column.length), lower.fold_constant, tabulate=False)[0]
+        result = evaluate([expr], frame, lower.fold_constant, tabulate=False)[0]
     except DataError:
         return None
     return tighten(result)

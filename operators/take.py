@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,34 +13,54 @@ from finequery.operators.pool import Pool
 
 #: The row number that stands for no row (an outer join's missing side).
 NO_ROW = 0xFFFFFFFF
+#: Fewer rows are fetched, or their keys packed, by the CPU also where the GPU does what comes before and behind: it has
+#: all columns, and a few rows cost it less than launching kernels and waiting for them.
+FEW_ROWS = 4096
 
 
 def take(
-    column: ColumnData, rows: np.ndarray, pool: Pool, missing: bool = False, *, ascending: bool = False
+    column: ColumnData,
+    rows: np.ndarray,
+    pool: Pool,
+    missing: bool = False,
+    *,
+    ascending: bool = False,
+    device: Any = None,
 ) -> ColumnData:
     """The rows ``rows`` (uint32) of a column, in that order. ``missing``: NO_ROW among them gives NULL. ``ascending``:
-    the row numbers are known to ascend strictly, so a sorted column stays one."""
+    the row numbers are known to ascend strictly, so a sorted column stays one. ``device``: the GPU that fetches them
+    unless they are few."""
     assert rows.dtype == np.uint32 and rows.flags.c_contiguous
     count = len(rows)
     flag = int(missing)
     if count == 0 or column.length == 0:  # all rows missing: any source of zeros does
         column = _zeros(column)
     at, source = memory.address(rows), memory.address(column.data)
-    chars = column.chars
-    if column.kind == "string":
-        data, chars = _take_strings(column, rows, pool)
+    chars, validity, nulls = column.chars, None, 0
+    nullable = column.validity is not None or missing
+    if device is not None and count >= FEW_ROWS:
+        from finequery.operators.cuda import take as on_gpu
+
+        if column.kind == "string":
+            data, chars = on_gpu.take_strings(device, column, rows, missing)
+        else:
+            data = on_gpu.take_items(device, column, rows, missing)
+        if nullable:
+            validity, nulls = on_gpu.take_validity(device, column, rows, missing)
     else:
-        per_row = 2 if column.kind in ("int128", "interval") else 1
-        data = memory.array(count * per_row, column.data.dtype)
-        pool.range(f"take_{column.width}", (source, at, memory.address(data), flag), count)
-    validity, nulls = None, 0
-    if column.validity is not None or missing:
-        validity = memory.array((count + 63) // 64 * 8, np.uint8)
-        bitmap = 0 if column.validity is None else memory.address(column.validity)
-        pool.range("take_valid", (bitmap, at, memory.address(validity), flag), count)
-        nulls = count - count_valid(validity, pool)
-        if nulls == 0:
-            validity = None
+        if column.kind == "string":
+            data, chars = _take_strings(column, rows, pool)
+        else:
+            per_row = 2 if column.kind in ("int128", "interval") else 1
+            data = memory.array(count * per_row, column.data.dtype)
+            pool.range(f"take_{column.width}", (source, at, memory.address(data), flag), count)
+        if nullable:
+            validity = memory.array((count + 63) // 64 * 8, np.uint8)
+            bitmap = 0 if column.validity is None else memory.address(column.validity)
+            pool.range("take_valid", (bitmap, at, memory.address(validity), flag), count)
+            nulls = count - count_valid(validity, pool)
+    if nulls == 0:
+        validity = None
     known = column.stats
     stats = Stats(low=known.low, high=known.high, nulls=nulls, ascii=known.ascii)
     if ascending and nulls == 0 and not missing:

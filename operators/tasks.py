@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from finequery.errors import DataError
+from finequery.operators.branches import together
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Frame, Stats
 from finequery.operators.context import Context, Measured
@@ -117,9 +118,8 @@ class Pipe(Task):
     def execute(self, context: Context) -> Frame:
         if self.pipeline is None:
             self.pipeline = materialize(list(self.columns), self.steps)
-        frame = self.source.execute(context)
-        prepare_probes(self.steps, context, frame.length)
         try:
+            frame = gather(self.source, self.steps, context)
             return self.pipeline.run(context, frame, self.measure(context), context.where(self))
         finally:
             release_probes(self.steps)
@@ -132,25 +132,33 @@ def release_probes(steps: list[Step]) -> None:
             step.lookup = None
 
 
-def prepare_probes(steps: list[Step], context: Context, rows: int) -> None:
-    """Run the build sides of a pipeline's probes; ``rows`` will probe at the most."""
-    for step in steps:
-        if isinstance(step, Probe):
-            frame = step.build.execute(context)
-            begin = time.perf_counter()
+def gather(source: Task, steps: list[Step], context: Context) -> Frame:
+    """The rows of a pipeline's source; the look-ups of its probes are built."""
+    probes = [step for step in steps if isinstance(step, Probe)]
+    inputs: list[tuple[Any, Task]] = [(source, source), *((p, p.build) for p in probes)]
+    frame, *sides = together(context, [(item, functools.partial(task.execute, context)) for item, task in inputs])
+    # how many rows will probe, which look-ups are chosen by, is known now
+    rows = frame.length
+    together(context, [(p, functools.partial(build, p, side, context, rows)) for p, side in zip(probes, sides)])
+    return frame
 
-            def calculate(exprs: list[Expr], frame: Frame) -> list[ColumnData]:
-                return evaluate(exprs, frame, context.constant, context.pool)
 
-            record = context.measured.setdefault(id(step), Measured())
+def build(probe: Probe, frame: Frame, context: Context, rows: int) -> None:
+    """Make the look-up of a probe's build side; ``rows`` will probe at the most."""
+    begin = time.perf_counter()
 
-            def prepare(device: Any, step: Probe = step, frame: Frame = frame) -> None:
-                step.prepare(frame, calculate, context.pool, rows, device)
+    def calculate(exprs: list[Expr], frame: Frame) -> list[ColumnData]:
+        return evaluate(exprs, frame, context.constant, context.pool)
 
-            context.placed(step, record, "A build", prepare)
-            record.rows_in = frame.length
-            record.seconds += time.perf_counter() - begin
-            record.bytes = step.current().nbytes
+    record = context.measured.setdefault(id(probe), Measured())
+
+    def prepare(device: Any) -> None:
+        probe.prepare(frame, calculate, context.pool, rows, device)
+
+    context.placed(probe, record, "A build", prepare)
+    record.rows_in = frame.length
+    record.seconds += time.perf_counter() - begin
+    record.bytes = probe.current().nbytes
 
 
 @dataclass(eq=False)
@@ -176,16 +184,19 @@ class Sort(Task):
         keep = None if limit is None else limit + offset
         keys = [(frame.columns[c.id], descending, first) for c, descending, first in self.keys]
         record = self.measure(context)
-        rows = context.placed(
-            self, record, "A sort", lambda device: sort_rows(keys, frame.length, context.pool, keep, device)
-        )
-        if keep is not None or offset:
-            picked = rows[offset:keep]
-            rows = padded(len(picked), np.uint32)
-            rows[:] = picked
-        columns = {c.id: take(frame.columns[c.id], rows, context.pool) for c in self.columns}
-        record.rows_in, record.rows_out, record.seconds = frame.length, len(rows), time.perf_counter() - begin
-        return Frame(columns, len(rows))
+
+        def sort(device: Any) -> Frame:
+            rows = sort_rows(keys, frame.length, context.pool, keep, device)
+            if keep is not None or offset:
+                picked = rows[offset:keep]
+                rows = padded(len(picked), np.uint32)
+                rows[:] = picked
+            columns = {c.id: take(frame.columns[c.id], rows, context.pool, device=device) for c in self.columns}
+            return Frame(columns, len(rows))
+
+        result = context.placed(self, record, "A sort", sort)
+        record.rows_in, record.rows_out, record.seconds = frame.length, result.length, time.perf_counter() - begin
+        return result
 
 
 def bound(context: Context, expr: Expr | None) -> int | None:
@@ -238,7 +249,7 @@ class UnionAll(Task):
     def execute(self, context: Context) -> Frame:
         from finequery.operators.concat import concat_columns
 
-        frames = [p.execute(context) for p in self.parts]
+        frames = together(context, [(p, functools.partial(p.execute, context)) for p in self.parts])
         begin = time.perf_counter()
         columns = {
             c.id: concat_columns([f.columns[ids[i].id] for f, ids in zip(frames, self.part_columns)])
@@ -261,10 +272,7 @@ class Shared(Task):
         return (self.source,)
 
     def execute(self, context: Context) -> Frame:
-        with context.lock:
-            found = context.results.get(id(self))
-            if found is None:
-                found = context.results[id(self)] = self.source.execute(context)
+        found = context.once(id(self), lambda: self.source.execute(context))
         assert isinstance(found, Frame)
         return found
 
@@ -327,13 +335,12 @@ class PairJoin(Task):
     def _join(self, context: Context) -> Frame:
         from finequery.operators.take import take
 
-        left = self.left.execute(context)
         row = Column(BIGINT, -60)
         right_row = Column(BIGINT, -61)
         right_source = self.probe.build
         self.probe.build = _WithRow(right_source.columns, right_source, right_row)
         try:
-            prepare_probes([self.probe], context, left.length)
+            left = gather(self.left, [self.probe], context)
         finally:
             self.probe.build = right_source
         payload = self.probe.payload

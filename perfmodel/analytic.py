@@ -2,8 +2,10 @@
 
 The formula is that of jetson/costs.py, which the board simulator runs on: computing, streaming and random accesses from
 the board's numbers, overlapped as its table says. Here it is written over arrays, for all sub-tasks in all variants at
-once; ``tests/test_analytic.py`` holds both to the same seconds. A sub-task is priced as a pipeline of its own, though
-without what every batch on the GPU pays once (launch and synchronisation: ``Analytic.batch_seconds``).
+once; ``tests/test_analytic.py`` holds both to the same seconds. ``terms`` are what adds up over the sub-tasks of a
+pipeline; ``seconds`` makes time of them: of a sub-task alone, or of a fused pipeline, in which the streaming of one
+hides behind the arithmetic of another. What every batch on the GPU pays once (launch and synchronisation) is not in
+them: ``Analytic.batch_seconds``.
 
 Columns and results lie in the memory that the device streams best from (mapped on an integrated board, device memory on
 a discrete GPU, where they are supposed to be resident: perfmodel/compose.py prices copies), tables of the GPU in device
@@ -33,7 +35,7 @@ _GPU = attrgetter("row", "step")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysed:
-    """Arrays that broadcast to (sub-tasks, variants): seconds, bytes over the memory's bus, watts while it runs (above
+    """Arrays that broadcast to (items, variants): seconds, bytes over the memory's bus, watts while it runs (above
     rest), and the joules of a byte of traffic."""
 
     seconds: Floats
@@ -49,6 +51,9 @@ class Analytic:
         self.board = boards.host() if board is None else board
         self.source = f"analytic prices of {self.board.title} (no fitted model)"
         self._costs = costs.load()
+        cpu = self.board.cpu
+        self._held = np.maximum.accumulate([cpu.l1_bytes, cpu.l2_bytes, cpu.l3_bytes])
+        self._faster = -np.diff([cpu.l1_ns, cpu.l2_ns, cpu.l3_ns, cpu.memory_ns])  # a level than the next
 
     def clock_ghz(self, device: str) -> float:
         """Of the CPU's cores or the GPU."""
@@ -68,76 +73,111 @@ class Analytic:
         return (gpu.launch_us + gpu.sync_us) * 1e-6 if device == "gpu" and gpu else 0.0
 
     def price(self, batch: Batch, device: str, threads: Any, share: Any = 1.0, load: Any = 0.0) -> Analysed:
-        """Prices of (sub-tasks, variants); ``threads``, ``share`` and ``load`` broadcast to that.
+        """Prices of each sub-task alone, as (sub-tasks, variants); ``threads``, ``share`` and ``load`` broadcast to
+        that. Raises NotSupportedError for a device that the board does not have."""
+        return self.seconds(device, self.terms(batch, device), batch["rows"], threads, share, load)
 
-        Others keep ``load`` of the device busy: of the cores, of which what is left is shared by the threads; of the
-        GPU's time. Raises NotSupportedError for a device that the board does not have."""
-        load = np.minimum(np.asarray(load, np.float64), 0.99)
+    def terms(self, batch: Batch, device: str) -> Floats:
+        """What adds up over the sub-tasks of a fused pipeline, as (terms, sub-tasks, 1)."""
         if device == "cpu":
-            return self._cpu(batch, np.minimum(threads, self.board.cpu.cores * (1.0 - load)), share)
+            return self._cpu_terms(batch)
         if device == "gpu" and self.board.gpu is not None:
-            return self._gpu(batch, self.board.gpu, share, load)
+            return self._gpu_terms(batch, self.board.gpu)
         raise NotSupportedError(f'there is no device "{device}" on {self.board.title}')
 
-    def _cpu(self, batch: Batch, threads: Any, share: Any) -> Analysed:
+    def seconds(
+        self, device: str, terms: Floats, rows: Floats, threads: Any, share: Any = 1.0, load: Any = 0.0
+    ) -> Analysed:
+        """Time of ``terms``, where ``rows`` are the most that one of their sub-tasks has. Others keep ``load`` of the
+        device busy: of the cores, of which what is left is shared by the threads; of the GPU's time."""
+        load = np.minimum(np.asarray(load, np.float64), 0.99)
+        if device == "cpu":
+            return self._cpu_seconds(
+                terms, rows * share, np.minimum(threads, self.board.cpu.cores * (1.0 - load)), share
+            )
+        assert self.board.gpu is not None
+        return self._gpu_seconds(self.board.gpu, terms, rows * share, share, load)
+
+    # --- the CPU ------------------------------------------------------------------------------------------------------
+
+    def _cpu_terms(self, batch: Batch) -> Floats:
+        """Core-seconds that threads share, those of one thread, bytes streamed from memory and from L3, bytes of lines
+        that random accesses fetch, seconds paid once."""
         cpu, table = self.board.cpu, self._costs
         row, step, vector, factor, serial, fixed = batch.by_model(lambda m: _CPU(costs.cpu_entry(table, m)))
-        rows = batch["rows"]
+        rows, width = batch["rows"], batch["random_width"]
         slowness = vector / cpu.vector_speed + (1.0 - vector) / cpu.speed
-        core = rows * (row + step * batch["steps"]) * slowness / (table.reference_mhz * 1e6)
-        accesses = np.where(batch["random_width"] > 0, rows, 0.0)
         ns, misses = self._latency(batch["table_bytes"])
-        core = core + accesses * ns / cpu.parallelism * 1e-9 * factor
-        missed = accesses * misses * np.maximum(cpu.line_bytes, batch["random_width"])
-        streamed = cached = np.zeros_like(rows)
-        for width in ("bytes_in", "bytes_out"):
-            nbytes = rows * batch[width]
-            near = nbytes <= cpu.l3_bytes
-            streamed, cached = streamed + np.where(near, 0.0, nbytes), cached + np.where(near, nbytes, 0.0)
-        n = np.minimum(threads, np.maximum(rows * share / costs.MORSEL, 1.0))
-        busy = (core * serial + core * (1.0 - serial) / n) * share
-        stream = streamed * share / 1e9 / np.minimum(n * cpu.thread_gbs, cpu.all_gbs)
-        stream = stream + cached * share / 1e9 / (n * cpu.cached_gbs)
-        traffic = (streamed + missed) * share
-        mixed = np.maximum(busy, stream) + (1.0 - table.cpu_overlap) * np.minimum(busy, stream)
-        seconds = np.maximum(mixed, traffic / 1e9 / cpu.all_gbs) + fixed * 1e-6 / cpu.speed
-        return Analysed(seconds, traffic, self.board.power.core_w * n, self.board.memory.joules_per_gb / 1e9)
+        accesses = rows * (width > 0)
+        core = rows * (row + step * batch["steps"]) * slowness / (table.reference_mhz * 1e6)
+        core += accesses * ns * factor * (1e-9 / cpu.parallelism)
+        out = np.empty((6, *rows.shape))
+        np.multiply(core, 1.0 - serial, out=out[0])
+        np.multiply(core, serial, out=out[1])
+        read, written = rows * batch["bytes_in"], rows * batch["bytes_out"]
+        near = read * (read <= cpu.l3_bytes) + written * (written <= cpu.l3_bytes)
+        np.subtract(read + written, near, out=out[2])
+        out[3] = near
+        np.multiply(accesses * misses, np.maximum(cpu.line_bytes, width), out=out[4])
+        np.multiply(fixed, 1e-6 / cpu.speed, out=out[5])
+        return out
 
     def _latency(self, working_set: Floats) -> tuple[Floats, Floats]:
         """costs.latency_ns: mean nanoseconds of a random access, and the share that misses all caches."""
-        cpu = self.board.cpu
-        size = np.maximum(working_set, 1.0)
-        mean, covered = np.zeros_like(size), np.zeros_like(size)
-        for nbytes, ns in ((cpu.l1_bytes, cpu.l1_ns), (cpu.l2_bytes, cpu.l2_ns), (cpu.l3_bytes, cpu.l3_ns)):
-            share = np.maximum(np.minimum(1.0, nbytes / size), covered)
-            mean, covered = mean + (share - covered) * ns, share
-        return mean + (1.0 - covered) * cpu.memory_ns, 1.0 - covered
+        held = np.minimum(1.0, self._held / np.maximum(working_set, 1.0))  # (sub-tasks, levels)
+        return self.board.cpu.memory_ns + (held @ self._faster)[:, None], 1.0 - held[:, 2:]
 
-    def _gpu(self, batch: Batch, gpu: boards.Gpu, share: Any, load: Any) -> Analysed:
+    def _cpu_seconds(self, terms: Floats, rows: Floats, threads: Any, share: Any) -> Analysed:
+        cpu = self.board.cpu
+        parallel, serial, streamed, cached, missed, fixed = terms
+        n = np.minimum(threads, np.maximum(rows * (1.0 / costs.MORSEL), 1.0))
+        busy = serial + parallel / n
+        stream = (streamed * 1e-9) / np.minimum(n * cpu.thread_gbs, cpu.all_gbs)
+        stream += (cached * (1e-9 / cpu.cached_gbs)) / n
+        mixed = np.maximum(busy, stream) + (1.0 - self._costs.cpu_overlap) * np.minimum(busy, stream)
+        traffic = streamed + missed
+        seconds = np.maximum(mixed, traffic * (1e-9 / cpu.all_gbs)) * share + fixed
+        return Analysed(seconds, traffic * share, self.board.power.core_w * n, self.board.memory.joules_per_gb / 1e9)
+
+    # --- the GPU ------------------------------------------------------------------------------------------------------
+
+    def _gpu_terms(self, batch: Batch, gpu: boards.Gpu) -> Floats:
+        """Seconds of arithmetic with all lanes at work, of memory and of atomics; bytes over its bus."""
         table, discrete = self._costs, self.board.discrete
-        row, step = batch.by_model(lambda m: _GPU(costs.gpu_entry(table, m)))
-        rows = batch["rows"]
-        instructions = rows * (row + step * batch["steps"])
-        atomics = rows * batch.by_model(lambda m: kind_of(m) in _ATOMIC and m != "aggregate:runs")
-        gbs = gpu.device_gbs if discrete else gpu.mapped_gbs
-        streaming = moved = np.zeros_like(rows)
-        for width in ("bytes_in", "bytes_out"):
-            nbytes = rows * batch[width]
-            hot = (
-                (nbytes <= gpu.l2_bytes) if discrete else np.zeros_like(nbytes, np.bool_)
-            )  # mapped memory is not cached
-            streaming = streaming + nbytes / gbs * np.where(hot, 0.5, 1.0)
-            moved = moved + np.where(hot, 0.0, nbytes)
-        accesses = np.where(batch["random_width"] > 0, rows, 0.0)
+        row, step, atomic = batch.by_model(lambda m: (*_GPU(costs.gpu_entry(table, m)), _atomic(m)))
+        rows, width = batch["rows"], batch["random_width"]
+        out = np.empty((4, *rows.shape))
+        lanes = gpu.sms * gpu.lanes * gpu.mhz * 1e6
+        np.multiply(rows * (1.0 / lanes), row + step * batch["steps"], out=out[0])
+        read, written = rows * batch["bytes_in"], rows * batch["bytes_out"]
+        # Device memory is cached in L2, mapped memory is not.
+        hot = read * (read <= gpu.l2_bytes) + written * (written <= gpu.l2_bytes) if discrete else 0.0
+        streamed = read + written
+        accesses = rows * (width > 0)
         hit = np.minimum(1.0, gpu.l2_bytes / np.maximum(batch["table_bytes"], 1.0))
-        random = accesses * (hit / gpu.cached_random + (1.0 - hit) / gpu.device_random)
-        moved = moved + accesses * (1.0 - hit) * np.maximum(gpu.sector_bytes, batch["random_width"])
-        filled = np.minimum(1.0, np.maximum(rows * share, 32.0) / (gpu.sms * costs.FULL_SM))
-        compute = instructions * share / (gpu.sms * gpu.lanes * gpu.mhz * 1e6 * filled)
-        memory, conflicts = (streaming + random) * share / 1e9, atomics * share / (gpu.atomics * 1e9)
-        longest = np.maximum(np.maximum(compute, memory), conflicts)
-        rest = compute + memory + conflicts - longest
+        missed = accesses * (1.0 - hit)
+        random = accesses * hit / gpu.cached_random + missed / gpu.device_random
+        gbs = gpu.device_gbs if discrete else gpu.mapped_gbs
+        np.multiply(random + (streamed - (1.0 - 1.0 / costs.L2_SPEEDUP) * hot) / gbs, 1e-9, out=out[1])
+        updated = batch["table_bytes"] * (width > 0) * (1.0 / costs.L2_SECTOR)  # atomic kinds write their tables
+        rate = np.minimum(gpu.cached_random, gpu.atomics * np.maximum(updated, 1.0))
+        np.divide(rows * atomic, rate * 1e9, out=out[2])
+        np.add(streamed - hot, missed * np.maximum(gpu.sector_bytes, width), out=out[3])
+        return out
+
+    def _gpu_seconds(self, gpu: boards.Gpu, terms: Floats, rows: Floats, share: Any, load: Any) -> Analysed:
+        compute, memory, conflicts, moved = terms
+        filled = np.minimum(1.0, np.maximum(rows, 32.0) * (1.0 / (gpu.sms * costs.FULL_SM)))
+        compute = compute / filled
+        rest = memory + conflicts
+        longest = np.maximum(compute, np.maximum(memory, conflicts))
+        overlap = self._costs.gpu_overlap
         own = self.board.gpu_memory or self.board.memory
-        least = moved * share / 1e9 / own.shared_gbs
-        seconds = np.maximum(longest + (1.0 - table.gpu_overlap) * rest, least) / (1.0 - load)
+        mixed = overlap * longest + (1.0 - overlap) * (compute + rest)
+        seconds = np.maximum(mixed, moved * (1e-9 / own.shared_gbs)) * (share / (1.0 - load))
         return Analysed(seconds, moved * share, self.board.power.gpu_w, own.joules_per_gb / 1e9)
+
+
+def _atomic(model: str) -> bool:
+    """perfmodel.work.works counts an atomic update a row."""
+    return kind_of(model) in _ATOMIC and not model.endswith(":runs")

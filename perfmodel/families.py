@@ -105,8 +105,6 @@ def _boosting(depth: int) -> Fit:
         from sklearn.ensemble import GradientBoostingRegressor
 
         model = GradientBoostingRegressor(
-            loss="huber",
-            alpha=0.95,
             n_estimators=TREES,
             learning_rate=0.12,
             max_depth=depth,

@@ -48,8 +48,8 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prices:
-    """Prices of items (sub-tasks, or pipelines) in every variant, as arrays of shape (variants, items).
-    ``starts``: the first sub-task of each pipeline."""
+    """Prices of items (sub-tasks, or pipelines) in every variant, as arrays of shape (variants, items). ``starts``: of
+    sub-tasks, the first one of each pipeline."""
 
     seconds: Floats
     low: Floats
@@ -64,17 +64,21 @@ class Prices:
         return Price(*(float(part[at]) for part in (self.seconds, self.low, self.high, self.nbytes, self.joules)))
 
     def pipelines(self) -> Prices:
-        """Sub-tasks of a pipeline one after another, as sums over each pipeline."""
-        s, low, high, nbytes, joules = (
-            np.add.reduceat(part, self.starts, axis=1)
-            for part in (self.seconds, self.low, self.high, self.nbytes, self.joules)
-        )
-        return Prices(s, low, high, nbytes, joules)
+        """The prices of pipelines: what its sub-tasks take in one adds up."""
+        every = np.stack([self.seconds, self.low, self.high, self.nbytes, self.joules])
+        seconds, low, high, nbytes, joules = np.add.reduceat(every, self.starts, axis=2)
+        return Prices(seconds, low, high, nbytes, joules)
 
 
 class Model:
     """Prices sub-tasks on one machine. ``source`` says where prices come from; ``simulated``: they are of a simulated
-    board. ``correction`` learns from runs (perfmodel/correct.py)."""
+    board. ``correction`` learns from runs (perfmodel/correct.py). ``analytic`` has what a price leaves out: what every
+    batch on a GPU costs (``batch_seconds``); a machine's power at rest is in its ``board``.
+
+    The price of a sub-task is its share of its pipeline's time, so that prices of a pipeline add up. On a real machine
+    that is what was measured. On a simulated board, and by the analytic formula, it is what the sub-task takes alone
+    times what the formula says of the fused pipeline over the sum of its sub-tasks: the streaming of one hides behind
+    the arithmetic of another."""
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class Model:
         self.source = source or self.analytic.source
         self.simulated = simulated
         self.correction = Correction() if correction is None else correction
+        self._adds_up = fitted is not None and not fitted.simulated
         models = fitted.models if fitted is not None else ()
         self._bank = Bank([m.regressor for m in models]) if models else None
         self._index = {(m.model, m.device): i for i, m in enumerate(models)}
@@ -108,48 +113,78 @@ class Model:
         prices = self.price_all([features], [Variant(device, threads, share, load.get(device, 0.0))])
         return [prices.price(0, i) for i in range(len(features))]
 
-    def price_all(self, pipelines: Sequence[Sequence[Features]], variants: Sequence[Variant]) -> Prices:
-        """All sub-tasks of pipelines in all variants."""
+    def price_all(
+        self, pipelines: Sequence[Sequence[Features]], variants: Sequence[Variant], corrected: bool = True
+    ) -> Prices:
+        """All sub-tasks of pipelines (or of parts of them, each of one or more) in all variants. What stands in several
+        of them is priced once. ``corrected``: with what was learned from runs."""
         flat = [f for pipeline in pipelines for f in pipeline]
-        starts = np.cumsum([0, *(len(p) for p in pipelines)])[:-1]
-        names = [f.model for f in flat]
-        order = sorted(range(len(flat)), key=names.__getitem__)  # a regressor's rows together
-        batch = Batch([flat[i] for i in order], [names[i] for i in order])
-        by_device = sorted(range(len(variants)), key=lambda i: variants[i].device)
-        out = np.empty((5, len(variants), len(flat)))
-        out[:, np.array(by_device)[:, None], order] = self._price(batch, [variants[i] for i in by_device])
-        return Prices(out[0], out[1], out[2], out[3], out[4], tuple(starts.tolist()))
+        found = {id(f): f for f in flat}
+        names = {key: f.model for key, f in found.items()}
+        keys = sorted(found, key=names.__getitem__)  # a regressor's rows together
+        batch = Batch([found[key] for key in keys], [names[key] for key in keys])
+        row = {key: i for i, key in enumerate(keys)}
+        rows = np.array([row[id(f)] for f in flat], np.intp)
+        sizes = np.array(list(map(len, pipelines)), np.intp)
+        starts = np.cumsum(sizes) - sizes
+        order = sorted(range(len(variants)), key=lambda i: variants[i].device)
+        grouped = [variants[i] for i in order]
+        prices, fusion, joules_a_byte = self._price(batch, grouped, rows, starts, corrected)
+        prices = np.take(prices, rows, axis=1)  # (numbers, sub-tasks, variants)
+        if fusion is not None:
+            fusion = np.repeat(fusion, sizes, axis=0)
+            prices[:3] *= fusion
+            prices[4] *= fusion
+        prices[4] += prices[3] * joules_a_byte
+        if order != list(range(len(order))):
+            prices = prices[:, :, np.argsort(order)]
+        s, low, high, nbytes, joules = prices.transpose(0, 2, 1)
+        return Prices(s, low, high, nbytes, joules, tuple(starts.tolist()))
 
-    def _price(self, batch: Batch, variants: Sequence[Variant]) -> NDArray[np.float64]:
-        """Seconds, low, high, bytes and joules, each (variants, sub-tasks); the variants of a device stand together."""
+    def _price(
+        self, batch: Batch, variants: Sequence[Variant], rows: NDArray, starts: NDArray, corrected: bool
+    ) -> tuple[Floats, Floats | None, Floats]:
+        """Seconds, low, high, bytes, and joules without those of the bytes, each (sub-tasks of the batch, variants), of
+        sub-tasks alone; what pipelines take over the sum of their sub-tasks (pipelines, variants); joules of a byte.
+        The variants of a device stand together; the pipelines' sub-tasks are ``rows`` of the batch."""
         state = np.array([(v.threads, v.share, v.load) for v in variants], np.float64).T
-        out = np.empty((5, len(batch), len(variants)))
-        seconds, joules, watts = np.empty((3, len(batch), len(variants)))
-        clocks, levels = np.empty(len(variants)), np.empty((3, len(variants)))
-        which, factors = np.empty(seconds.shape, np.int32), np.zeros(seconds.shape)
+        shape = len(batch), len(variants)
+        out, seconds = np.empty((5, *shape)), np.empty(shape)
+        clocks, levels, joules_a_byte = np.empty(shape[1]), np.empty((3, shape[1])), np.empty(shape[1])
+        which, factors = np.empty(shape, np.int32), np.zeros(shape)
+        fusion = None if self._adds_up else np.ones((len(starts), shape[1]))
         first = 0
         for device, same in groupby(variants, key=lambda v: v.device):
             at = slice(first, first + len(list(same)))
             first = at.stop
-            alone = self.analytic.price(batch, device, *state[:, at])
-            seconds[:, at], out[3, :, at], watts[:, at] = alone.seconds, alone.nbytes, alone.watts
-            np.multiply(alone.nbytes, alone.joules_a_byte, out=joules[:, at])
+            terms, most = self.analytic.terms(batch, device), batch["rows"]
+            if fusion is not None:  # behind the sub-tasks, the pipelines
+                terms = np.concatenate([terms, np.add.reduceat(terms[:, rows], starts, axis=1)], axis=1)
+                most = np.concatenate([most, np.maximum.reduceat(most[rows], starts)])
+            found = self.analytic.seconds(device, terms, most, *state[:, at])
+            alone = found.seconds[: len(batch)]
+            if fusion is not None:
+                parts = np.add.reduceat(alone[rows], starts)
+                np.divide(found.seconds[len(batch) :], parts, out=fusion[:, at], where=parts > 0)
+            seconds[:, at], out[3, :, at] = alone, found.nbytes[: len(batch)]
+            out[4, :, at] = found.watts[: len(batch)] if np.ndim(found.watts) else found.watts
             clocks[at], levels[:, at] = self.analytic.clock_ghz(device), self.analytic.caches(device)[:, None]
+            joules_a_byte[at] = found.joules_a_byte
             which[:, at] = batch.by_model(partial(self._find, device), np.int32)
-            if self.correction.learned:
+            if corrected and self.correction.learned:
                 factors[:, at] = np.log(batch.by_model(partial(self.correction.factor, device)))
         logs = out[:3]  # ln of factors to the analytic price: expected, low, high
         known = which >= 0
         if self._bank is not None and known.any():
             threads, share, load = state
             x = matrix(batch, threads, clocks, load, share, levels).reshape(which.size, -1)
-            rows = which.reshape(-1)
-            value, outside = self._bank.evaluate(x, np.maximum(rows, 0))
+            numbers = which.reshape(-1)
+            value, outside = self._bank.evaluate(x, np.maximum(numbers, 0))
             outside += 1.0
             flat = logs.reshape(3, -1)
             flat[0] = value
-            np.add(value, outside * self._low[rows], out=flat[1])
-            np.add(value, outside * self._high[rows], out=flat[2])
+            np.add(value, outside * self._low[numbers], out=flat[1])
+            np.add(value, outside * self._high[numbers], out=flat[2])
             by_rows = self._by_rows[which]
             if by_rows.any():
                 seconds = np.where(known & by_rows, units(batch, share), seconds)
@@ -158,20 +193,28 @@ class Model:
         logs += factors
         np.exp(logs, out=logs)
         logs *= seconds
-        np.multiply(watts, out[0], out=out[4])
-        out[4] += joules
-        return out.transpose(0, 2, 1)
+        out[4] *= out[0]
+        return out, fusion, joules_a_byte
 
     def _find(self, device: str, model: str) -> int:
         """The regressor of an algorithm, else of its kind, else -1."""
         found = self._index.get((model, device))
         return self._index.get((kind_of(model), device), -1) if found is None else found
 
-    def observe(self, parts: Sequence[tuple[Features, str, float]], measured: float) -> None:
-        """A pipeline took ``measured`` seconds; ``parts`` are its sub-tasks with their devices and their prices
-        in seconds as this model gave them."""
-        c = self.correction
-        c.observe([(device, f.model, t / c.factor(device, f.model)) for f, device, t in parts], measured)
+    def observe(self, runs: Sequence[tuple[Sequence[Features], Variant, float]]) -> None:
+        """Learn from pipelines that ran: their sub-tasks with what the run has seen of them (true rows, not estimates),
+        how they ran, and the seconds that it took. What a batch on the GPU costs by itself is not learned from."""
+        runs = [run for run in runs if run[0]]
+        if not runs:
+            return
+        variants = list(dict.fromkeys(variant for _, variant, _ in runs))
+        prices = self.price_all([features for features, _, _ in runs], variants, corrected=False)
+        ends = [*prices.starts[1:], prices.seconds.shape[1]]
+        for i, (features, variant, measured) in enumerate(runs):
+            v = variants.index(variant)
+            each = prices.seconds[v, prices.starts[i] : ends[i]]
+            parts = [(variant.device, f.model, t) for f, t in zip(features, each.tolist())]
+            self.correction.observe(parts, measured - self.analytic.batch_seconds(variant.device))
 
 
 def load_model(board: Board | None = None, *, strict: bool = False) -> Model:

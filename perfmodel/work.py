@@ -6,9 +6,8 @@ from finequery.jetson.simulator import Touch, Work
 from finequery.perfmodel.features import WRITES_TABLE, Features
 
 
-def works(features: Features, memory: str, table: str = "") -> Work:
-    """The work of one sub-task whose operands lie in ``memory`` (a kind of jetson.memory), and what it touches at
-    random in ``table``, if that is another one."""
+def works(features: Features, memory: str) -> Work:
+    """The work of one sub-task whose operands lie in ``memory`` (a kind of jetson.memory)."""
     f = features
     touches = []
     if f.bytes_in:
@@ -19,6 +18,6 @@ def works(features: Features, memory: str, table: str = "") -> Work:
         touches.append(Touch(nbytes, f.bytes_out, False, True, nbytes, memory))
     if f.random_width:
         write = f.kind in WRITES_TABLE
-        touches.append(Touch(f.rows * f.random_width, f.random_width, True, write, f.table_bytes, table or memory))
+        touches.append(Touch(f.rows * f.random_width, f.random_width, True, write, f.table_bytes, memory))
     atomics = f.rows if f.kind in ("build", "aggregate") and f.algorithm != "runs" else 0.0
     return Work(f.model, f.rows, f.steps, tuple(touches), atomics)

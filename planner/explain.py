@@ -13,13 +13,17 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from finequery.operators import tasks
 from finequery.operators.context import Context
 from finequery.operators.executor import execute
 from finequery.operators.expr import Column, Expr
 from finequery.operators.steps import Project
 from finequery.planner import observed
 from finequery.planner.display import Printer, frame_text
+from finequery.planner.prices import interval, ms, placed_text, prices, size
+from finequery.planner.scheduler import Scheduler, Simulated
 from finequery.planner.subtasks import RANDOM_READ, RANDOM_WRITE, PipelineInfo, SubTask, split
+from finequery.planner.timeline import of_simulation
 
 #: Columns of the text, and of its parts.
 WIDTH = 100
@@ -30,7 +34,8 @@ DETAIL_LINES = 4
 
 def explain(plan: Any, context: Context, analyze: bool) -> str:
     """The text for a plan (its ``root`` task, and ``planning`` seconds if it has them); with ``analyze`` it is run."""
-    pipelines = split(plan.root)
+    scheduler = context.scheduler
+    pipelines = scheduler.pipelines if isinstance(scheduler, Scheduler) else split(plan.root)
     if not analyze:
         report = Report(pipelines, context)
         if context.gpu is not None:
@@ -41,6 +46,9 @@ def explain(plan: Any, context: Context, analyze: bool) -> str:
     begin = time.perf_counter()
     frame = execute(plan.root, context)
     seconds = time.perf_counter() - begin
+    if isinstance(context.scheduler, Scheduler):
+        context.scheduler.finish(context)
+        pipelines = context.scheduler.pipelines
     return Report(pipelines, context, seconds, frame.length, getattr(plan, "planning", 0.0)).text()
 
 
@@ -63,6 +71,8 @@ class Report:
         self.names = Names(pipelines, context.parameters)
         #: Why parts of the plan have no form on the GPU, by id of the task (``operators.cuda.support``).
         self.reasons: Mapping[int, list[Any]] = {}
+        self.scheduler = context.scheduler if isinstance(context.scheduler, Scheduler) else None
+        self.simulated = self.scheduler.run if self.scheduler is not None else None
         self.numbers = {id(s.item): p.number for p in pipelines for s in p.subtasks if s is p.breaker}
 
     @property
@@ -83,9 +93,13 @@ class Report:
         threads = self.context.pool.threads
         title = f"{_plural(count, 'pipeline')}, {_plural(parts, 'sub-task')}, {_plural(threads, 'thread')}"
         lines = [title.ljust(WIDTH - ROWS * len(self.heads)) + "".join(h.rjust(ROWS) for h in self.heads)]
+        if self.scheduler is not None:
+            lines.append(self.site(self.scheduler))
         for pipeline in self.pipelines:
             lines += ["", *self.pipeline(pipeline)]
-        if self.seconds is not None:
+        if self.simulated is not None and self.scheduler is not None:
+            lines += ["", *self.outcome(self.simulated, self.scheduler)]
+        elif self.seconds is not None:
             inside = sum(self.time(p) for p in self.pipelines)
             lines += [
                 "",
@@ -102,7 +116,9 @@ class Report:
 
     def pipeline(self, pipeline: PipelineInfo) -> list[str]:
         device, reasons = self.placement(pipeline)
-        if self.context.gpu is not None and self.context.gpu.info.simulated:
+        if self.scheduler is not None:
+            device = placed_text(self.scheduler, pipeline)
+        elif self.context.gpu is not None and self.context.gpu.info.simulated:
             device = device.replace("gpu", "gpu simulated")
         head = f"Pipeline {pipeline.number} [{device}]"
         if pipeline.purpose:
@@ -112,9 +128,12 @@ class Report:
         right = ""
         if self.seconds is not None:
             spent = self.time(pipeline)
-            right = f" {ms(spent)} {spent / max(self.seconds, 1e-9):6.1%}"
+            whole = self.seconds if self.simulated is None else self.simulated.timeline.seconds
+            right = f" {ms(spent)} {spent / max(whole, 1e-9):6.1%}"
         lines = [f"{head} ".ljust(WIDTH - len(right), "─") + right]
-        if self.ran:
+        if self.scheduler is not None:
+            lines += ["│  " + part for part in prices(self.scheduler, pipeline, WIDTH - 3)]
+        if self.ran and self.simulated is None:
             lines.append("│  " + self.run_line(pipeline))
         if reasons:
             lines += ["│  " + part for part in textwrap.wrap(f"on the CPU: {'; '.join(reasons)}", WIDTH - 3)]
@@ -137,7 +156,7 @@ class Report:
         devices: set[str] = set()
         if self.ran:
             for record in observed.records(pipeline, self.context):
-                devices |= {record.device} - {""}
+                devices |= set(record.device.split(" and ")) - {""}
                 found.update(dict.fromkeys(record.departed))
             return " and ".join(sorted(devices)) or "cpu", list(found)
         for item in pipeline.runs:
@@ -145,12 +164,34 @@ class Report:
                 devices.add("cpu")
                 continue
             reasons = self.reasons.get(id(item), [])
-            found.update((r.text if r.certain else f"{r.text}, unless its text is coded", None) for r in reasons)
-            # what a host function gives goes on in another program on the GPU
-            devices.add("cpu" if reasons and not hasattr(item, "steps") else "gpu")
-        return " and ".join(sorted(devices)), list(found)
+            found.update((r.text if r.certain else f"{r.text}, unless it can be tabulated", None) for r in reasons)
+            if hasattr(item, "steps"):  # what a host function gives goes on in another program on the GPU
+                devices.add("gpu")
+            elif not isinstance(item, (tasks.UnionAll, tasks.Limit)):  # which the CPU does everywhere
+                devices.add("cpu" if reasons else "gpu")
+        return " and ".join(sorted(devices)) or "cpu", list(found)
+
+    def site(self, scheduler: Scheduler) -> str:
+        """What the plan was placed for, and by which model."""
+        board = scheduler.site.board
+        return f"{board.title}{', simulated' if scheduler.simulated else ''}; model: {scheduler.model.source}"
+
+    def outcome(self, run: Simulated, scheduler: Scheduler) -> list[str]:
+        """What a run on a simulated board took."""
+        line, schedule = run.timeline, scheduler.schedule
+        watts = line.joules / line.seconds if line.seconds else 0.0
+        moved = f"{size(line.memory_bytes)} at {line.memory_bytes / max(line.seconds, 1e-12) / 1e9:.1f} GB/s"
+        text = (
+            f"{_plural(self.rows, 'row')} in {ms(line.seconds)} simulated, expected {interval(schedule.price)}; "
+            f"{moved}, {line.utilisation:.0%} of the peak; {line.joules * 1e3:.2f} mJ, {watts:.1f} W. Placing took "
+            f"{ms(scheduler.spent)}{f', {scheduler.anew} times anew' if scheduler.anew else ''}. The answer was "
+            f"computed here in {ms(self.seconds or 0.0)}."
+        )
+        return [*textwrap.wrap(text, WIDTH), "", *of_simulation(run).text(WIDTH).split("\n")]
 
     def time(self, pipeline: PipelineInfo) -> float:
+        if self.simulated is not None:
+            return self.simulated.seconds(pipeline.number - 1)
         return sum(r.seconds for r in observed.records(pipeline, self.context))
 
     def run_line(self, pipeline: PipelineInfo) -> str:
@@ -324,17 +365,3 @@ class Names(Printer):
 
 def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def ms(seconds: float) -> str:
-    """Milliseconds."""
-    return f"{seconds * 1e3:.2f} ms" if seconds < 0.1 else f"{seconds * 1e3:,.0f} ms"
-
-
-def size(nbytes: float) -> str:
-    """Bytes in a unit that people read."""
-    for unit in ("B", "KB", "MB"):
-        if nbytes < 1000:
-            return f"{nbytes:.0f} {unit}" if unit == "B" or nbytes >= 100 else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.1f} GB"

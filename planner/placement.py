@@ -1,15 +1,16 @@
 """Placement: for every pipeline of a plan CPU, GPU or both, from the performance model's prices.
 
 For each pipeline there are *candidates*: one device alone, its rows shared out at a ratio of a grid, or its steps cut
-into two phases that overlap over batches. The model prices all sub-tasks on both devices in one call; what a candidate
-takes is composed of that (perfmodel/compose.py). Pipelines depend on each other through where results are: on a discrete
-GPU they are copied, and tables that both devices use are kept coherent. The plan's DAG is a tree but for shared
-subplans, so the cheapest whole plan is found by dynamic programming over it: for each pipeline and each device that
-may hold its result, the cheapest way to get it there. Then independent branches that are placed on different devices
-are let run beside each other where that gains. Everything on the CPU and everything on the GPU are always candidates.
+into two phases that overlap over batches. The model prices all sub-tasks on both devices in one call; what a
+candidate takes is composed of that (perfmodel/compose.py). Pipelines depend on each other through where results are:
+on a discrete GPU they are copied, and tables that both devices use are kept coherent. The plan's DAG is a tree but
+for shared subplans, so the cheapest whole plan is found by dynamic programming over it: for each pipeline and each
+device that may hold its result, the cheapest way to get it there. Then independent branches that are placed on
+different devices are let run beside each other where that gains. Everything on the CPU and everything on the GPU are
+always candidates.
 
-Uncertainty. A candidate other than the best single device must be cheaper by ``GAIN`` and may not, at the worst end of its
-interval, be worse than that device's worst by more than ``MARGIN``.
+Uncertainty. A candidate other than the best single device must be cheaper by ``GAIN`` and may not, at the worst end
+of its interval, be worse than that device's worst by more than ``MARGIN``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 
 from finequery.operators.context import CPU, GPU, Placement
 from finequery.perfmodel.compose import Price
-from finequery.perfmodel.model import Model, Prices, Variant
+from finequery.perfmodel.model import Model, Variant
 from finequery.planner.stages import BATCHES, Part, Site, cut_in_features, end_device
 
 #: Shares of the rows that the GPU may take.
@@ -67,7 +68,6 @@ class Placed:
     part: Part
     candidates: list[Candidate]
     chosen: Candidate
-    reason: str = ""
     only: tuple[str, ...] = ()
 
 
@@ -129,8 +129,6 @@ def place(parts: Sequence[Part], site: Site, model: Model, asked: Asked) -> Sche
         price = alone[best]
     if "along" in asked.forms:
         price = _branches(placed, price, site)
-    for item in placed:
-        item.reason = _why(item, cost)
     return Schedule(
         *(placed, price, alone, model.source, model.simulated, asked.objective), time.perf_counter() - begin
     )
@@ -149,18 +147,39 @@ class _Offers:
             if "both" in asked.forms and asked.forced == "auto":
                 variants += [Variant("cpu", site.threads, 1.0 - s, load.get("cpu", 0.0)) for s in SHARES]
                 variants += [Variant("gpu", 1, s, load.get("gpu", 0.0)) for s in SHARES]
-        prices = model.price_all([part.features for part in parts], variants)
-        self.starts = (*prices.starts, prices.seconds.shape[1])
-        self.sums = _running(prices)
+        self.groups: dict[tuple[int, int, int], int] = {}  # pipeline, first and end of its sub-tasks
+        for place, part in enumerate(parts):
+            count = len(part.features)
+            self._group(place, 0, count)
+            if self.apart(place):
+                if not part.shared_end:
+                    self._group(place, 0, count - 1)
+                    self._group(place, count - 1, count)
+                for cut in asked.cuts.get(part.info.number, ()):
+                    at = cut_in_features(part, cut)
+                    self._group(place, 0, at)
+                    self._group(place, at, count)
+        sets = [parts[place].features[first:end] for place, first, end in self.groups]
+        p = model.price_all(sets, variants).pipelines()
+        self.prices = np.stack([p.seconds, p.low, p.high, p.nbytes, p.joules])
         self.once = model.analytic.batch_seconds("gpu") if self.gpu else 0.0
         self.idle_w = site.board.power.idle_w
-        self.peak = site.board.memory.shared_gbs * 1e9
+        self.peak = np.inf if site.board.discrete else site.board.memory.shared_gbs * 1e9
 
-    def span(self, variant: int, place: int, first: int = 0, end: int | None = None) -> np.ndarray:
-        """Seconds, low, high, bytes, joules of sub-tasks ``first`` to before ``end`` of a pipeline."""
-        start = self.starts[place]
-        stop = self.starts[place + 1] if end is None else start + end
-        return self.sums[:, variant, stop] - self.sums[:, variant, start + first]
+    def apart(self, place: int) -> bool:
+        """Whether a pipeline may be taken apart between devices."""
+        part, asked = self.parts[place], self.asked
+        able = self.gpu and asked.forced == "auto" and not asked.reasons.get(part.info.number)
+        return able and part.rows >= FEW_ROWS
+
+    def _group(self, place: int, first: int, end: int) -> None:
+        self.groups.setdefault((place, first, end), len(self.groups))
+
+    def span(self, variant: int | slice, place: int, first: int = 0, end: int | None = None) -> np.ndarray:
+        """Seconds, low, high, bytes, joules of sub-tasks ``first`` to before ``end`` of a pipeline, fused; of several
+        variants as columns."""
+        end = len(self.parts[place].features) if end is None else end
+        return self.prices[:, variant, self.groups[place, first, end]].copy()
 
     def of(self, place: int) -> list[Candidate]:
         """The candidates of a pipeline, single devices first."""
@@ -171,47 +190,55 @@ class _Offers:
             found.append(self._candidate(CPU, self.span(0, place)))
         if able:
             found.append(self._candidate(GPU, self._gpu(1, place, part.base_bytes)))
-        if not able or asked.forced != "auto" or part.rows < FEW_ROWS:
+        if not self.apart(place):
             return found
         if "both" in asked.forms:
-            found += [self._shared(place, number, share) for number, share in enumerate(SHARES)]
+            found += self._shared(place)
         if "phases" in asked.forms:
             for cut in asked.cuts.get(part.info.number, ()):
                 found += [self._phases(place, cut, first) for first in ("cpu", "gpu")]
         return found
 
     def _candidate(self, placement: Placement, numbers: np.ndarray) -> Candidate:
-        seconds, low, high, nbytes, joules = (float(x) for x in numbers)
+        seconds, low, high, nbytes, joules = numbers.tolist()
         return Candidate(placement, Price(seconds, low, high, nbytes, joules + seconds * self.idle_w))
 
-    def _gpu(self, variant: int, place: int, base: float, end: int | None = None) -> np.ndarray:
-        """The GPU at work, with its launch, behind the copies of base columns that it lacks."""
+    def _gpu(self, variant: int | slice, place: int, base: float | np.ndarray, end: int | None = None) -> np.ndarray:
+        """The GPU at work, with its launch, behind the copies of ``base`` bytes of columns that it lacks."""
         numbers = self.span(variant, place, 0, end)
         numbers[:3] += self.once
         link = self.site.board.link
-        if not self.site.resident and self.site.board.discrete and link is not None and base:
+        if not self.site.resident and self.site.board.discrete and link is not None and np.any(base):
             copy = base / (link.h2d_gbs * 1e9)
             numbers[:3] = np.maximum(numbers[:3], copy) + np.minimum(numbers[:3], copy) / BATCHES
             numbers[:3] += link.latency_us * 1e-6 * BATCHES
             numbers[4] += base / 1e9 * link.joules_per_gb
         return numbers
 
-    def _shared(self, place: int, number: int, share: float) -> Candidate:
+    def _kept_coherent(self, part: Part, first: int, end: int) -> float:
+        """Seconds for the tables in managed memory, which both devices look up in, at a launch."""
+        gpu = self.site.board.gpu
+        if gpu is None or self.site.board.discrete:
+            return 0.0
+        return part.probed_bytes(first, end) / 1e6 * gpu.maintenance_us_per_mb * 1e-6
+
+    def _shared(self, place: int) -> list[Candidate]:
         """Rows shared out; the breaker's own work, where it is one device's, is the CPU's; else a merge."""
-        part = self.parts[place]
+        part, shares, count = self.parts[place], np.array(SHARES), len(SHARES)
         end = None if part.shared_end else len(part.features) - 1
-        cpu = self.span(2 + number, place, 0, end)
-        gpu = self._gpu(2 + len(SHARES) + number, place, part.base_bytes * share, end)
-        numbers = _together(cpu, gpu, np.inf if self.site.board.discrete else self.peak)
+        cpu = self.span(slice(2, 2 + count), place, 0, end)
+        gpu = self._gpu(slice(2 + count, 2 + 2 * count), place, part.base_bytes * shares, end)
+        gpu[:3] += self._kept_coherent(part, 0, len(part.features))
+        numbers = _together(cpu, gpu, self.peak)
         merged = 3.0 * part.result_bytes if part.shared_end else 0.0
         numbers[:3] += merged / (self.site.board.cpu.thread_gbs * 1e9)
         numbers[3] += merged
         if not part.shared_end:
-            numbers += self.span(0, place, end or 0)
+            numbers += self.span(slice(0, 1), place, len(part.features) - 1)
         link = self.site.board.link
         if self.site.board.discrete and link is not None:
-            numbers[:3] += link.latency_us * 1e-6 + part.result_bytes * share / (link.d2h_gbs * 1e9)
-        return self._candidate(Placement("both", share), numbers)
+            numbers[:3] += link.latency_us * 1e-6 + part.result_bytes * shares / (link.d2h_gbs * 1e9)
+        return [self._candidate(Placement("both", s), numbers[:, i]) for i, s in enumerate(SHARES)]
 
     def _phases(self, place: int, cut: int, first: str) -> Candidate:
         """Two phases over batches: FineStream eqs 4-8, by the time of a batch."""
@@ -219,6 +246,8 @@ class _Offers:
         lead, rest = (0, 1) if first == "cpu" else (1, 0)
         one, two = self.span(lead, place, 0, at), self.span(rest, place, at)
         (one if lead else two)[:3] += self.once * BATCHES
+        spans = (0, at) if lead else (at, len(part.features))
+        (one if lead else two)[:3] += BATCHES * self._kept_coherent(part, *spans)
         handed = part.features[at - 1].rows_out * part.width_at(at - 1)
         memory = self.site.board.memory
         one[:3] += handed / (memory.shared_gbs * 1e9)
@@ -226,18 +255,10 @@ class _Offers:
         if self.site.board.discrete and self.site.board.link is not None:
             link = self.site.board.link
             one[:3] += link.latency_us * 1e-6 * BATCHES + handed / (link.h2d_gbs * 1e9)
-        together = _together(one, two, np.inf if self.site.board.discrete else self.peak)
+        together = _together(one, two, self.peak)
         together[:3] += np.minimum(one[:3], two[:3]) / BATCHES
         batch = int(part.rows / BATCHES)
         return self._candidate(Placement("phases", cut=cut, first=first, batch=batch), together)
-
-
-def _running(prices: Prices) -> np.ndarray:
-    """Sums of all sub-tasks before each: (5, variants, sub-tasks + 1)."""
-    parts = np.stack([prices.seconds, prices.low, prices.high, prices.nbytes, prices.joules])
-    sums = np.zeros((5, parts.shape[1], parts.shape[2] + 1))
-    np.cumsum(parts, axis=2, out=sums[:, :, 1:])
-    return sums
 
 
 def _together(one: np.ndarray, two: np.ndarray, peak: float) -> np.ndarray:
@@ -245,13 +266,11 @@ def _together(one: np.ndarray, two: np.ndarray, peak: float) -> np.ndarray:
     short, long = np.minimum(one[:3], two[:3]), np.maximum(one[:3], two[:3])
     first = one[:3] <= two[:3]
     small, large = np.where(first, one[3], two[3]), np.where(first, two[3], one[3])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        need_s, need_l = np.nan_to_num(small / short), np.nan_to_num(large / long)
-        half = peak / 2.0
-        pace_s = np.where(need_s > half, np.maximum(half, peak - need_l), need_s) / np.maximum(need_s, 1e-300)
-        pace_l = np.where(need_l > half, np.maximum(half, peak - need_s), need_l) / np.maximum(need_l, 1e-300)
-    over = need_s + need_l > peak
-    pace_s, pace_l = np.where(over, np.minimum(pace_s, 1.0), 1.0), np.where(over, np.minimum(pace_l, 1.0), 1.0)
+    short, long = np.maximum(short, 1e-12), np.maximum(long, 1e-12)
+    need_s, need_l, half = small / short, large / long, peak / 2.0
+    # who needs less than half of what there is gets it, the other one the rest
+    pace_s = np.minimum(np.maximum(half, peak - need_l) / np.maximum(need_s, 1.0), 1.0)
+    pace_l = np.minimum(np.maximum(half, peak - need_s) / np.maximum(need_l, 1.0), 1.0)
     end_s, end_l = short / pace_s, long / pace_l
     both = np.minimum(end_s, end_l)
     left = np.where(end_s <= end_l, long - both * pace_l, short - both * pace_s)
@@ -380,8 +399,9 @@ def _branches(placed: list[Placed], price: Price, site: Site) -> Price:
     return price
 
 
-def _why(item: Placed, cost: Callable[[Price], float]) -> str:
+def why(item: Placed, objective: str) -> str:
     """The reason for a choice, in words for EXPLAIN."""
+    cost = OBJECTIVES[objective]
     if len(item.candidates) == 1:
         return "; ".join(item.only) or "the only candidate"
     ranked = sorted(item.candidates, key=lambda c: cost(c.price))

@@ -1,9 +1,10 @@
 """A plan while it runs: where its pipelines go, decided before it starts and again where rows turn out otherwise.
 
-The executor asks ``Scheduler.where`` when a pipeline's inputs are there. By then the pipelines before it have been counted:
-if one gave far more or fewer rows than were expected, the features of those that are left are corrected and these are
-placed anew. After the run ``finish`` tells the model what the pipelines took. On a simulated board, where the real kernels
-gave the answer on the CPU, it has the simulator run the placed plan over the rows that were really seen.
+The executor asks ``Scheduler.where`` when a pipeline's inputs are there. By then the pipelines before it have been
+counted: if one gave far more or fewer rows than were expected, the features of those that are left are corrected and
+these are placed anew. After the run ``finish`` tells the model what the pipelines took. On a simulated board, where
+the real kernels gave the answer on the CPU, it has the simulator run the placed plan over the rows that were really
+seen.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import Any
 from finequery.jetson.simulator import Machine, Timeline
 from finequery.operators.context import CPU, Context, Placement
 from finequery.perfmodel.features import Features
-from finequery.perfmodel.model import Model
+from finequery.perfmodel.model import Model, Variant
 from finequery.planner import observed as seen
 from finequery.planner.features import features, observed
-from finequery.planner.placement import Asked, Placed, Schedule, place
+from finequery.planner.placement import Asked, Schedule, place
 from finequery.planner.stages import Part, Site, stages
 from finequery.planner.subtasks import PipelineInfo
 
@@ -78,6 +79,7 @@ class Scheduler:
     asked: Asked
     simulated: bool = False  # the site is no machine that is there
     schedule: Schedule = field(init=False)
+    known: bool = False  # by rows that a run has counted, not by estimates
     anew: int = 0  # times that what was left was placed anew
     spent: float = 0.0  # seconds, in placing
     run: Simulated | None = None
@@ -85,10 +87,17 @@ class Scheduler:
     def __post_init__(self) -> None:
         self.parts = [Part(info, tuple(map(features, info.subtasks))) for info in self.pipelines]
         self._lock = threading.Lock()
-        self._counted: set[int] = set()  # numbers of the pipelines whose rows were looked at
         self._place_of = {id(item): n for n, info in enumerate(self.pipelines) for item in info.runs}
-        self.schedule = place(self.parts, self.site, self.model, self.asked)
-        self.spent = self.schedule.seconds
+        self._placed: list[Part] = []  # what ``schedule`` was made for
+        self.begin()
+
+    def begin(self) -> None:
+        """A run begins. What the last one counted is what this one expects."""
+        self._counted: set[int] = set()  # numbers of the pipelines whose rows were looked at
+        self.anew, self.spent, self.run = 0, 0.0, None
+        if self.parts != self._placed:
+            self.schedule = place(self.parts, self.site, self.model, self.asked)
+            self._placed, self.spent = self.parts, self.schedule.seconds
 
     def where(self, item: Any, context: Context) -> Placement:
         """Where a task, or the build of a Probe, is to run, by what is known now."""
@@ -107,13 +116,14 @@ class Scheduler:
         far = False
         for part in self.parts:
             info = part.info
-            if info.number in self._counted or id(info.breaker.item) not in context.measured:
+            record = context.measured.get(id(info.breaker.item))
+            if info.number in self._counted or record is None or not record.seconds:  # it has not ended
                 continue
             real = seen.real_rows(info.breaker, self.pipelines, context)
             if real is None:
                 continue
             self._counted.add(info.number)
-            expected = info.breaker.rows_in if info.breaker.kind == "build" else info.breaker.rows_out
+            expected = ended(part)
             far |= max(real, expected) > FEW and not 1.0 / FAR <= (real + 1.0) / (expected + 1.0) <= FAR
         return far
 
@@ -124,10 +134,8 @@ class Scheduler:
         for part in self.parts:
             number = part.info.number
             if number in self._counted:
-                breaker = part.info.breaker
-                real = seen.real_rows(breaker, self.pipelines, context) or 0
-                expected = breaker.rows_in if breaker.kind == "build" else breaker.rows_out
-                factors[number] = (real + 1.0) / (expected + 1.0)
+                real = seen.real_rows(part.info.breaker, self.pipelines, context) or 0
+                factors[number] = (real + 1.0) / (ended(part) + 1.0)
                 parts.append(part)
             else:
                 parts.append(Part(part.info, corrected(part, factors)))
@@ -148,17 +156,26 @@ class Scheduler:
             for part in self.parts
         ]
         placements = [p.chosen.placement for p in self.schedule.placed]
+        self.parts, self.known = true, True
         if self.simulated:
             self.run = simulate(true, placements, self.site)
             return
+        runs = []
         for item, part in zip(self.schedule.placed, true):
             record = found.get(part.info.number)
             device = item.chosen.placement.device
             if record is None or device not in ("cpu", "gpu") or record.total <= 0.0:
                 continue
-            prices = self.model.price(part.features, device, threads=self.site.threads, load=self.site.load)
-            parts = [(f, device, p.seconds) for f, p in zip(part.features, prices)]
-            self.model.observe(parts, record.total)
+            load = self.site.load.get(device, 0.0)
+            variant = Variant(device, self.site.threads if device == "cpu" else 1, load=load)
+            runs.append((part.features, variant, record.total))
+        self.model.observe(runs)
+
+
+def ended(part: Part) -> float:
+    """Rows that are expected to come out of a pipeline."""
+    end = part.features[-1]
+    return end.rows if end.kind == "build" else end.rows_out
 
 
 def corrected(part: Part, factors: dict[int, float]) -> tuple[Features, ...]:
@@ -185,6 +202,3 @@ def corrected(part: Part, factors: dict[int, float]) -> tuple[Features, ...]:
             )
         )
     return tuple(made)
-
-
-__all__ = ["Asked", "Placed", "Scheduler", "Simulated", "Site", "corrected", "simulate"]

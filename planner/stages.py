@@ -1,12 +1,14 @@
 """A placed plan as the stages that a board's simulator runs.
 
 Pipelines run one after another, as the executor runs them, but for those placed ``along``: these wait for the
-pipelines that they read alone. A pipeline on both devices is a stage on each, and a merge; one in phases is two stages
-over batches, of which the second follows the first. On a board with a discrete GPU, what a device reads and the other
-one has is copied: base columns that are not resident in batches, each while the GPU works on the one before.
+pipelines that they read alone. A pipeline on both devices is a stage on each, and a merge; one in phases is two
+stages over batches, of which the second follows the first. On a board with a discrete GPU, what a device reads and
+the other one has is copied: base columns that are not resident in batches, each while the GPU works on the one
+before.
 
 Memory by use (jetson/memory.py): columns are streamed from mapped memory on an integrated board; a table that the GPU
-alone builds and probes is in device memory, one that both devices use is managed; on a discrete GPU all is device memory.
+alone builds and probes is in device memory, one that both devices use is managed; on a discrete GPU all is device
+memory.
 """
 
 from __future__ import annotations
@@ -76,6 +78,10 @@ class Part:
             return max(end.groups, 1.0) * VALUE * (1.0 + end.steps)
         return end.rows_out * max(end.bytes_out, VALUE)
 
+    def probed_bytes(self, first: int, end: int) -> float:
+        """Bytes of the tables that sub-tasks ``first`` to before ``end`` look up in."""
+        return sum(f.table_bytes for f in self.features[first:end] if f.kind == "probe")
+
     def width_at(self, cut: int) -> float:
         """Bytes of a row between the steps before ``cut`` and those behind it."""
         return sum(max(f.bytes_in, 0.5 * VALUE * f.columns) for f in self.features[cut + 1 :]) or VALUE
@@ -96,10 +102,11 @@ def device_works(
     if device == "cpu":
         return tuple(scaled(works(f, "mapped"), share) for f in features)
     streamed = "device" if board.discrete else "mapped"
-    random = "device" if board.discrete else tables
+    probed = "device" if board.discrete else tables
 
     def placed(touch: Touch) -> Touch:
-        return replace(touch, memory=random if touch.random else streamed)
+        table = "device" if touch.write else probed  # what a device writes at random is its own
+        return replace(touch, memory=table if touch.random else streamed)
 
     made = [works(f, streamed) for f in features]
     return tuple(scaled(replace(w, touches=tuple(map(placed, w.touches))), share) for w in made)

@@ -12,6 +12,7 @@ last pattern reads in random order, as probes of a table do.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -45,8 +46,8 @@ def best(run: Callable[[], Any], right: Any, runs: int = RUNS) -> float:
     return min(seconds[1:])
 
 
-def cpu_rows(values: np.ndarray, order: np.ndarray, threads: int, kind: str) -> list[Row]:
-    """Sums by threads of the CPU."""
+def cpu_rows(values: np.ndarray, order: np.ndarray, threads: int, kinds: tuple[str, ...]) -> list[Row]:
+    """Sums by threads of the CPU, in each kind of memory that the machine has and the CPU reaches."""
     from numba import njit
 
     @njit(nogil=True)
@@ -73,16 +74,24 @@ def cpu_rows(values: np.ndarray, order: np.ndarray, threads: int, kind: str) -> 
     rows = len(values)
     ends = [rows * t // threads for t in range(threads + 1)]
     right = int(values.sum(dtype=np.int64))
-    patterns: dict[str, Callable[[int], int]] = {
-        "a range per thread": lambda t: streamed(values, ends[t], ends[t + 1]),
-        "threads take turns": lambda t: stepped(values, t, threads),
-        "random order": lambda t: gathered(values, order, ends[t], ends[t + 1]),
+    patterns: dict[str, Callable[[np.ndarray, int], int]] = {
+        "a range per thread": lambda there, t: streamed(there, ends[t], ends[t + 1]),
+        "threads take turns": lambda there, t: stepped(there, t, threads),
+        "random order": lambda there, t: gathered(there, order, ends[t], ends[t + 1]),
     }
     found: list[Row] = []
     with ThreadPoolExecutor(threads) as pool:
-        for name, work in patterns.items():
-            seconds = best(lambda work=work: sum(pool.map(work, range(threads))), right)  # type: ignore[misc]
-            found.append((f"CPU, {threads} threads", kind, name, values.nbytes / seconds / 1e9))
+        for kind in kinds:
+            try:
+                there = memory.array(rows, values.dtype, kind=kind)
+            except Error as error:
+                print(f"{kind}: {error.message}", file=sys.stderr)
+                continue
+            there[:] = values
+            for name, work in patterns.items():
+                sums = functools.partial(work, there)
+                seconds = best(lambda sums=sums: sum(pool.map(sums, range(threads))), right)  # type: ignore[misc]
+                found.append((f"CPU, {threads} threads", kind, name, values.nbytes / seconds / 1e9))
     return found
 
 
@@ -176,9 +185,10 @@ def main(arguments: list[str] | None = None) -> int:
     order = random.permutation(np.arange(rows, dtype=np.uint32 if rows < 1 << 32 else np.int64))
 
     found: list[Row] = []
-    if not simulated:
-        found += cpu_rows(values, order, options.threads, memory.kind_of(values))
     usable, reason = cuda.available()
+    if not simulated:
+        kinds = ("pageable", "mapped", "managed") if usable else ("pageable",)
+        found += cpu_rows(values, order, options.threads, kinds)
     if usable:
         found += gpu_rows(gpu.open_device(), values, order, runs=1 if simulated else RUNS)
     else:

@@ -113,6 +113,17 @@ class Library:
         where._obj.value = host.value
         return 0
 
+    def cuPointerGetAttribute(self, where: Any, attribute: int, address: int) -> int:
+        for start, (kind, block) in self.allocations.items():
+            if start <= address < start + block.nbytes:
+                if attribute == 8:
+                    where._obj.value = int(kind == "managed")
+                    return 0
+                if attribute == 4 and kind != "device":
+                    where._obj.value = address
+                    return 0
+        return 1
+
     def cuMemFree_v2(self, address: int) -> int:
         self.finish()
         del self.allocations[address]
@@ -182,6 +193,7 @@ class Machine:
 def install(monkeypatch: Any, library: Library, limit: int | None = None) -> Machine:
     """Put a fake device in the place of the machine's own for one test."""
     from finequery.jetson import accounts, driver, memory
+    from finequery.operators import tabulate
 
     gc.collect()  # what earlier tests left is not counted in this one
     machine = Machine(library, limit)
@@ -190,6 +202,7 @@ def install(monkeypatch: Any, library: Library, limit: int | None = None) -> Mac
     monkeypatch.setattr(driver, "load", lambda: (machine.driver, ""))
     monkeypatch.setattr(device, "probe", lambda: machine.info)
     monkeypatch.setattr(memory, "_slabs", {})
+    monkeypatch.setattr(tabulate, "_ranges", {})  # what lies in the fake device's memory ends with it
     monkeypatch.setitem(accounts._in_main, "device", False)
     return machine
 

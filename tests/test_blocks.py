@@ -185,19 +185,38 @@ def test_block_of_finds_the_owner_through_views() -> None:
     assert memory.block_of(np.arange(3)) is None
 
 
-def test_default_kind_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kinds_follow_use_and_device(monkeypatch: pytest.MonkeyPatch) -> None:
     library = Library(ORIN)
     install(monkeypatch, library)
+    assert memory.kind_for("table") == "device" and memory.kind_for("column") == "mapped"
+    assert memory.kind_for("shared table") == "mapped"  # never managed: another connection's kernel may run
     assert "context" not in library.calls  # asking what there is starts nothing
-    assert memory.kind_for("table") == "device" and memory.kind_for("shared table") == "managed"
-    assert "context" not in library.calls
-    assert memory.kind_of(memory.array(10, np.int8)) == "mapped"
-    assert memory.kind_of(memory.array(10, np.int8, counted=False)) == "pageable"
-    memory.set_default_kind("pageable")
-    assert memory.kind_of(memory.array(10, np.int8)) == "pageable"
+    install(monkeypatch, Library(ORIN | {89: 1}))  # such as Thor
+    assert memory.kind_for("shared table") == "managed"
     install(monkeypatch, Library(H100))
-    assert memory.kind_of(memory.array(10, np.int8)) == "pageable"
     assert {memory.kind_for(use) for use in memory.USES} == {"pageable", "mapped", "device"}  # never managed
+
+
+def test_a_query_says_where_its_arrays_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Library(ORIN)
+    install(monkeypatch, library)
+    outside = memory.array(10, np.int8)
+    assert memory.kind_of(outside) == "pageable" and "context" not in library.calls
+    assert type(memory.block_of(memory.zeros(3, np.int8))) is type(None)
+    with memory.accounting(memory.Account(shared="mapped")):
+        kinds = parallel(lambda _: memory.kind_of(memory.array(10, np.int8)), range(4))  # in pool threads as well
+        assert kinds == ["mapped"] * 4
+        assert memory.kind_of(memory.array(10, np.int8, counted=False)) == "mapped"
+        assert memory.kind_of(memory.array(10, np.int8, kind="pageable")) == "pageable"
+        words = memory.zeros((2, 3), np.int64)
+        assert memory.kind_of(words) == "mapped" and words.tolist() == [[0] * 3] * 2
+        inside = memory.settled(outside)
+        assert memory.kind_of(inside) == "mapped" and (inside == outside).all()
+        assert memory.settled(inside[2:]).ctypes.data == inside.ctypes.data + 2
+        assert memory.placed(inside) is inside and memory.kind_of(memory.placed(np.arange(3))) == "mapped"
+    assert memory.settled(outside) is outside and memory.placed(outside) is outside
+    assert memory.block_of(memory.placed(np.arange(3))) is not None  # a device could keep a copy
+    assert memory.placed(np.arange(6).reshape(2, 3)).tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_device_memory_has_no_host_view(monkeypatch: pytest.MonkeyPatch) -> None:

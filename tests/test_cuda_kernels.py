@@ -1,9 +1,14 @@
-"""CUDA kernels of the breakers, in Numba's simulator, against numpy and against the CPU's."""
+"""CUDA kernels of the breakers, in Numba's simulator or on a chip, against numpy and against the CPU's."""
+
+# mypy: ignore-errors
+# ruff: noqa: F821
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +22,14 @@ from finequery.operators.build import Lookup, OnCpu
 from finequery.operators.column import ColumnData, Frame, Stats
 from finequery.operators.cuda import radix, sort
 from finequery.operators.cuda.build import OnGpu
+from finequery.operators.cuda.functions import find_row
+from finequery.operators.cuda.launch import launch
 from finequery.operators.cuda.scan import exclusive_scan
 from finequery.operators.cuda.translate import Unsupported
 from finequery.operators.export import column_to_python
 from finequery.operators.expr import Frame as WindowFrame
 from finequery.operators.pool import get_pool
+from finequery.operators.row_tables import EMPTY
 from finequery.operators.sort import sort_rows
 from finequery.operators.take import NO_ROW
 from finequery.operators.window import evaluate_window
@@ -109,12 +117,18 @@ def test_sort_by_text() -> None:
     words += ["abcdefghijklmnopqrstuvwy", "abcdefghijklmnopqrstuvw"]
     values = [words[int(i)] for i in np.random.default_rng(3).integers(0, len(words), 90)]
     text, tail = make("string", values), make("u8", [i % 3 for i in range(90)])
-    for keys in ([(text, False, True)], [(text, True, False), (tail, False, False)], [(tail, True, False), (text, False, False)]):
+    for keys in (
+        [(text, False, True)],
+        [(text, True, False), (tail, False, False)],
+        [(tail, True, False), (text, False, False)],
+    ):
         assert np.array_equal(sort_rows(keys, 90, get_pool(1), None, DEVICE), sort_rows(keys, 90, get_pool(1)))
 
 
 def test_sort_by_intervals(con: Any) -> None:
-    con.execute("create table i as select n, to_months(n % 3) + to_days((n * 7 % 60)::integer) as v from range(50) r(n)")
+    con.execute(
+        "create table i as select n, to_months(n % 3) + to_days((n * 7 % 60)::integer) as v from range(50) r(n)"
+    )
     sql = "select n, v from i order by v desc, n"
     wanted = con.execute(sql).fetchall()
     con.execute("set device = 'gpu'")
@@ -271,7 +285,7 @@ FRAMES = [
 @pytest.mark.parametrize("ignore_nulls", [False, True])
 def test_frames(frame: WindowFrame | None, ignore_nulls: bool) -> None:
     """All calls over frames against the CPU's; it has no sums of 128 bits over frames that move."""
-    rows, numbers = 30, np.random.default_rng(9)
+    rows, numbers = 32, np.random.default_rng(9)  # a tree is larger
     columns = {
         "p": make("u8", [None if x == 2 else int(x) for x in numbers.integers(0, 4, rows)]),
         "o": make("float64", [None if x == 4 else float(x) for x in numbers.integers(0, 7, rows)]),
@@ -300,7 +314,9 @@ def test_frames(frame: WindowFrame | None, ignore_nulls: bool) -> None:
 def test_frames_of_wide_numbers() -> None:
     """128-bit totals against Python's numbers; beyond 128 bits is an error."""
     numbers = np.random.default_rng(1)
-    values = [int(x) * 2**64 + int(y) for x, y in zip(numbers.integers(-(2**50), 2**50, 40), numbers.integers(0, 99, 40))]
+    values = [
+        int(x) * 2**64 + int(y) for x, y in zip(numbers.integers(-(2**50), 2**50, 40), numbers.integers(0, 99, 40))
+    ]
     column, order = make("int128", values), [(make("u8", list(range(40))), False, False)]
     call = "sum", [column], [], order, True, HUGEINT, 40, get_pool(1), {}, WindowFrame("rows", -3, 1)
     wanted = [sum(values[max(i - 3, 0) : i + 2]) for i in range(40)]
@@ -308,6 +324,90 @@ def test_frames_of_wide_numbers() -> None:
     most = make("int128", [2**126] * 40)
     with pytest.raises(OutOfRangeError, match="overflow in sum"):
         evaluate_window("sum", [most], [], order, True, HUGEINT, 40, get_pool(1), {}, device=DEVICE)
+
+
+# --- many threads at the same words: the simulator, which runs blocks one after another, gets them right --------------
+
+
+#: Rows that a chip takes at once, and more.
+MANY = 300 if DEVICE.info.simulated else 1 << 20
+
+
+@pytest.mark.parametrize("distinct", [3, MANY // 4])
+def test_stress_of_inserts(distinct: int) -> None:
+    """Each key stands in the table once, with one of its rows; threads wait for each other at nearly every place."""
+    data = np.random.default_rng(1).integers(0, distinct, MANY) * 1_000_003
+    lookup = Lookup("hash", Frame({}, MANY), MANY, [])
+    OnGpu(DEVICE).hash(lookup, ColumnData(BIGINT, "int64", MANY, data), None, False)
+    words = lookup.table.view(np.uint64).reshape(-1, 8)
+    values = lookup.table.view(np.uint32).reshape(-1, 16)[:, 10:15]
+    keys, rows = words[:, :5][values != 0].view(np.int64), values[values != 0].astype(np.int64) - 1
+    assert np.array_equal(np.sort(keys), np.unique(data))
+    assert np.array_equal(data[rows], keys)
+
+
+def count_rows(n, empty, keys, slots, most, table, groups, full):
+    """Rows by key in a row table of two words, or that it is full."""
+    bits = np.int64(0)
+    while (np.int64(1) << bits) < slots:
+        bits += 1
+    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        at = find_row(table, empty, keys[i], 64 - bits, slots - 1, 2, groups, most)
+        if at < 0:
+            full[0] = 1
+        else:
+            cuda.atomic.add(table, at + 1, np.int64(1))
+
+
+@pytest.mark.parametrize("distinct", [2, 60, MANY])
+def test_stress_of_row_tables(distinct: int) -> None:
+    """Counts of keys are whole, and more keys than slots end in a full table instead of an endless search."""
+    slots = 128
+    keys = np.arange(MANY, dtype=np.int64) % distinct
+    start = np.tile(np.array([EMPTY, 0], np.int64), slots + 2)
+    table, groups, full = DEVICE.upload(start), DEVICE.zeros(2, np.int64), DEVICE.zeros(1, np.int64)
+    launch(count_rows, DEVICE, MANY, np.int64(EMPTY), DEVICE.upload(keys), slots, slots // 2, table, groups, full)
+    found = DEVICE.to_host(table).reshape(-1, 2)[:slots]
+    found = found[found[:, 0] != EMPTY]
+    assert len(np.unique(found[:, 0])) == len(found) == DEVICE.to_host(groups)[0]
+    assert DEVICE.to_host(full)[0] == (distinct > slots)
+    if distinct < slots:
+        assert np.array_equal(found[np.argsort(found[:, 0]), 1], np.bincount(keys))
+
+
+def test_stress_of_accumulators(con: Any) -> None:
+    """Every row betters the extreme of its group, so that all threads of a group swap the same word; sums carry."""
+    columns = "i % 3 g, i::double f, -i::double d, i::hugeint * 18446744073709551557 w, (i % 1000) * 0.25 q"
+    con.execute(f"create table m as select {columns} from range({MANY}) r(i)")
+    sql = (
+        "select g, min(d), max(f), min(-w), max(w), sum(w), sum(-w), count(*), var_pop(q), avg(q) "
+        "from m group by g order by g"
+    )
+    wanted = con.execute(sql).fetchall()
+    con.execute("set device = 'gpu'")
+    con.execute("set strict = true")
+    for row, right in zip(con.execute(sql).fetchall(), wanted, strict=True):
+        assert row[:-2] == right[:-2] and row[-2:] == pytest.approx(right[-2:], rel=1e-9)
+
+
+#: Instructions that are made for the CPU alone.
+CPU_ONLY = {"run_group"}
+
+
+def test_all_instructions_have_forms() -> None:
+    """What lowering emits has a form for one row: only host functions keep a pipeline from the GPU."""
+    from finequery.operators import scalar
+    from finequery.operators.cuda import instructions, sinks  # noqa: F401  they register their templates
+    from finequery.operators.cuda.translate import TEMPLATES
+
+    forms, lacking, emitted = [*TEMPLATES, *scalar.INSTRUCTIONS], set(), 0
+    for path in sorted((Path(__file__).parent.parent / "operators").glob("*.py")):
+        for name in re.findall(r'emit\(\s*f?"([^"]+)"', path.read_text()):
+            pattern = re.compile(re.sub(r"\{[^}]*\}", "[a-z0-9_]+", name))
+            emitted += 1
+            if not any(pattern.fullmatch(form) for form in forms):
+                lacking.add(name)
+    assert lacking == CPU_ONLY and emitted > 100
 
 
 def test_numba_is_not_imported() -> None:

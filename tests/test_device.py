@@ -42,7 +42,9 @@ def test_orin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert info.free_memory() == 40 << 30  # the system's figure, not the driver's
     text = info.describe()
     assert "integrated, compute capability 8.7" in text and "64.0 GiB, 40.0 GiB free, at most 205 GB/s" in text
-    assert "mapped memory" in text and "nothing is copied" in text and "waits for running kernels" in text
+    assert "share the memory" in text and "nothing is copied" in text and "while any kernel runs" in text
+    thor = Machine(Library(ORIN | {89: 1})).info
+    assert any("managed memory: cached on both sides, usable at any time" in line for line in thor.consequences())
     assert "context" not in library.calls
 
 
@@ -52,7 +54,11 @@ def test_h100(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "NVIDIA H100, discrete, compute capability 9.0" in text
     assert "132 multiprocessors at 1980 MHz, L2 cache 50.0 MiB, shared memory 48.0 KiB a block" in text
     assert (
-        "80.0 GiB free" in text and "ECC" in text and "pinned buffers" in text and "Managed memory is not used" in text
+        "80.0 GiB free" in text
+        and "ECC" in text
+        and "pinned buffers" in text
+        and "Managed memory is not used" in text
+        and "gpu_memory_limit" in text
     )
 
 
@@ -108,6 +114,12 @@ int cuMemcpyDtoHAsync_v2(void *d, ptr s, size_t n, h q) { memcpy(d, (h)s, n); re
 int cuMemsetD8Async(ptr d, unsigned char c, size_t n, h q) { memset((h)d, c, n); return 0; }
 int cuStreamCreate(h *q, unsigned f) { return value(q, 0x500000000000ULL + f); }
 int cuStreamSynchronize(h q) { return 0; }
+int cuPointerGetAttribute(h v, int a, ptr p) {
+  if (p < 4096) return 1;
+  if (a == 4) return value(v, p);
+  *(unsigned *)v = a == 8;
+  return 0;
+}
 int cuStreamWaitEvent(h q, h e, unsigned f) { return e != (h)0x600000000002ULL; }
 int cuEventCreate(h *e, unsigned f) { return value(e, 0x600000000000ULL + f); }
 int cuEventRecord(h e, h q) { return e != (h)0x600000000002ULL; }
@@ -141,6 +153,8 @@ def test_calls_fit_the_c_interface(tmp_path: Path) -> None:
         chip.finish(stream)
         assert (target[:10] == 7).all() and (target[10:510] == source[:500]).all() and (target[510:] == 7).all()
         chip.free(kind, host, address)
+    assert chip.host_address(1 << 40) == 1 << 40 and chip.managed(1 << 40)
+    assert chip.host_address(1) is None and not chip.managed(1)
     with pytest.raises(driver.DeviceMemoryError, match="out of memory"):
         chip.allocate("device", 1 << 33)
 

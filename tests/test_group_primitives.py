@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from kernels import DTYPES, SIZES, Out, covers, run
 from test_join_kernels import mixed
 from test_tile_primitives import BEFORE, flags, selection, values
+
+from finequery.operators.scalar import EXACT_BITS, EXACT_DIGITS, EXACT_WORDS
 
 GROUPS = 7
 MISSES = (False, True)
@@ -144,6 +147,34 @@ def test_wide_sums_overflow() -> None:
         assert run("sum_w", 0, wide(values_), 0, out, 2, k=len(values_)) == status
         assert status < 0 or unwide(out.data) == [start + sum(values_)]
     assert run("sum_w", 0, wide([1]), np.array([0], np.uint8), Out(wide([top])), 2, k=1) == 1
+
+
+@covers("sum_exact", "sum_exact_squares")
+def test_exact_sums() -> None:
+    """Doubles of any size, inf and NaN among them, and their squares, against fractions."""
+    edges = [5e-324, -2.2e-308, 1.7976931348623157e308, -0.0, 1e-160, -1e154, np.inf, -np.inf, np.nan]
+    for count, nulls, grouped in itertools.product(SIZES[:5], MISSES, MISSES):
+        rng = np.random.default_rng(count)
+        x = np.ldexp(rng.standard_normal(count), rng.integers(-900, 400, count))
+        x[: len(edges)] = edges[:count]
+        group, ok = groups_of(count) if grouped else np.zeros(count, np.uint32), flags(count)
+        for name, power in (("sum_exact", 1), ("sum_exact_squares", 2)):
+            out = Out(np.zeros(GROUPS * EXACT_WORDS, np.int64))
+            words = (group if grouped else 0, x, ok if nulls else 0, out, EXACT_WORDS)
+            assert run(name, *words, k=count) == count
+            for g, found in enumerate(out.data.reshape(GROUPS, EXACT_WORDS).tolist()):
+                mine = x[(group == g) & ((ok != 0) | (not nulls))].tolist()
+                with np.errstate(over="ignore"):
+                    finite = [v for v in mine if np.isfinite(np.float64(v) ** power)]
+                sizes = [Fraction(v) ** power * 2**1074 for v in finite]
+                total = sum(digit << (EXACT_BITS * n) for n, digit in enumerate(found[:EXACT_DIGITS]))
+                if power == 1:
+                    assert total == sum(sizes)
+                else:  # three summands of a square, each cut
+                    assert sum(sizes) - 3 * len(sizes) <= total <= sum(sizes)
+                others = [v if power == 1 else abs(v) for v in mine if v not in finite]
+                above, below = sum(v > 0 for v in others), sum(v < 0 for v in others)
+                assert found[EXACT_DIGITS:] == [above, below, sum(v != v for v in mine)]
 
 
 # --- extremes, moments -----------------------------------------------------------------------------------------------

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_analytic import on_device
 
 from finequery.errors import FileError
 from finequery.jetson import board as boards
+from finequery.jetson.simulator import Machine
 from finequery.operators import native
 from finequery.perfmodel import store
 from finequery.perfmodel.batch import Batch
@@ -209,19 +211,56 @@ def test_shares_threads_and_devices(folders: Path) -> None:
     for i, v in enumerate(variants):
         for j, pipeline in enumerate(pipelines):
             single = model.price(pipeline, v.device, threads=v.threads, share=v.share, load={v.device: v.load})
+            alone = [
+                model.price([f], v.device, threads=v.threads, share=v.share, load={v.device: v.load})[0]
+                for f in pipeline
+            ]
+            fusion = single[0].seconds / alone[0].seconds
+            assert 0.5 < fusion <= 1.0 + 1e-9
             for k, price in enumerate(single):
                 found = prices.price(i, prices.starts[j] + k)
                 assert found.seconds == pytest.approx(price.seconds) and found.joules == pytest.approx(price.joules)
                 assert found.low <= found.seconds <= found.high and found.nbytes == pytest.approx(price.nbytes)
             assert whole.price(i, j).seconds == pytest.approx(sum(p.seconds for p in single))
+            assert whole.price(i, j).seconds == pytest.approx(fusion * sum(p.seconds for p in alone))
             assert whole.price(i, j).high == pytest.approx(sum(p.high for p in single))
+            assert whole.price(i, j).nbytes == pytest.approx(sum(p.nbytes for p in single))
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", [n for n in boards.names() if n != "host"])
+def test_analytic_pipelines_are_fused_as_the_simulator_runs_them(folders: Path, name: str, device: str) -> None:
+    board = boards.load(name)
+    model = load_model(board)
+    pipelines = [
+        [Features("scan", rows=6e6), Features("filter", "", 6e6, 3e6, 6.0, selectivity=0.5, columns=2, steps=2),
+         Features("probe", "hash", 3e6, 1e6, 4.0, 0.0, 16.0, 3e7, columns=1), Features("aggregate", "dense", 1e6,
+         random_width=16.0, table_bytes=1e4, groups=100, steps=2)],
+        [Features("filter", "", 5e4, 1e4, 2.0, 4.0, columns=1)],
+    ]  # fmt: skip
+    prices = model.price_all(pipelines, [Variant(device, 4)]).pipelines()
+    for i, pipeline in enumerate(pipelines):
+        parts = tuple(on_device(f, board) for f in pipeline)
+        solo = Machine(board).solo(parts, device, 4)
+        price = prices.price(0, i)
+        assert price.seconds + model.analytic.batch_seconds(device) == pytest.approx(solo.seconds, rel=1e-6)
+        assert price.nbytes == pytest.approx(solo.memory_bytes)
+        launching = board.power.gpu_w * model.analytic.batch_seconds(device)
+        joules = price.joules + launching + board.power.idle_w * solo.seconds
+        assert joules == pytest.approx(solo.joules, rel=0.02)
+
+
+def test_measured_shares_of_a_pipeline_add_up(folders: Path) -> None:
+    store.save(store.shipped_path("host"), replace(some_models("host"), simulated=False))
+    prices = load_model().price_all([[Features("filter", rows=1e6), Features("probe", "hash", 1e6)]], [Variant("cpu")])
+    assert prices.pipelines().price(0, 0).seconds == pytest.approx(prices.seconds.sum())
 
 
 def test_correction_is_part_of_the_price(folders: Path) -> None:
     model, f = load_model(boards.load(BOARD)), Features("filter", rows=1e7, bytes_in=4.0, columns=1)
     before = model.price([f], "cpu", threads=8)[0].seconds
     for _ in range(100):
-        model.observe([(f, "cpu", model.price([f], "cpu", threads=8)[0].seconds)], 2 * before)
+        model.observe([([f], Variant("cpu", 8), 2 * before), ([], Variant("cpu", 8), 1.0)])
     assert model.price([f], "cpu", threads=8)[0].seconds == pytest.approx(2 * before, rel=0.1)
     assert model.price([f], "gpu")[0].seconds == load_model(boards.load(BOARD)).price([f], "gpu")[0].seconds
     model.correction.save()
@@ -237,3 +276,22 @@ def test_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_models_come_with_the_package() -> None:
+    """Every board and a class of CPU have one that can be read, and they are small (scripts/build_models.py)."""
+    files = sorted(store.SHIPPED.glob("*.npz"))
+    names = [name for name in boards.names() if name != "host"]
+    assert {store.shipped_path(name) for name in names} <= set(files)
+    assert any(path.stem.startswith("cpu-") for path in files)
+    assert sum(path.stat().st_size for path in files) < 1_500_000
+    for path in files:
+        models = store.load(path)
+        assert path.stat().st_size < 200_000 and models.coverage == 0.9
+        assert models.simulated is not path.stem.startswith("cpu-")
+        devices = {m.device for m in models.models}
+        assert devices == ({"cpu", "gpu"} if models.simulated else {"cpu"})
+        assert {"filter", "aggregate", "probe", "build"} <= {m.model.partition(":")[0] for m in models.models}
+        if models.simulated:
+            assert models.board == path.stem
+            assert np.median([m.chosen.median for m in models.models]) < 0.1

@@ -300,7 +300,7 @@ def count_regions(n, keys, sizes):
 def insert_keys(n, named, distinct, room, lines, keys, names, table, halves, taken, status):
     """Put keys with their row + 1 into a table of lines, seen as words and as halves. Status: -1 at a repeated key if
     keys must be distinct, -3 where a region gets more than ``room`` keys (0: that can't be), so that a line always has
-    room and every search ends."""
+    room and every search ends. Both may be found by different threads: whichever is written last is true."""
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         if status[0] != 0:
             break
@@ -319,7 +319,12 @@ def insert_keys(n, named, distinct, room, lines, keys, names, table, halves, tak
 
 def insert_key(table, halves, lines, key, value):
     """primitives.joins.insert by many threads. A place is claimed with a value that is none, until its key is written;
-    who finds that waits, as the key may be the same. The value found, 0 if the key was new, that value if full."""
+    who finds that waits, as the key may be the same. The value found, 0 if the key was new, that value if full.
+
+    The key is written, then fenced, then published by the exchange of the value; who reads a value fences before it
+    reads the key. Values are read by compare and swap alone, never from a cache. Places are not freed, so all threads
+    with a key claim the same first free place of its way, and no key comes twice. A waiter may be of the same warp as
+    the claimant, which the schedulers of compute capability 7.0 on let proceed."""
     locked, none = np.uint32(0xFFFFFFFF), np.uint32(0)
     h = mix(key)
     region = (h >> np.uint64(56)) * lines

@@ -50,7 +50,10 @@ def find_row(table, empty, key, shift, mask, words, groups, most):
         cuda.atomic.max(groups, 1, np.int64(1))
         return (mask + 1) * words
     slot = np.int64((mix(key) >> np.uint64(shift)) & np.uint64(mask))
-    while True:
+    # A key is there as soon as it is swapped in: its row's accumulators were made before the launch. ``groups`` is
+    # counted after that, so as many threads as run at once may pass ``most``, and fill every slot of a small table:
+    # the search ends after one round.
+    for _ in range(mask + 1):
         at = slot * words
         found = table[at]
         if found == empty:
@@ -63,6 +66,7 @@ def find_row(table, empty, key, shift, mask, words, groups, most):
         if found == key:
             return at
         slot = (slot + 1) & mask
+    return np.int64(-1)
 
 
 def add_wide(acc, at, low, high):
@@ -88,21 +92,24 @@ def add_digits(acc, at, mantissa, place):
 
 def extreme_wide(acc, at, step, low, high, least, locks, lock):
     """The least or greatest 128-bit value; its words are ``step`` apart. Values whose upper word decides against them
-    are not looked at further; the others take a lock."""
+    are not looked at further (an older one is only further away); the others take a lock. What is done under it stands
+    inside the loop that waits: no thread of the holder's warp can keep it from going on."""
     seen = acc[at + step]
     if (high > seen) if least else (high < seen):
         return
-    while cuda.atomic.cas(locks, lock, np.int64(0), np.int64(1)) != 0:
-        pass
-    cuda.threadfence()
-    seen, below = acc[at + step], acc[at]
-    less = high < seen or (high == seen and np.uint64(low) < np.uint64(below))
-    same = high == seen and low == below
-    if (less if least else not less) and not same:
-        acc[at] = low
-        acc[at + step] = high
-    cuda.threadfence()
-    cuda.atomic.exch(locks, lock, np.int64(0))
+    waits = True
+    while waits:
+        if cuda.atomic.cas(locks, lock, np.int64(0), np.int64(1)) == 0:
+            cuda.threadfence()
+            seen, below = acc[at + step], acc[at]
+            less = high < seen or (high == seen and np.uint64(low) < np.uint64(below))
+            same = high == seen and low == below
+            if (less if least else not less) and not same:
+                acc[at] = low
+                acc[at + step] = high
+            cuda.threadfence()
+            cuda.atomic.exch(locks, lock, np.int64(0))
+            waits = False
 
 
 def double_of(word):
@@ -164,17 +171,20 @@ def find_text(text, start, size, offsets, chars, table, mask, firsts):
 
 
 def extreme_f64(acc, at, bits, value, least):
-    """The least or greatest double, NaN being the greatest; ``bits`` are the accumulator's words."""
+    """The least or greatest double, NaN being the greatest; ``bits`` are the accumulator's words. What is compared
+    again is what the swap found, not what a cache may still hold."""
+    seen = double_bits(acc[at])
     while True:
-        old = acc[at]
+        old = double_of(seen)
         if least:
             if not ((value < old) or (old != old and value == value)):
                 return
         elif not ((value > old) or (value != value and old == old)):
             return
-        expected = double_bits(old)
-        if cuda.atomic.cas(bits, at, expected, double_bits(value)) == expected:
+        found = cuda.atomic.cas(bits, at, seen, double_bits(value))
+        if found == seen:
             return
+        seen = found
 
 
 def double_bits(a):

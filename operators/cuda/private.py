@@ -117,20 +117,21 @@ def own_extreme_f64(own, at, step, least):
 
 def merge_moments(doubles, words, at, step, count, mean, squares):
     """Add moments (count, mean, sum of squared deviations) to others, as primitives.aggregate.merge_moments; a row has
-    the moments 1, its value and 0. The count is a lock too: -1 is the pattern of no count."""
-    locked = np.int64(-1)
-    while True:
-        old = words[at]
+    the moments 1, its value and 0. The count is a lock too: -1 is the pattern of no count. It is read by compare and
+    swap, never from a cache, and what is done under it stands inside the loop that waits."""
+    locked, waits = np.int64(-1), True
+    while waits:
+        old = cuda.atomic.cas(words, at, locked, locked)
         if old != locked and cuda.atomic.cas(words, at, old, locked) == old:
-            break
-    cuda.threadfence()
-    before = double_of(old)
-    total = before + count
-    delta = mean - doubles[at + step]
-    doubles[at + step] += delta * count / total
-    doubles[at + 2 * step] += squares + delta * delta * before * count / total
-    cuda.threadfence()
-    cuda.atomic.exch(words, at, double_bits(total))
+            cuda.threadfence()
+            before = double_of(old)
+            total = before + count
+            delta = mean - doubles[at + step]
+            doubles[at + step] += delta * count / total
+            doubles[at + 2 * step] += squares + delta * delta * before * count / total
+            cuda.threadfence()
+            cuda.atomic.exch(words, at, double_bits(total))
+            waits = False
 
 
 def flush_moments(own, at, step, doubles, words, group):

@@ -45,7 +45,7 @@ def sorted_rows(keys: Sequence[Key], length: int, wanted: int, pool: Pool, devic
         rows = least(device, words_of(device, chunks[0], rows), wanted, 4 * wanted)
     rows, result = by_chunks(device, chunks, rows), device.empty(wanted, np.uint32, "result")
     launch(first, device, wanted, rows, result)
-    return device.to_host(result)
+    return device.to_host(result, keep=True)
 
 
 def device_fields(keys: Sequence[Key], length: int, pool: Pool, device: Any) -> list[Field]:

@@ -1,10 +1,10 @@
 """What of a plan has no form on the GPU, and why: known from the plan alone, before anything runs.
 
-Every expression of a plan is lowered as it will be when the query runs, over columns that stand for the real ones: those
-of tables as they are encoded, those that are computed with the kind, the dictionary and the bounds that their vectors
-have. Lowering decides what a host function is, so the reasons are those of the run. Where the encoding of a column
-depends on data (a dictionary is made only of texts that repeat, and functions of dictionaries are looked up), a reason
-may turn out not to be one; it then is not ``certain``.
+Every expression of a plan is lowered as it will be when the query runs, over columns that stand for the real ones:
+those of tables as they are encoded, those that are computed with the kind, the dictionary and the bounds that their
+vectors have. Lowering decides what a host function is, so the reasons are those of the run. Where the encoding of a
+column depends on data (a dictionary is made only of texts that repeat, and functions of dictionaries are looked up), a
+reason may turn out not to be one; it then is not ``certain``.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def reasons(root: Task, context: Context) -> dict[int, list[Reason]]:
 
 def require(root: Task, context: Context) -> None:
     """Raise NotSupportedError with all reasons if some are certain and the plan is placed there; for a plan that has
-    none, they are looked for once."""
-    if root in _checked:
+    none, they are looked for once. A scheduler places while the plan runs, so its departures are told then."""
+    if root in _checked or context.scheduler is not None:
         return
     found = reasons(root, context)
     placed = [each for item, each in found.items() if context.placements.get(item, context.placement).device != "cpu"]
@@ -121,8 +121,8 @@ class _Survey:
             return {c.id: made[c.id] if c.id in made else below[c.id] for c in task.columns}
         if isinstance(task, tasks.UnionAll):
             parts = [self.columns(p) for p in task.parts]
-            places = enumerate(task.columns)
-            return {c.id: _joined(c.type, [p[ids[i].id] for p, ids in zip(parts, task.part_columns)]) for i, c in places}
+            rows = zip(task.columns, *task.part_columns)
+            return {c.id: _joined(c.type, [p[own.id] for p, own in zip(parts, owns)]) for c, *owns in rows}
         if isinstance(task, tasks.Window):
             below = dict(self.columns(task.source))
             for output, call, args, *_ in task.calls:
@@ -275,9 +275,9 @@ def _column(type_: SqlType, kind: str, stats: Stats | None = None, **more: Any) 
 
 
 def _guess(type_: SqlType) -> _Known:
-    """A column of which the type alone is known."""
+    """A column of which the type alone is known. Text may be coded, numbers may be few enough for a table."""
     kind = "float32" if type_.name == "FLOAT" else _STORED[register_kind(type_)]
-    return _Known(_column(type_, kind), guessed=True)
+    return _Known(_column(type_, kind), guessed=type_.is_string or type_.is_exact)
 
 
 def _written(type_: SqlType, v: Value, guessed: bool) -> _Known:
