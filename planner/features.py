@@ -68,10 +68,9 @@ def _algorithm(subtask: SubTask) -> str:
     """How it is done, where that is not one way for all."""
     choice = subtask.choice
     if choice is not None:
-        few = choice.name == "dense" and choice.nbytes <= FEW * group_bytes(
-            "scalar", 0, 0, None, len(subtask.item.calls)
-        )
-        return "few" if few else choice.name
+        if choice.name == "dense" and choice.nbytes <= group_bytes("dense", 0, 0, FEW, len(subtask.item.calls)):
+            return "few"  # added up by masked vector sums
+        return choice.name
     if subtask.kind != "filter":
         return ""
     if any(a.encoding == "text" for a in subtask.inputs):
