@@ -261,7 +261,7 @@ class Relation:
     def _on_device(self) -> DeviceResult | None:
         """The result where the GPU reaches it, for sessions that use one."""
         device = self._session.device()
-        if device is None:
+        if device is None or device.info.simulated:
             return None
         from finequery.device_export import DeviceResult
 

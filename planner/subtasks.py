@@ -190,8 +190,10 @@ class _Splitter:
         return [Operand(a.name, access, rows, a.width, near, table * a.width) for a in map(self.attribute, columns)]
 
     def operations(self, exprs: Iterable[Expr]) -> float:
-        """Operations a row."""
-        return sum(self._operations(term) for e in exprs for term in conjuncts(e))
+        """Operations a row. Comparisons of a column with constants are one test of its range."""
+        terms = [term for e in exprs for term in conjuncts(e)]
+        ranges = {c.id for term in terms if (c := _compared(term)) is not None}
+        return len(ranges) + sum(self._operations(term) for term in terms if _compared(term) is None)
 
     def _operations(self, e: Expr) -> float:
         """Those of 128 bits count as many; one over text as one for each byte. A predicate over one column of codes is
@@ -462,6 +464,14 @@ class _Splitter:
         taken = [Operand(a.name, RANDOM_READ, rows, a.width, table=rows * a.width) for a in inputs]
         subtask = SubTask("pairs", task, open_.rows, rows, inputs, tuple(taken + self.writes(task.columns, rows)))
         return self.end(open_, subtask)
+
+
+def _compared(term: Expr) -> Column | None:
+    """The column that a term compares with a constant."""
+    if not isinstance(term, Call) or term.name not in ("eq", "lt", "le", "gt", "ge"):
+        return None
+    column, constant = sorted(term.args, key=lambda e: not isinstance(e, Column))
+    return column if isinstance(column, Column) and not columns_of(constant) and not column.type.is_string else None
 
 
 def _rows(task: Task) -> float:
