@@ -10,6 +10,7 @@ board or the class of CPU, the analytic prices of the board's numbers. ``Model.s
 
 from __future__ import annotations
 
+import atexit
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -241,10 +242,17 @@ def load_model(board: Board | None = None, *, strict: bool = False) -> Model:
             what = f"{name} by factors of the {what}"
         origin = "simulated" if fitted.simulated else "measured"
         source = f"{what} of {fitted.created[:10]}, {fitted.samples:,} {origin} samples{said}"
-        return Model(board, fitted, source, simulated, Correction(fitted.digest, store.correction_path(name)))
-    model = Model(board, None, "", simulated, Correction("analytic", store.correction_path(name)))
+        return Model(board, fitted, source, simulated, _correction(fitted.digest, name))
+    model = Model(board, None, "", simulated, _correction("analytic", name))
     model.source += said
     return model
+
+
+def _correction(base: str, name: str) -> Correction:
+    """What was learned over a model on a board, and will be by this process."""
+    correction = Correction(base, store.correction_path(name))
+    atexit.register(correction.flush)
+    return correction
 
 
 def _candidates(name: str) -> Iterator[tuple[str, Path, str]]:
