@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finequery import display
+from finequery.errors import NotSupportedError
 from finequery.types import INTEGER, Interval, SqlType
 
 if TYPE_CHECKING:
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from finequery.device_export import DeviceResult
     from finequery.interop import Array
     from finequery.operators.column import Frame
+    from finequery.operators.context import Context
     from finequery.operators.table import Table
     from finequery.plan_cache import Plan
+    from finequery.planner.timeline import Timeline
     from finequery.session import Session
 
 Row = tuple[Any, ...]
@@ -51,6 +54,7 @@ class Relation:
         self._values = values
         self._variables = variables or {}  # of the caller, in case the query has to be planned again
         self._frame: Frame | None = None
+        self._ran: Context | None = None
         self._constant: list[Row] | None = None
         self._next = 0  # first row that was not fetched from the frame
         self._fetched: list[Row] = []
@@ -100,6 +104,7 @@ class Relation:
                 with self._session.lock:
                     self._refresh()
                     self._frame = self._session.execute(self.plan, self._values)
+                    self._ran = self._session.ran
                     self._variables = {}
         return self._frame
 
@@ -248,8 +253,6 @@ class Relation:
         """Arrow's device interface, as a stream of one record batch on the GPU."""
         there = self._on_device()
         if there is None:
-            from finequery.errors import NotSupportedError
-
             raise NotSupportedError(
                 "The result is not on a GPU", hint="SET device = 'gpu', or take __arrow_c_stream__ of it."
             )
@@ -258,7 +261,7 @@ class Relation:
     def _on_device(self) -> DeviceResult | None:
         """The result where the GPU reaches it, for sessions that use one."""
         device = self._session.device()
-        if device is None:
+        if device is None or device.info.simulated:
             return None
         from finequery.device_export import DeviceResult
 
@@ -319,11 +322,23 @@ class Relation:
     def explain(self, analyze: bool = False) -> str:
         """The plan; with ``analyze`` the query is run and what it took stands beside what was predicted."""
         if self.plan is None:
-            from finequery.errors import NotSupportedError
-
             raise NotSupportedError("Only a query has a plan to explain")
         self._refresh()
         return self._session.explain(self.plan, self._values, analyze)
+
+    def timeline(self) -> Timeline:
+        """When each pipeline ran on which device: ``text()``, ``svg()``, ``save("a.svg")`` or ``"a.png"``. The query
+        is run unless it was. On a simulated board the times are the simulator's, and the picture says so.
+
+        Raises NotSupportedError where there is no query.
+        """
+        if self.plan is None:
+            raise NotSupportedError("Only a query has a timeline")
+        self._computed()
+        assert self._ran is not None
+        from finequery.planner.timeline import of_run
+
+        return of_run(self.plan.root, self._ran)
 
     def __repr__(self) -> str:
         return self.box() if self._names else "<finequery.Relation without rows>"

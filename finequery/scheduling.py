@@ -75,8 +75,8 @@ def _board(settings: Settings, context: Context) -> Board | None:
 
 def _make(settings: Settings, plan: Plan, context: Context, board: Board) -> Scheduler:
     from finequery.operators.cuda import support
-    from finequery.operators.phases import cuts
-    from finequery.planner.placement import Asked
+    from finequery.operators.cuts import cuts
+    from finequery.planner.candidates import Asked
     from finequery.planner.scheduler import Scheduler
     from finequery.planner.stages import Site
     from finequery.planner.subtasks import split
@@ -90,7 +90,7 @@ def _make(settings: Settings, plan: Plan, context: Context, board: Board) -> Sch
         if texts:
             reasons[info.number] = tuple(dict.fromkeys(texts))
         running = [item for item in info.runs if hasattr(item, "steps")]
-        if len(running) == 1:
+        if len(running) == 1 and simulated:  # a CUDA kernel takes all rows of a pipeline at once, no batches
             places[info.number] = tuple(cuts(running[0]))
     asked = Asked(settings["device"], settings["objective"], reasons, places)
     load = {"gpu": settings["gpu_load"]} if settings["gpu_load"] else {}

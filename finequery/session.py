@@ -41,6 +41,7 @@ class Session:
         self.plans = PlanCache()
         self.lock = threading.RLock()
         self.closed = False
+        self.ran: Context | None = None  # the last query's
         self._stop = threading.Event()  # of the query that runs now or ran last
         self._account = accounts.Account()  # of what is made outside of queries: tables while they are bound
 
@@ -219,6 +220,7 @@ class Session:
                 frame = execute(plan.root, context)
                 if scheduler is not None:
                     scheduler.finish(context)
+                self.ran = context
                 return frame
             except Error as error:
                 if error.subject is not None:

@@ -249,6 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, metavar="N", help="worker threads")
     parser.add_argument("--memory-limit", metavar="SIZE", help="such as 4GB")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), help="where queries run")
+    parser.add_argument("--board", metavar="NAME", help="a board to simulate, such as agx-xavier")
     modes = parser.add_mutually_exclusive_group()
     for mode in MODES[1:]:
         modes.add_argument(f"--{mode}", dest="mode", action="store_const", const=mode, help=f"results as {mode}")
@@ -270,6 +271,7 @@ def _open(options: argparse.Namespace) -> Connection:
         threads=options.threads,
         memory_limit=options.memory_limit,
         device=options.device,
+        board=options.board,
     )
     for path in data:
         if not os.path.exists(path):

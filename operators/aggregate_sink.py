@@ -222,10 +222,15 @@ class AggregateSink:
             self.picked = packed
         return Frame(columns, len(packed))
 
-    def note_groups(self, found: np.ndarray) -> None:
+    @property
+    def restarts(self) -> bool:
+        """Whether a kernel may find a table full, which is then made larger and begun anew."""
+        return isinstance(self.groups, RowTables)
+
+    def note_groups(self, worker: int, found: np.ndarray) -> None:
         """What a kernel entered into a table: groups, and whether the key that marks free rows was among them."""
         if isinstance(self.groups, RowTables):
-            self.groups.states[0, 0], self.groups.states[0, 8] = found
+            self.groups.states[worker, 0], self.groups.states[worker, 8] = found
 
     def release(self) -> None:
         """Let go of the run's arrays."""

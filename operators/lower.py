@@ -137,6 +137,7 @@ class Lower:
         self.carried: dict[tuple[Reg, int], Reg] = {}
         self.fold_constant = parameters
         self.active: Reg | None = None
+        self.shared = False  # whether two devices run the program at once
         self.gpu = False  # whether the program is for the GPU: ways that only the CPU has are not chosen
         self.expanded = False  # whether a source row may stand several times in the current space
         self.deferred: Reg | None = None  # the mask of a filter that is left to the sink

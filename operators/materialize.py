@@ -68,18 +68,21 @@ class Materialize:
         self.rows = 0
 
     def lower_into(self, lower: Lower) -> None:
-        self.dense = lower.space == 0 and not self.appends
+        whole = lower.space == 0 and not self.appends  # every row of the source comes out, in its place
+        # a device writes back what is its own: it gets arrays of its own where the CPU writes too
+        self.dense = whole and not lower.shared
         values: list[tuple[Column, Stored | Value]] = []
         for column in self.columns:
             stored = lower.stored(column)
-            if stored is not None and stored.rows is None and self.dense:
+            if stored is not None and stored.rows is None and whole:
                 self.passed.append((column.id, stored))
             elif stored is not None and _copies(lower, stored):
                 values.append((column, stored))
             else:
                 values.append((column, value(lower, column)))
         if not values:
-            if not self.dense:
+            self.dense = whole
+            if not whole:
                 lower.emit("reserve", Symbol(lambda t: self.bases[0] + 64 * t), pure=False)
             return
         strings = 0
@@ -144,6 +147,7 @@ class Materialize:
         self.addresses = np.zeros((workers, max(len(self.targets), 1), 4), dtype=np.int64)
         self.bases = tuple(memory.address(a) for a in (self.state, self.char_states, self.addresses))
         self.rows = rows
+        self.filled: set[int] = set()
         room = rows  # of virtual memory: pages that nobody writes cost nothing
         for target in self.targets:
             target.arrays, target.flags, target.chars = [], [], []
@@ -202,23 +206,37 @@ class Materialize:
                 strings += 1
         self._publish(thread)
 
-    def make_room(self, rows: int, texts: list[int]) -> None:
-        """Arrays of one thread for just so many rows, and bytes of each string column."""
+    def slot(self, worker: int) -> int:
+        """The worker as which a device writes its next batch: a new one for each after the first, since a kernel
+        fills its arrays from end to end."""
+        if self.dense or not self.targets or worker not in self.filled:
+            self.filled.add(worker)
+            return worker
+        for target in self.targets:
+            for arrays in (target.arrays, target.flags, target.chars):
+                if arrays:
+                    arrays.append(arrays[0])  # make_room puts its own there
+        return len(self.targets[0].arrays) - 1
+
+    def make_room(self, worker: int, rows: int, texts: list[int]) -> None:
+        """Arrays of one worker for just so many rows, and bytes of each string column."""
         sizes = iter(texts)
         for target in self.targets:
             if not self.dense:
-                target.arrays[0] = _room(rows * target.words, target.dtype)
-                target.flags = [_room(rows, np.uint8)] if target.nullable else []
+                target.arrays[worker] = _room(rows * target.words, target.dtype)
+                if target.nullable:
+                    target.flags[worker] = _room(rows, np.uint8)
             if target.kind == "string":
-                target.chars[0] = _room(next(sizes), np.uint8)
+                target.chars[worker] = _room(next(sizes), np.uint8)
 
-    def outputs(self) -> list[tuple[np.ndarray, bool]]:
+    def outputs(self, worker: int) -> list[tuple[np.ndarray, bool]]:
         """Arrays of one worker that a run writes from end to end and reads nothing of; whether they become the result
         as they are."""
         found: list[tuple[np.ndarray, bool]] = []
         for target in self.targets:
-            found.append((target.arrays[0], target.kind != "string" and not target.nullable))
-            found += [(array, False) for array in target.flags[:1]] + [(array, True) for array in target.chars[:1]]
+            found.append((target.arrays[worker], target.kind != "string" and not target.nullable))
+            found += [(array, False) for array in target.flags[worker : worker + 1]]
+            found += [(array, True) for array in target.chars[worker : worker + 1]]
         return found
 
     def cursor(self, thread: int) -> int:

@@ -162,7 +162,7 @@ class Pipeline:
 
         lower = Lower(constant)
         lower.most_rows, lower.expected_rows = bound.most, bound.expected
-        lower.gpu = where.device != "cpu"
+        lower.gpu, lower.shared = where.device != "cpu", where.device == "both"
         stored: dict[int, Stored] = {}
         box, workers = Box(frame), context.workers(where)
         for i, data in frame.columns.items():

@@ -16,6 +16,9 @@ from finequery.operators import native
 
 #: Owner of what ends a pipeline: its sink's instructions, and making room for and the columns of its result.
 SINK = 0
+#: Seconds from which on an instruction over a tile was interrupted: by the system, for another process. It takes some
+#: microseconds, and the system gives the core away for milliseconds.
+INTERRUPTED = 2e-3
 #: Seconds over which the counter is compared with the clock.
 COMPARED = 0.02
 
@@ -44,17 +47,20 @@ def tick() -> float:
 
 
 class Profile:
-    """Seconds by owner (id of a step, or SINK) of one run of a pipeline: shares of the elapsed time."""
+    """Seconds by owner (id of a step, or SINK) of one run of a pipeline: shares of the elapsed time. ``lost``: those of
+    interrupted instructions, which are nobody's."""
 
     def __init__(self) -> None:
+        self.lost = 0.0
         self.seconds: dict[int, float] = {}
         self.instructions: dict[int, int] = {}  # by owner
 
     def add(self, owner: int, seconds: float) -> None:
         self.seconds[owner] = self.seconds.get(owner, 0.0) + seconds
 
-    def charge(self, owners: list[int], ticks: np.ndarray) -> None:
-        """Add what threads counted for each instruction: a row of ``ticks`` for each thread."""
+    def charge(self, owners: list[int], ticks: np.ndarray, lost: int) -> None:
+        """Add what threads counted for each instruction: a row of ``ticks`` for each thread; ``lost`` of all."""
+        self.lost += lost * tick() / len(ticks)
         seconds = ticks.sum(axis=0) * (tick() / len(ticks))
         for owner, spent in zip(owners, seconds.tolist()):
             self.add(owner, spent)
@@ -62,6 +68,7 @@ class Profile:
 
     def merge(self, other: Profile) -> None:
         """What a part of the pipeline took that ran on its own."""
+        self.lost += other.lost
         for owner, seconds in other.seconds.items():
             self.add(owner, seconds)
         for owner, count in other.instructions.items():

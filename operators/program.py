@@ -20,7 +20,7 @@ from finequery.jetson import memory
 from finequery.operators import native
 from finequery.operators.expr import Expr
 from finequery.operators.pool import AGAIN, Pool, new_job
-from finequery.operators.profile import SINK, Profile
+from finequery.operators.profile import INTERRUPTED, SINK, Profile, tick
 
 #: Rows per tile: its vectors stay in the caches next to the core (reference: cpu-execution 3.2).
 TILE = 4096
@@ -294,6 +294,7 @@ class Instance:
         if profile is not None:
             kernel, ticks = "run_program_profiled", np.zeros((len(workers), len(self.names)), dtype=np.int64)
             states[mine, 16] = [memory.address(row) for row in ticks]
+            states[mine, 17], states[mine, 18] = INTERRUPTED / tick(), 0
         active = list(workers)
         while active:
             try:
@@ -319,7 +320,7 @@ class Instance:
             # The first in the list is run by this thread itself: work that is left is done even if no worker wakes.
             active = inside + [t for t in active if t not in inside] if AGAIN in statuses else inside
         if profile is not None:
-            profile.charge(self.owners, ticks)
+            profile.charge(self.owners, ticks, int(states[mine, 18].sum()))
 
     def unbind(self) -> None:
         """Forget the arrays of the last run."""

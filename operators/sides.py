@@ -33,9 +33,8 @@ class SideFailed(Exception):
 class CudaSide:
     """A program's kernel on a CUDA device, as worker ``worker`` of the sink."""
 
-    many = False  # batches; else one takes all
-
     def __init__(self, device: Any, compiled: Any, rows: int, skip: np.ndarray | None, bounds: Any, worker: int):
+        from finequery.operators.cuda.run import Run
         from finequery.operators.cuda.translate import Unsupported, translate
 
         if compiled.kernel is None:
@@ -47,33 +46,27 @@ class CudaSide:
             raise Departed("rows in partitions are read partition by partition")
         if isinstance(compiled.kernel, str):
             raise Departed(compiled.kernel)
-        self.device, self.compiled, self.rows, self.skip = device, compiled, rows, skip
+        self.compiled, self.rows = compiled, rows
         self.workers = range(worker, worker + 1)
+        self.many = not getattr(compiled.sink, "restarts", False)  # batches; else one takes all
+        self.run = Run(compiled.kernel, device, skip, worker)
 
     def batch(self, job: Job, first: int, end: int, segments: np.ndarray) -> None:
         """Run the kernel over morsels."""
-        from finequery.operators.cuda.run import Run, device_failure
+        from finequery.operators.cuda.run import device_failure
 
         sink = self.compiled.sink
-        run = Run(self.compiled.kernel, self.device, self.rows, self.skip)
-
-        def prepare(attempt: int) -> None:
-            if attempt:
-                sink.prepare(1, self.rows)
-                for _ in range(attempt):
-                    sink.grow(0)
-            self.compiled.counters[:] = 0
-
         try:
-            segments[:1] = run(sink, prepare)
+            slot, count = self.run(sink, first * MORSEL, min(end * MORSEL, self.rows))
         except Exception as error:
             failure = device_failure(error)
             if failure is None:
                 raise
             raise SideFailed(failure) from error
+        segments[first] = slot, 0, count
         note = getattr(sink, "note_groups", None)
         if note is not None:
-            note(run.groups)
+            note(slot, self.run.groups)
 
 
 @dataclass(eq=False)
@@ -129,6 +122,3 @@ def open_side(
     if isinstance(context.gpu, Posing):
         return PosingSide(context.gpu, compiled, context, worker)
     return CudaSide(context.gpu, compiled, rows, skip, bounds, worker)
-
-
-__all__ = ["MORSEL", "CudaSide", "Departed", "Posing", "PosingSide", "SideFailed", "open_side"]

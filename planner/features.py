@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from finequery.operators.aggregate_sink import FEW
 from finequery.operators.context import Context
 from finequery.perfmodel.features import NAMES_ONLY, Features
 from finequery.planner import observed as run
+from finequery.planner.algorithms import group_bytes
 from finequery.planner.subtasks import (
     RANDOM_READ,
     RANDOM_WRITE,
@@ -42,7 +44,7 @@ def features(subtask: SubTask) -> Features:
     kinds = [a.encoding for a in s.inputs]
     return Features(
         kind=s.kind,
-        algorithm="" if s.choice is None else s.choice.name,
+        algorithm=_algorithm(s),
         rows=s.rows_in,
         rows_out=s.rows_out,
         bytes_in=sum(_fetched(o, s.among) for o in far if o.access == STREAMED_READ) / rows,
@@ -60,6 +62,21 @@ def features(subtask: SubTask) -> Features:
         floats=(kinds.count("f32") + kinds.count("f64")) / count,
         strings=kinds.count("text") / count,
     )
+
+
+def _algorithm(subtask: SubTask) -> str:
+    """How it is done, where that is not one way for all."""
+    choice = subtask.choice
+    if choice is not None:
+        if choice.name == "dense" and choice.nbytes <= group_bytes("dense", 0, 0, FEW, len(subtask.item.calls)):
+            return "few"  # added up by masked vector sums
+        return choice.name
+    if subtask.kind != "filter":
+        return ""
+    if any(a.encoding == "text" for a in subtask.inputs):
+        return "text"
+    tests = len(subtask.inputs) + sum(a.nulls > 0 for a in subtask.inputs)
+    return "ranges" if subtask.steps <= tests else "computed"
 
 
 def _fetched(operand: Operand, among: float) -> float:

@@ -10,10 +10,7 @@ from finequery.operators.context import Context, Measured
 from finequery.operators.probe import Probe
 from finequery.planner import algorithms
 from finequery.planner.algorithms import Choice
-from finequery.planner.subtasks import STREAMED_WRITE, Operand, PipelineInfo, SubTask
-
-#: Sub-tasks that a pipeline begins with.
-SOURCES = frozenset(["scan", "read", "values", "union"])
+from finequery.planner.subtasks import SOURCES, STREAMED_WRITE, Operand, PipelineInfo, SubTask
 
 
 def real_rows(subtask: SubTask, pipelines: list[PipelineInfo], context: Context) -> int | None:
@@ -54,30 +51,32 @@ def records(pipeline: PipelineInfo, context: Context) -> list[Measured]:
 
 
 def seconds(pipeline: PipelineInfo, context: Context) -> float:
-    """Time of a pipeline, without compiling its program."""
-    return sum(r.seconds - r.compile_seconds for r in records(pipeline, context))
+    """Time of a pipeline, without compiling its program and without what interrupted a profiled one."""
+    found = records(pipeline, context)
+    lost = sum(r.profile.lost for r in found if r.profile is not None)
+    return max(sum(r.seconds - r.compile_seconds for r in found) - lost, 0.0)
 
 
 def spent(pipeline: PipelineInfo, context: Context) -> list[float] | None:
-    """Seconds of each sub-task in a run under ``SET profile = true``; together they are the pipeline's. A step has its
-    instructions' time; the source that of loading columns and of starting the program, for which nobody else can
-    answer; the breaker the sink's and that of its own work outside of the program. None where nothing was profiled: by
-    the setting, or because a program ran elsewhere."""
-    found = records(pipeline, context)
-    if not context.profile or any("gpu" in r.device for r in found):
+    """Seconds of each sub-task in a run under ``SET profile = true``; together they are the pipeline's. The source has
+    the time of loading columns, a step that of its instructions, the breaker the sink's and that of its own work
+    outside of the program. What it takes to start a program is shared evenly by those that are in it. None where
+    nothing was profiled: by the setting, or because a program ran elsewhere."""
+    found = {id(t): context.measured[id(t)] for t in pipeline.runs if id(t) in context.measured}
+    if not context.profile or any("gpu" in r.device for r in found.values()):
         return None
     times: dict[int, float] = {}
-    for record in found:
+    for record in found.values():
         for owner, took in record.profile.seconds.items() if record.profile is not None else ():
             times[owner] = times.get(owner, 0.0) + took
-    source = pipeline.source.item  # a scan, or the inputs of a union put together
-    apart = [r for t in pipeline.runs if t is not source and (r := context.measured.get(id(t))) is not None]
-    own = sum(r.seconds for r in apart if r.profile is None and r.rows_in)  # a build, a sort, a window
-    steps = [times.get(id(s.item), 0.0) for s in pipeline.subtasks[1:-1]]
-    known = {id(s.item) for s in pipeline.subtasks[1:-1]}
+    first = found.pop(id(pipeline.source.item), None)  # a scan, or the inputs of a union put together
+    source = 0.0 if first is None or first.profile is not None else first.seconds
+    breaker = sum(r.seconds for r in found.values() if r.profile is None and r.rows_in)  # a build, a sort, a window
+    steps = [times.pop(id(s.item), 0.0) for s in pipeline.subtasks[1:-1]]
     # steps that are no sub-task (bare names), and what a host function made of them, belong to the end
-    breaker = own + sum(took for owner, took in times.items() if owner not in known)
-    return [max(seconds(pipeline, context) - sum(steps) - breaker, 0.0), *steps, breaker]
+    breaker += sum(times.values())
+    rest = max(seconds(pipeline, context) - source - sum(steps) - breaker, 0.0) / (len(steps) + 1)
+    return [source, *(took + rest for took in steps), breaker + rest]
 
 
 def seen(pipelines: list[PipelineInfo], context: Context) -> list[PipelineInfo]:
@@ -111,9 +110,11 @@ def _in_order(pipeline: PipelineInfo, context: Context) -> list[SubTask]:
 
 
 def _not_skipped(pipeline: PipelineInfo, context: Context) -> float:
-    """Share of the morsels that were not skipped."""
+    """Share of the morsels that were not skipped: none where it was known beforehand that no row comes through."""
     morsels = sum(r.morsels for r in records(pipeline, context))
-    return 1.0 - sum(r.skipped for r in records(pipeline, context)) / morsels if morsels else 1.0
+    if not morsels:
+        return 0.0 if any(s.kind in ("filter", "probe") for s in pipeline.subtasks) else 1.0
+    return 1.0 - sum(r.skipped for r in records(pipeline, context)) / morsels
 
 
 def _with_rows(subtask: SubTask, before: float, after: float, among: float, choice: Choice | None) -> SubTask:
@@ -126,6 +127,8 @@ def _with_rows(subtask: SubTask, before: float, after: float, among: float, choi
         table = o.table
         if planned is not None and choice is not None and table == planned.nbytes:
             table = choice.nbytes
+            if o.width == planned.nbytes:  # as a whole
+                return replace(o, width=table, table=table)
         elif subtask.kind in ("sort", "top-k", "window", "pairs"):  # its own input, which it takes rows from
             table *= grows_in
         return replace(o, rows=o.rows * (grows_out if out else grows_in), table=table)

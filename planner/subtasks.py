@@ -13,7 +13,7 @@ statistics, runs nothing and changes nothing; what a run took is kept by id of `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,15 +26,19 @@ from finequery.operators.tasks import Task
 from finequery.planner import algorithms
 from finequery.planner.algorithms import Choice
 from finequery.planner.attributes import Attribute, computed, renamed, stored
-from finequery.planner.estimate import ColumnEstimate, Estimate, estimate, expression
-from finequery.types import SqlType
+from finequery.planner.estimate import estimate, expression
+from finequery.planner.expected import domain_of, entry_bytes, expected_lookup
 
+#: Sub-tasks that a pipeline starts with.
+SOURCES = frozenset(["scan", "values", "union", "read"])
 #: Access patterns. A column that is read after a selection, in the order of its rows, still counts as streamed.
 STREAMED_READ, RANDOM_READ = "streamed read", "random read"
 STREAMED_WRITE, RANDOM_WRITE = "streamed write", "random write"
 
 #: Sub-tasks that end a pipeline.
 BREAKERS = frozenset(["build", "aggregate", "sort", "top-k", "window", "limit", "pairs", "materialize"])
+#: Operations that one of 128 bits counts as.
+WIDE = 8.0
 #: Bytes of a row number, of which selections and look-ups are made.
 ROW_NUMBER = 4.0
 
@@ -73,7 +77,7 @@ class SubTask:
     match_rate: float | None = None  # probe: rows out for each row in
     distinct: float | None = None  # build: different keys
     groups: float | None = None  # aggregate
-    steps: int = 0  # operations a row: of expressions, keys to be packed or ordered by, or aggregates
+    steps: float = 0.0  # operations a row: of expressions, keys to be packed or ordered by, aggregates, tests for NULL
     among: float = 0.0  # rows of the pipeline's source, among which those of its input stand
     device: str = "cpu"
 
@@ -158,10 +162,11 @@ class _Splitter:
 
     # --- attributes and operands ----------------------------------------------------------------------------------
 
-    def attribute(self, column: Column) -> Attribute:
+    def attribute(self, column: Column, made_of: Iterable[Expr] = ()) -> Attribute:
         found = self.attributes.get(column.id)
         if found is None:
-            found = self.attributes[column.id] = computed(column)
+            read = self.known(set().union(*map(columns_of, made_of)))
+            found = self.attributes[column.id] = computed(column, any(a.encoding == "i128" for a in read))
         return found
 
     def known(self, ids: Iterable[int]) -> tuple[Attribute, ...]:
@@ -184,15 +189,23 @@ class _Splitter:
         table = rows if access == RANDOM_WRITE else 0.0
         return [Operand(a.name, access, rows, a.width, near, table * a.width) for a in map(self.attribute, columns)]
 
-    def operations(self, exprs: Iterable[Expr]) -> int:
-        """Operations a row. A predicate over one column of codes is looked up by code, whatever it computes."""
-        return sum(self._operations(term) for e in exprs for term in conjuncts(e))
+    def operations(self, exprs: Iterable[Expr]) -> float:
+        """Operations a row. Comparisons of a column with constants are one test of its range."""
+        terms = [term for e in exprs for term in conjuncts(e)]
+        ranges = {c.id for term in terms if (c := _compared(term)) is not None}
+        return len(ranges) + sum(self._operations(term) for term in terms if _compared(term) is None)
 
-    def _operations(self, e: Expr) -> int:
-        read = [self.attributes[i] for i in columns_of(e) if i in self.attributes]
+    def _operations(self, e: Expr) -> float:
+        """Those of 128 bits count as many; one over text as one for each byte. A predicate over one column of codes is
+        looked up by code, whatever it computes."""
+        read = self.known(columns_of(e))
         if len(read) == 1 and read[0].encoding.startswith("dict") and not isinstance(e, Column):
-            return 1
-        return isinstance(e, (Call, Case, Cast)) + sum(map(self._operations, e.children))
+            return 1.0
+        if not isinstance(e, (Call, Case, Cast)):
+            return 0.0
+        own = WIDE if any(a.encoding == "i128" for a in read) else 1.0
+        own = max(own, *(a.width for a in read if a.encoding == "text"), 0.0)
+        return own + sum(map(self._operations, e.children))
 
     # --- sources --------------------------------------------------------------------------------------------------
 
@@ -253,6 +266,7 @@ class _Splitter:
 
     def add(self, open_: _Open, subtask: SubTask) -> None:
         subtask.among = open_.source_rows
+        subtask.steps += sum(a.nulls > 0 for a in subtask.inputs) if subtask.kind not in SOURCES else 0
         open_.subtasks.append(subtask)
         open_.after += subtask.reads
         open_.rows = subtask.rows_out
@@ -280,7 +294,7 @@ class _Splitter:
                     if e.id in marks:
                         marks.add(column.id)
             else:
-                self.attribute(column)
+                self.attribute(column, (e,))
                 made.append((column, e))
         if not made:
             return
@@ -304,7 +318,7 @@ class _Splitter:
         choice = built.breaker.choice
         assert choice is not None
         name = f"{choice.name} of pipeline {built.number}"
-        operands.append(Operand(name, RANDOM_READ, before, _entry(choice), table=choice.nbytes))
+        operands.append(Operand(name, RANDOM_READ, before, entry_bytes(choice), table=choice.nbytes))
         operands.append(Operand("selection", STREAMED_WRITE, after, ROW_NUMBER, True))
         open_.fetched |= {c.id: built.breaker.rows_out * self.attribute(c).width for c in step.payload}
         scalars = self.scalars([left for left, _ in step.keys] + ([] if step.condition is None else [step.condition]))
@@ -327,7 +341,8 @@ class _Splitter:
         if step.need_rows:
             payload = open_.kept(c for c in step.payload if c.id not in {a.id for a in inputs})
             operands += self.reads(open_, tuple(map(self.attribute, payload)), rows) + self.writes(payload, rows)
-        operands.append(Operand(choice.name, RANDOM_WRITE, rows, _entry(choice), table=choice.nbytes))
+        operands.append(Operand(choice.name, RANDOM_WRITE, rows, entry_bytes(choice), table=choice.nbytes))
+        operands.append(Operand("empty table", STREAMED_WRITE, 1.0, choice.nbytes, table=choice.nbytes))
         scalars = self.scalars(keys)
         subtask = SubTask("build", step, rows, rows, inputs, tuple(operands), choice, scalars, distinct=distinct)
         subtask.steps = len(keys) + self.operations(keys)
@@ -393,6 +408,8 @@ class _Splitter:
         table = choice.nbytes if access == RANDOM_WRITE else 0.0
         entries = open_.rows if access == RANDOM_WRITE else groups
         operands.append(Operand("accumulators", access, entries, entry, table=table))
+        if table:
+            operands.append(Operand("empty accumulators", STREAMED_WRITE, 1.0, table, table=table))
         operands += self.writes(task.columns, groups)
         subtask = SubTask("aggregate", task, open_.rows, groups, inputs, tuple(operands), choice, groups=groups)
         subtask.steps = len(task.groups) + len(task.calls)
@@ -449,52 +466,16 @@ class _Splitter:
         return self.end(open_, subtask)
 
 
+def _compared(term: Expr) -> Column | None:
+    """The column that a term compares with a constant."""
+    if not isinstance(term, Call) or term.name not in ("eq", "lt", "le", "gt", "ge"):
+        return None
+    column, constant = sorted(term.args, key=lambda e: not isinstance(e, Column))
+    return column if isinstance(column, Column) and not columns_of(constant) and not column.type.is_string else None
+
+
 def _rows(task: Task) -> float:
     return 1.0 if task.estimate is None else float(task.estimate)
-
-
-# --- what is expected of builds and groups
-
-
-def expected_lookup(step: Probe, rows: float, probes: float) -> tuple[Choice, float | None]:
-    """The structure that a build is expected to choose, and the number of different keys."""
-    if not step.keys:
-        return Choice("pairs", "no keys: all pairs", 0.0), None
-    node = step.build.node
-    if node is None:
-        return algorithms.lookup(rows, None, False, step.need_rows, probes), None
-    below: Estimate = estimate(node)
-    found = [(key, expression(key, below)) for _, key in step.keys]
-    distinct = min(rows, _times(c.distinct for _, c in found))
-    plain = [e.id for e, _ in found if isinstance(e, Column) and below.has(e.id)]
-    unique = bool(plain) and below.unique(plain)
-    return algorithms.lookup(rows, domain_of(found), unique, step.need_rows, probes), distinct
-
-
-def domain_of(keys: list[tuple[Expr, ColumnEstimate]]) -> float | None:
-    """How many combinations of key values there can be: the ranges of exact types, the dictionaries of strings."""
-    result = 1.0
-    for e, c in keys:
-        span = _span(e.type, c)
-        if span is None:
-            return None
-        result *= span + (1.0 if c.nulls else 0.0)
-    return result
-
-
-def _span(type_: SqlType, c: ColumnEstimate) -> float | None:
-    if type_.is_string:
-        return max(c.domain, c.distinct)
-    if not type_.is_exact or c.low is None or c.high is None:
-        return max(c.distinct, 1.0) if type_.name in ("BOOLEAN", "BIGINT", "INTEGER") and c.distinct < 4096 else None
-    return float(c.high - c.low + 1)
-
-
-def _times(numbers: Iterator[float] | Iterable[float]) -> float:
-    result = 1.0
-    for n in numbers:
-        result *= n
-    return result
 
 
 def _sorted(task: Aggregate, open_: _Open) -> bool:
@@ -508,10 +489,3 @@ def _sorted(task: Aggregate, open_: _Open) -> bool:
             stats = source.table.stats(name)
             return bool(stats is not None and stats.sorted)
     return False
-
-
-def _entry(choice: Choice) -> float:
-    """Bytes of one entry of a look-up structure."""
-    return {"map": 1.0, "bits": 0.125, "rows": 4.0, "rank": 4.0, "groups": 8.0, "hash": 64.0, "chains": 72.0}.get(
-        choice.name, ROW_NUMBER
-    )

@@ -6,6 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from finequery.operators.context import Context
+    from finequery.operators.tasks import Task
+    from finequery.planner.scheduler import Simulated
 
 #: Engines from top to bottom, and their names.
 ENGINES = {"cpu": "CPU", "gpu": "GPU", "h2d": "to GPU", "d2h": "to host"}
@@ -139,3 +145,28 @@ def merged(bars: Sequence[Bar]) -> tuple[Bar, ...]:
         else:
             found.append(b)
     return tuple(found)
+
+
+def of_run(root: Task, context: Context) -> Timeline:
+    """The timeline of a finished run: the simulator's on a simulated board, else the devices' as they were measured."""
+    from finequery.planner.scheduler import Scheduler
+    from finequery.planner.subtasks import split
+
+    scheduler = context.scheduler
+    if isinstance(scheduler, Scheduler) and scheduler.run is not None:
+        return of_simulation(scheduler.run)
+    bars = []
+    for info in split(root):
+        for item in info.runs:
+            record = context.measured.get(id(item))
+            bars += [Bar(device, info.number, begin, end) for device, begin, end in (record.spans if record else [])]
+    first = min((b.start for b in bars), default=0.0)
+    moved = [Bar(b.engine, b.pipeline, b.start - first, b.end - first) for b in bars]
+    simulated = context.gpu is not None and context.gpu.info.simulated
+    return Timeline(merged(moved), max((b.end for b in moved), default=0.0), "this machine", simulated)
+
+
+def of_simulation(run: Simulated) -> Timeline:
+    """The timeline of a run on a simulated board."""
+    bars = [Bar(s.engine, run.parts[run.owners[s.stage]].info.number, s.start, s.end) for s in run.timeline.spans]
+    return Timeline(merged(bars), run.timeline.seconds, run.site.board.title, True)

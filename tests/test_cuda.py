@@ -4,6 +4,7 @@ what can't is said."""
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,23 @@ from conftest import Engines, connect, connect_duckdb
 
 from finequery.errors import DataError, Error, NotSupportedError
 from finequery.jetson import device
-from finequery.operators.context import Measured
+from finequery.operators import program, sides
+from finequery.operators import run as run_module
+from finequery.operators.context import Measured, Placement
 from finequery.operators.cuda import run
+from finequery.session import Session
 
 DATA = Path(__file__).parent / "data"
 EDGES = sorted((DATA / "edges").glob("*.sql"))
 #: What stays on the CPU in the edge scripts. A reason that ends otherwise is new.
 KNOWN = ("is a host function", "string_agg joins text on the CPU")
+#: A script of joins with build sides that turn out to have no rows: their columns are then constants.
+NO_PARTNERS = "outer_joins_with_nothing"
+#: Queries of which a part gets no rows, so that nothing of it runs anywhere.
+NO_ROWS = {
+    "select string_agg(s, '') from t where a > 100",
+    "select median(a), string_agg(s, ',') from t where false",
+}
 
 
 def engines(benchmark: str, folder: Path) -> Engines:
@@ -118,7 +129,9 @@ def test_edges(path: Path, con: Any, duck: Any, foreseen: list[Any]) -> None:
         assert_same(con, duck, sql)
         while foreseen:
             shown, departed = foreseen.pop()
-            assert departed <= set(shown) and {r for r, certain in shown.items() if certain} <= departed, sql
+            loose = sql.strip() in NO_ROWS or path.stem == NO_PARTNERS
+            certain = set() if loose else {reason for reason, sure in shown.items() if sure}
+            assert certain <= departed <= set(shown), sql
             assert all(reason.endswith(KNOWN) for reason in departed), sql
 
 
@@ -298,3 +311,41 @@ def test_a_defect_is_no_departure(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(run.Run, "_launch", fail)
     with pytest.raises(Exception, match="out of bounds"):
         gpu.execute("select sum(i) from t").fetchall()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select count(*), sum(x), min(y), max(y), avg(x) from t where x > 100",
+        "select g, count(*), sum(x), max(s) from t group by g order by g",
+        "select k, sum(x), count(y) from t group by k order by k",
+        "select i, x, s from t where x % 7 = 3",
+        "select i + 1, y * 2 from t",
+        "select t.i, e.v from t join e on t.g = e.g where t.x < 200",
+        "select g, first(i) from t group by g order by g",
+    ],
+)
+def test_both_devices_at_one_pipeline(sql: str, con: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel takes batches of morsels from the back while the CPU takes others from the front."""
+    con.execute(
+        "create table t as select i, (i * 7919) % 1000 as x, case when i % 11 = 0 then null else i % 97 end as y, "
+        "i % 5 as g, (i * 31) % 50021 as k, 'n' || (i % 13) as s from range(400) r(i)"
+    )
+    con.execute("create table e as select * from (values (0, 1), (0, 2), (1, 3), (3, 4), (3, 5)) v(g, v)")
+    con.execute("set device = 'gpu'")
+    want = con.sql(sql).fetchall()
+    begun, contexts = threading.Event(), []
+    for module in (program, run_module, sides):
+        monkeypatch.setattr(module, "MORSEL", 64)
+    plain, batch, on_cpu = Session.context, sides.CudaSide.batch, run_module._Run._on_cpu
+
+    def context(self: Session, physical: Any) -> Any:
+        contexts.append(plain(self, physical))
+        contexts[-1].placement = Placement("both", 0.5)
+        return contexts[-1]
+
+    monkeypatch.setattr(Session, "context", context)
+    monkeypatch.setattr(sides.CudaSide, "batch", lambda self, *a: (begun.set(), batch(self, *a)))
+    monkeypatch.setattr(run_module._Run, "_on_cpu", lambda self, job: (begun.wait(60), on_cpu(self, job)))
+    assert con.sql(sql).fetchall() == want
+    assert any(0 < m.shared < m.morsels for m in contexts[0].measured.values())

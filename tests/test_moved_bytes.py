@@ -82,6 +82,25 @@ def test_nothing_moves_on_a_board(boards: dict[str, Fake], benchmark: str, name:
     assert board.device.moved.total == 0 and not board.library.copies
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "row_number() over (partition by g order by d desc)",
+        "sum(n) over (partition by g order by i)",
+        "avg(n) over (order by i rows between 3 preceding and current row)",
+        "min(d) over (order by i rows between 2 preceding and 2 following)",
+        "lag(i, 2) over (order by d)",
+        "nth_value(n, 2 ignore nulls) over (partition by s order by i)",
+        "rank() over (order by u)",
+    ],
+)
+def test_windows_move_nothing(jetson: Fake, call: str) -> None:
+    fill(jetson, 120)
+    sql = f"select i, {call} as w from (select *, s || '!' as u from t) order by i"
+    assert_same(jetson.con, jetson.duck, sql)
+    assert jetson.device.moved.total == 0
+
+
 def test_results_of_the_cpu_are_read_where_they_lie(jetson: Fake) -> None:
     """A pipeline that is no kernel writes to where the next one's kernel reads."""
     fill(jetson)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,29 +22,29 @@ Outputs = list[tuple[np.ndarray, bool]]
 
 
 class Run:
-    """One run of a kernel over ``rows`` rows. ``prepare`` gives the sink's arrays anew, larger with every attempt."""
+    """Runs of a kernel over ranges of a source's rows, as a worker of the sink."""
 
-    def __init__(self, kernel: Kernel, device: Any, rows: int, skip: np.ndarray | None):
+    def __init__(self, kernel: Kernel, device: Any, skip: np.ndarray | None, worker: int):
         self.kernel = kernel
         self.device = device
-        self.rows = rows
         self.skip = None if skip is None else memory.settled(skip)
+        self.worker = worker
         self.groups = np.zeros(2, dtype=np.int64)
 
-    def __call__(self, sink: Any, prepare: Callable[[int], None]) -> np.ndarray:
-        """Run it; gives the segments that the sink wants: all rows in one piece."""
-        attempt = 0
-        while True:
-            prepare(attempt)
-            total = self._attempt(sink)
+    def __call__(self, sink: Any, first: int, end: int) -> tuple[int, int]:
+        """Run it over rows ``first`` to before ``end``: the worker of the sink that has what came out, and how many
+        rows that are. A table that was full is begun anew, and larger."""
+        slot = sink.slot(self.worker) if hasattr(sink, "slot") else self.worker
+        for _ in range(40):
+            total = self._attempt(sink, slot, first, end)
             if total >= 0:
-                return np.array([[0, 0, total]], dtype=np.int64)
-            attempt += 1
-            if attempt > 40:
-                raise InternalError("a table of groups is always full")
+                return slot, total
+            sink.discard(slot)
+            sink.grow(slot)
+        raise InternalError("a table of groups is always full")
 
-    def _attempt(self, sink: Any) -> int:
-        kernel, rows = self.kernel, self.rows
+    def _attempt(self, sink: Any, slot: int, first: int, end: int) -> int:
+        kernel, rows = self.kernel, end - first
         device, total = self.device, rows
         with device.query():
             places, texts = device.zeros(1, np.int64), [device.zeros(1, np.int64)] * kernel.texts
@@ -53,25 +52,27 @@ class Run:
                 places = device.zeros(rows, np.int64)
                 texts = [device.zeros(rows, np.int64) for _ in range(kernel.texts)]
                 assert kernel.counting is not None
-                self._launch(kernel.counting, places, texts, None)
+                self._launch(kernel.counting, slot, first, end, places, texts, None)
                 sums = [int(device.to_host(exclusive_scan(device, counts))[0]) for counts in (places, *texts)]
                 if not sink.dense:
                     total = sums[0]
-                sink.make_room(total, sums[1:])
-            outputs = sink.outputs() if hasattr(sink, "outputs") else []
-            return total if self._launch(kernel.source, places, texts, outputs) else -1
+                sink.make_room(slot, total, sums[1:])
+            outputs = sink.outputs(slot) if hasattr(sink, "outputs") else []
+            return total if self._launch(kernel.source, slot, first, end, places, texts, outputs) else -1
 
-    def _launch(self, source: str, places: Any, texts: list[Any], outputs: Outputs | None) -> bool:
+    def _launch(
+        self, source: str, slot: int, first: int, end: int, places: Any, texts: list[Any], outputs: Outputs | None
+    ) -> bool:
         """Launch a kernel and wait for it; False where a table was full. ``places`` and ``texts``, which number what
         is written, stay on the device; ``outputs`` are the sink's, None while rows are counted."""
         device, parameters = self.device, self.kernel.parameters
         words = device.zeros(5, np.int64, "result")
         status, groups = words[:3], words[3:]
-        hosts = [_host(p) for p in parameters]
+        hosts = [_host(p, slot) for p in parameters]
         arguments, back = _arguments(device, hosts, [p.written for p in parameters], outputs)
         skip = status.view(np.uint8) if self.skip is None else device.view(self.skip)
-        head = (self.rows, skip, int(self.skip is not None), status, groups, places)
-        start(source, device, device.launch_shape(self.rows), *head, *texts, *arguments)
+        head = (first, end, skip, int(self.skip is not None), status, groups, places)
+        start(source, device, device.launch_shape(end - first), *head, *texts, *arguments)
         found = device.to_host(words)
         if found[0]:
             number = 0xFFFF - (int(found[0]) >> 16)
@@ -139,8 +140,8 @@ def _arguments(
     return views, back
 
 
-def _host(parameter: Parameter) -> np.ndarray:
-    """The array that a parameter stands for, as it sees it."""
-    found = parameter.fetch()
+def _host(parameter: Parameter, worker: int) -> np.ndarray:
+    """The array of a worker that a parameter stands for, as it sees it."""
+    found = parameter.fetch(worker)
     data = found.reshape(-1).view(np.uint8)[parameter.offset :]
     return data[: len(data) // parameter.dtype.itemsize * parameter.dtype.itemsize].view(parameter.dtype)

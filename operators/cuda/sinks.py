@@ -49,9 +49,9 @@ for _item in ("u8", "u16", "u32", "i64"):
 def reserve(t: Translation, i: Instruction) -> None:
     t.counted = True
     if t.counting:
-        t.line("places[i] += 1")
+        t.line("places[i - first] += 1")
     else:
-        t.lines.insert(0, "        out = places[i]")
+        t.lines.insert(0, "        out = places[i - first]")
         t.line("row = out")
         t.line("out += 1")
 
@@ -62,9 +62,9 @@ def string_bytes(t: Translation, i: Instruction) -> None:
     t.texts += 1
     t.counted = t.counted or not t.counting
     if t.counting:
-        t.line(f"bytes{n}[i] += {t.text(i.words[0], 0)[2]}")
+        t.line(f"bytes{n}[i - first] += {t.text(i.words[0], 0)[2]}")
     else:
-        t.lines.insert(0, f"        w{n} = bytes{n}[i]")
+        t.lines.insert(0, f"        w{n} = bytes{n}[i - first]")
 
 
 @template("store_string")

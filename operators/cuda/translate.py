@@ -53,10 +53,10 @@ class Unsupported(Exception):
 
 @dataclass(slots=True, eq=False)
 class Parameter:
-    """An array argument of the kernel: which array of the run, seen as which item, from which byte on."""
+    """An array argument of the kernel: which array of a worker, seen as which item, from which byte on."""
 
     name: str
-    fetch: Callable[[], np.ndarray]
+    fetch: Callable[[int], np.ndarray]
     dtype: Any
     offset: int = 0
     written: bool = False
@@ -75,9 +75,10 @@ class Kernel:
     subjects: list[Any] = field(default_factory=list)
 
 
-#: Rows; a byte per block of 65,536 rows to be skipped, and whether there are such; error status, whether a table is
-#: full, and a lock; groups entered; places of the rows that are written (counts of them in the first pass).
-HEAD = ("n", "skip", "skips", "status", "groups", "places")
+#: First row and end of the rows; a byte per block of 65,536 rows to be skipped, and whether there are such; error
+#: status, whether a table is full, and a lock; groups entered; places of the rows that are written (counts of them in
+#: the first pass).
+HEAD = ("first", "n", "skip", "skips", "status", "groups", "places")
 
 Template = Callable[["Translation", Instruction], None]
 TEMPLATES: dict[str, Template] = {}
@@ -155,10 +156,10 @@ class Translation:
 
         value = word.content if of else word.value
 
-        def fetch() -> Any:
-            return value(0) if callable(value) else value
+        def fetch(worker: int) -> Any:
+            return value(worker) if callable(value) else value
 
-        found = fetch()
+        found = fetch(0)
         if not isinstance(found, np.ndarray):
             raise Unsupported("memory that only the CPU can address")
         if not callable(value) and not written:  # a table that is part of the program
@@ -178,7 +179,7 @@ class Translation:
         key = ("constant", data.tobytes(), data.dtype.str)
         if key not in self.parameters:
             placed = memory.placed(data)
-            self.parameters[key] = Parameter(f"p{len(self.parameters)}", lambda: placed, data.dtype)
+            self.parameters[key] = Parameter(f"p{len(self.parameters)}", lambda worker: placed, data.dtype)
         return self.parameters[key].name
 
     def use(self, *functions: Callable[..., Any]) -> None:
@@ -294,7 +295,7 @@ class Translation:
         texts = [f"bytes{n}" for n in range(self.texts)]
         arguments = ", ".join([*HEAD, *texts, *(p.name for p in self.parameters.values())])
         body = [f"    {line}" for line in (*self._own(), *self.totals)]
-        body.append("    for i in range(cuda.grid(1), n, cuda.gridsize(1)):")
+        body.append("    for i in range(first + cuda.grid(1), n, cuda.gridsize(1)):")
         body.append("        if skips != 0 and skip[i >> 16] != 0:")
         body.append("            continue")
         body += self.lines

@@ -9,9 +9,9 @@ Thread state: 0 job, 1 address of the instructions (3 words each: function, addr
 number, 3 program counter, 4 tile start t, 5 rows n, 6 rows selected k, 7 end of the morsel, 8 state (0 between
 morsels, 1 inside a program, 2 stopped), 9 thread number, 10 status of the last primitive, 11 address of the sink's row
 count (or 0), 12 current morsel, 13 number of expanding instructions, 14 address of their indices, 15 passes (of the
-program over a tile) until the interpreter comes back to the host, 16 address of the ticks that each instruction took
-(read by ``run_program_profiled`` alone). Flags: 1 run on no rows too; 2 expanding: argument word 0 says "more to come",
-word 1 keeps its k.
+program over a tile) until the interpreter comes back to the host. Flags: 1 run on no rows too; 2 expanding: argument
+word 0 says "more to come", word 1 keeps its k. For ``run_program_profiled`` alone: 16 address of the ticks that each
+instruction took, 17 ticks from which on an instruction was interrupted, 18 ticks of those that were.
 
 A primitive gives the new k, or a negative status: the interpreter stops there and is entered again at the same
 instruction when the host has dealt with it.
@@ -94,7 +94,10 @@ def interpreter(profiled):
                 got = call(code[step], t, n, k, code[step + 1])
                 if profiled:
                     now = ticks()
-                    spent[pc] += now - before
+                    if now - before < args[17]:
+                        spent[pc] += now - before
+                    else:
+                        args[18] += now - before
                     before = now
                 if got < 0:
                     args[3], args[6], args[10] = pc, k, got
