@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finequery.errors import Error
 from finequery.perfmodel import calibrate as calibration
@@ -15,17 +15,21 @@ from finequery.perfmodel.calibrate import Journal, Piece, Progress
 from finequery.perfmodel.features import Features
 from finequery.perfmodel.points import Point, point, table
 
+if TYPE_CHECKING:
+    from finequery.connection import Connection
+    from finequery.plan_cache import Plan
+
 #: Width of the bar that shows how far it is.
 BAR = 28
 
 
 class Bench:
-    """A connection of its own, on which points run. Tables that the next point has too stay."""
+    """A connection on which points, or other queries, are measured. Tables that the next point has too stay."""
 
-    def __init__(self) -> None:
+    def __init__(self, con: Connection | None = None) -> None:
         from finequery.connection import connect
 
-        self.con = connect(plan_cache_size=0)
+        self.con = con or connect(plan_cache_size=0)
         self.session = self.con._session
         self.tables: dict[str, Any] = {}
 
@@ -37,7 +41,11 @@ class Bench:
                 self.con.execute(f"create or replace table {name} as select * from source")
                 self.con.unregister("source")
                 self.tables[name] = one.key, rows, columns
-        session, plan = self.session, self.con.sql(one.sql).plan
+        return self.runner(self.con.sql(one.sql).plan)
+
+    def runner(self, plan: Plan | None) -> calibration.Run:
+        """How to run a query's plan and see what its pipelines took."""
+        session = self.session
         assert plan is not None
 
         def run(threads: int) -> Sequence[Piece]:

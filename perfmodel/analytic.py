@@ -51,6 +51,9 @@ class Analytic:
         self.board = boards.host() if board is None else board
         self.source = f"analytic prices of {self.board.title} (no fitted model)"
         self._costs = costs.load()
+        cpu = self.board.cpu
+        self._held = np.maximum.accumulate([cpu.l1_bytes, cpu.l2_bytes, cpu.l3_bytes])
+        self._faster = -np.diff([cpu.l1_ns, cpu.l2_ns, cpu.l3_ns, cpu.memory_ns])  # a level than the next
 
     def clock_ghz(self, device: str) -> float:
         """Of the CPU's cores or the GPU."""
@@ -121,11 +124,8 @@ class Analytic:
 
     def _latency(self, working_set: Floats) -> tuple[Floats, Floats]:
         """costs.latency_ns: mean nanoseconds of a random access, and the share that misses all caches."""
-        cpu = self.board.cpu
-        sizes = np.maximum.accumulate([cpu.l1_bytes, cpu.l2_bytes, cpu.l3_bytes])
-        held = np.minimum(1.0, sizes / np.maximum(working_set, 1.0))  # (sub-tasks, levels)
-        steps = -np.diff([cpu.l1_ns, cpu.l2_ns, cpu.l3_ns, cpu.memory_ns])
-        return cpu.memory_ns + (held @ steps)[:, None], 1.0 - held[:, 2:]
+        held = np.minimum(1.0, self._held / np.maximum(working_set, 1.0))  # (sub-tasks, levels)
+        return self.board.cpu.memory_ns + (held @ self._faster)[:, None], 1.0 - held[:, 2:]
 
     def _cpu_seconds(self, terms: Floats, rows: Floats, threads: Any, share: Any) -> Analysed:
         cpu = self.board.cpu
@@ -147,8 +147,8 @@ class Analytic:
         row, step, atomic = batch.by_model(lambda m: (*_GPU(costs.gpu_entry(table, m)), _atomic(m)))
         rows, width = batch["rows"], batch["random_width"]
         out = np.empty((4, *rows.shape))
-        rate = gpu.sms * gpu.lanes * gpu.mhz * 1e6
-        np.multiply(rows * (1.0 / rate), row + step * batch["steps"], out=out[0])
+        lanes = gpu.sms * gpu.lanes * gpu.mhz * 1e6
+        np.multiply(rows * (1.0 / lanes), row + step * batch["steps"], out=out[0])
         read, written = rows * batch["bytes_in"], rows * batch["bytes_out"]
         # Device memory is cached in L2, mapped memory is not.
         hot = read * (read <= gpu.l2_bytes) + written * (written <= gpu.l2_bytes) if discrete else 0.0

@@ -157,18 +157,20 @@ class Model:
         for device, same in groupby(variants, key=lambda v: v.device):
             at = slice(first, first + len(list(same)))
             first = at.stop
-            terms = self.analytic.terms(batch, device)
-            alone = self.analytic.seconds(device, terms, batch["rows"], *state[:, at])
-            seconds[:, at], out[3, :, at], out[4, :, at] = alone.seconds, alone.nbytes, alone.watts
-            clocks[at], levels[:, at] = self.analytic.clock_ghz(device), self.analytic.caches(device)[:, None]
-            joules_a_byte[at] = alone.joules_a_byte
-            which[:, at] = batch.by_model(partial(self._find, device), np.int32)
+            terms, most = self.analytic.terms(batch, device), batch["rows"]
+            if fusion is not None:  # behind the sub-tasks, the pipelines
+                terms = np.concatenate([terms, np.add.reduceat(terms[:, rows], starts, axis=1)], axis=1)
+                most = np.concatenate([most, np.maximum.reduceat(most[rows], starts)])
+            found = self.analytic.seconds(device, terms, most, *state[:, at])
+            alone = found.seconds[: len(batch)]
             if fusion is not None:
-                sums = np.add.reduceat(terms[:, rows], starts, axis=1)
-                most = np.maximum.reduceat(batch["rows"][rows], starts)
-                whole = self.analytic.seconds(device, sums, most, *state[:, at]).seconds
-                parts = np.add.reduceat(alone.seconds[rows], starts)
-                np.divide(whole, parts, out=fusion[:, at], where=parts > 0)
+                parts = np.add.reduceat(alone[rows], starts)
+                np.divide(found.seconds[len(batch) :], parts, out=fusion[:, at], where=parts > 0)
+            seconds[:, at], out[3, :, at] = alone, found.nbytes[: len(batch)]
+            out[4, :, at] = found.watts[: len(batch)] if np.ndim(found.watts) else found.watts
+            clocks[at], levels[:, at] = self.analytic.clock_ghz(device), self.analytic.caches(device)[:, None]
+            joules_a_byte[at] = found.joules_a_byte
+            which[:, at] = batch.by_model(partial(self._find, device), np.int32)
             if corrected and self.correction.learned:
                 factors[:, at] = np.log(batch.by_model(partial(self.correction.factor, device)))
         logs = out[:3]  # ln of factors to the analytic price: expected, low, high

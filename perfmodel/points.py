@@ -87,8 +87,8 @@ class Draw:
         return math.exp(self.random.uniform(math.log(low), math.log(high)))
 
     def rows(self, most: int = ROWS[1]) -> int:
-        """Few as often as many, but among the many more of those that count."""
-        return int(self.between(ROWS[0] if self.chance(0.4) else 50_000, most))
+        """Very few at times, few as often as many, and among the many more of those that count."""
+        return int(self.between(self.choice((5, ROWS[0], ROWS[0], 50_000, 50_000, 50_000)), most))
 
     def chance(self, share: float) -> bool:
         return self.random.random() < share
@@ -285,7 +285,7 @@ def _star(draw: Draw) -> Drawn:
 
 def _sort(draw: Draw) -> Drawn:
     """ORDER BY, with and without a limit."""
-    rows = draw.rows(2_000_000)
+    rows = int(draw.between(5, 1000)) if draw.chance(0.4) else draw.rows(2_000_000)
     keys = [draw.numbers(f"a{i}") for i in range(draw.random.randint(1, 3))]
     if draw.chance(0.2):
         rows, keys[0] = min(rows, TEXT_ROWS // 4), Made("a0", "text", each=int(draw.between(3, 20)))

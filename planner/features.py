@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from finequery.operators.aggregate_sink import FEW
 from finequery.operators.context import Context
-from finequery.operators.expr import conjuncts
 from finequery.perfmodel.features import NAMES_ONLY, Features
 from finequery.planner import observed as run
+from finequery.planner.algorithms import group_bytes
 from finequery.planner.subtasks import (
     RANDOM_READ,
     RANDOM_WRITE,
@@ -65,13 +66,16 @@ def features(subtask: SubTask) -> Features:
 
 def _algorithm(subtask: SubTask) -> str:
     """How it is done, where that is not one way for all."""
-    if subtask.choice is not None:
-        return subtask.choice.name
+    choice = subtask.choice
+    if choice is not None:
+        if choice.name == "dense" and choice.nbytes <= group_bytes("dense", 0, 0, FEW, len(subtask.item.calls)):
+            return "few"  # added up by masked vector sums
+        return choice.name
     if subtask.kind != "filter":
         return ""
     if any(a.encoding == "text" for a in subtask.inputs):
         return "text"
-    tests = len(conjuncts(subtask.item.predicate)) + sum(a.nulls > 0 for a in subtask.inputs)
+    tests = len(subtask.inputs) + sum(a.nulls > 0 for a in subtask.inputs)
     return "ranges" if subtask.steps <= tests else "computed"
 
 

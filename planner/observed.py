@@ -110,9 +110,11 @@ def _in_order(pipeline: PipelineInfo, context: Context) -> list[SubTask]:
 
 
 def _not_skipped(pipeline: PipelineInfo, context: Context) -> float:
-    """Share of the morsels that were not skipped."""
+    """Share of the morsels that were not skipped: none where it was known beforehand that no row comes through."""
     morsels = sum(r.morsels for r in records(pipeline, context))
-    return 1.0 - sum(r.skipped for r in records(pipeline, context)) / morsels if morsels else 1.0
+    if not morsels:
+        return 0.0 if any(s.kind in ("filter", "probe") for s in pipeline.subtasks) else 1.0
+    return 1.0 - sum(r.skipped for r in records(pipeline, context)) / morsels
 
 
 def _with_rows(subtask: SubTask, before: float, after: float, among: float, choice: Choice | None) -> SubTask:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,8 +20,9 @@ from finequery.operators.context import CPU, Context, Placement
 from finequery.perfmodel.features import Features
 from finequery.perfmodel.model import Model, Variant
 from finequery.planner import observed as seen
+from finequery.planner.candidates import Asked
 from finequery.planner.features import features, observed
-from finequery.planner.placement import Asked, Schedule, place
+from finequery.planner.placement import Schedule, place
 from finequery.planner.stages import Part, Site, stages
 from finequery.planner.subtasks import PipelineInfo
 
@@ -113,7 +114,7 @@ class Scheduler:
 
     def _news(self, context: Context) -> bool:
         """Whether a pipeline has ended since the last look with other rows than expected."""
-        far = False
+        surprise = False
         for part in self.parts:
             info = part.info
             record = context.measured.get(id(info.breaker.item))
@@ -123,23 +124,17 @@ class Scheduler:
             if real is None:
                 continue
             self._counted.add(info.number)
-            expected = ended(part)
-            far |= max(real, expected) > FEW and not 1.0 / FAR <= (real + 1.0) / (expected + 1.0) <= FAR
-        return far
+            surprise |= far(part.rows_given, real)
+        return surprise
 
     def _again(self, context: Context) -> None:
         """Place what has not begun, with the rows that were counted."""
-        factors: dict[int, float] = {}
-        parts = []
-        for part in self.parts:
-            number = part.info.number
-            if number in self._counted:
-                real = seen.real_rows(part.info.breaker, self.pipelines, context) or 0
-                factors[number] = (real + 1.0) / (ended(part) + 1.0)
-                parts.append(part)
-            else:
-                parts.append(Part(part.info, corrected(part, factors)))
-                factors[number] = parts[-1].features[-1].rows_out / max(part.features[-1].rows_out, 1.0)
+        counted = {
+            part.info.number: float(seen.real_rows(part.info.breaker, self.pipelines, context) or 0)
+            for part in self.parts
+            if part.info.number in self._counted
+        }
+        parts = known(self.parts, counted)
         fresh = place(parts, self.site, self.model, self.asked)
         kept = [
             old if old.part.info.number in self._counted or id(old.part.info.breaker.item) in context.measured else new
@@ -152,7 +147,7 @@ class Scheduler:
         """After the run: tell the model what was measured, or run it on the simulated board."""
         found = {o.pipeline.number: o for o in observed(self.pipelines, context)}
         true = [
-            Part(part.info, found[part.info.number].features) if part.info.number in found else part
+            Part(o.pipeline, o.features) if (o := found.get(part.info.number)) is not None else part
             for part in self.parts
         ]
         placements = [p.chosen.placement for p in self.schedule.placed]
@@ -172,10 +167,24 @@ class Scheduler:
         self.model.observe(runs)
 
 
-def ended(part: Part) -> float:
-    """Rows that are expected to come out of a pipeline."""
-    end = part.features[-1]
-    return end.rows if end.kind == "build" else end.rows_out
+def far(expected: float, real: float) -> bool:
+    """Whether a number of rows is so far from what was expected that what is left is to be placed anew."""
+    return max(real, expected) > FEW and not 1.0 / FAR <= (real + 1.0) / (expected + 1.0) <= FAR
+
+
+def known(parts: Sequence[Part], counted: Mapping[int, float]) -> list[Part]:
+    """The pipelines of a plan of which some have ended: by their number, the rows that came out of them."""
+    factors: dict[int, float] = {}
+    made = []
+    for part in parts:
+        number, before = part.info.number, part.rows_given
+        if number in counted:
+            factors[number] = (counted[number] + 1.0) / (before + 1.0)
+            made.append(part)
+        else:
+            made.append(Part(part.info, corrected(part, factors)))
+            factors[number] = made[-1].rows_given / max(before, 1.0)
+    return made
 
 
 def corrected(part: Part, factors: dict[int, float]) -> tuple[Features, ...]:

@@ -1,14 +1,14 @@
 """A placed plan as the stages that a board's simulator runs.
 
-Pipelines run one after another, as the executor runs them, but for those placed ``along``: these wait for the
-pipelines that they read alone. A pipeline on both devices is a stage on each, and a merge; one in phases is two
+Pipelines run one after another, as the executor runs them (operators/branches.py), but for those placed ``along``:
+these wait for the pipelines that they read alone, and nobody waits for them but who reads them. A pipeline on both devices is a stage on each, and a merge; one in phases is two
 stages over batches, of which the second follows the first. On a board with a discrete GPU, what a device reads and
 the other one has is copied: base columns that are not resident in batches, each while the GPU works on the one
 before.
 
 Memory by use (jetson/memory.py): columns are streamed from mapped memory on an integrated board; a table that the GPU
-alone builds and probes is in device memory, one that both devices use is managed; on a discrete GPU all is device
-memory.
+alone builds and probes is in device memory, one that both devices use is managed, for which who reads it pays
+(``coherence``); on a discrete GPU all is device memory.
 """
 
 from __future__ import annotations
@@ -57,6 +57,12 @@ class Part:
         return self.features[0].rows_out
 
     @property
+    def rows_given(self) -> float:
+        """Rows that come out of it; of a build, those in its table."""
+        end = self.features[-1]
+        return end.rows if end.kind == "build" else end.rows_out
+
+    @property
     def base_bytes(self) -> float:
         """Bytes of stored columns that it reads."""
         if self.info.source.kind != "scan":
@@ -96,20 +102,36 @@ def scaled(work: Work, share: float) -> Work:
 
 
 def device_works(
-    features: Sequence[Features], board: Board, device: str, share: float = 1.0, tables: str = "device"
+    features: Sequence[Features], board: Board, device: str, share: float = 1.0, managed: Sequence[bool] = ()
 ) -> tuple[Work, ...]:
-    """Sub-tasks on a device, with their operands in the memory that their use asks for."""
+    """Sub-tasks on a device, with their operands in the memory that their use asks for. ``managed``: for each, whether
+    the CPU uses the table that it looks up in too."""
     if device == "cpu":
         return tuple(scaled(works(f, "mapped"), share) for f in features)
     streamed = "device" if board.discrete else "mapped"
-    probed = "device" if board.discrete else tables
 
-    def placed(touch: Touch) -> Touch:
-        table = "device" if touch.write else probed  # what a device writes at random is its own
-        return replace(touch, memory=table if touch.random else streamed)
+    made = []
+    for number, f in enumerate(features):
+        table = "managed" if not board.discrete and any(managed[number : number + 1]) else "device"
+        work = works(f, streamed)
+        touches = (replace(t, memory=table if t.random else streamed) for t in work.touches)
+        made.append(scaled(replace(work, touches=tuple(touches)), share))
+    return tuple(made)
 
-    made = [works(f, streamed) for f in features]
-    return tuple(scaled(replace(w, touches=tuple(map(placed, w.touches))), share) for w in made)
+
+def coherence(board: Board, nbytes: float) -> float:
+    """Seconds that an integrated board's caches take for managed memory, at a launch or before the CPU reads it."""
+    if board.gpu is None or board.discrete:
+        return 0.0
+    return nbytes / 1e6 * board.gpu.maintenance_us_per_mb * 1e-6
+
+
+def foreign(part: Part, device: str, held: Mapping[int, str]) -> list[bool]:
+    """For each sub-task of a pipeline on ``device``, whether it looks up in a table that the other device built;
+    ``held``: by pipeline, the device that has its result."""
+    return [
+        s.kind == "probe" and any(held.get(number, device) != device for number in s.reads) for s in part.info.subtasks
+    ]
 
 
 def end_device(placement: Placement) -> str:
@@ -138,7 +160,8 @@ class _Builder:
         self.ends: list[int] = []  # by pipeline: its last stage
         self.place_of = {part.info.number: place for place, part in enumerate(parts)}
         self.copied: set[tuple[int, str]] = set()
-        self.loaded: set[tuple[str, int]] = set()
+        self.held = {part.info.number: end_device(placement) for part, placement in zip(parts, placements)}
+        self.last: int | None = None  # the last stage of the last pipeline that is not placed along
 
     def stage(self, place: int, what: str, engine: str, **fields: object) -> int:
         name = f"{self.parts[place].info.number} {what}"
@@ -150,13 +173,15 @@ class _Builder:
         part, placement = self.parts[place], self.placements[place]
         reads = [self.place_of[n] for n in part.info.after if n in self.place_of]
         after = {self.ends[r] for r in reads}
-        if place and not placement.along:
-            after.add(self.ends[place - 1])
+        if self.last is not None and not placement.along:
+            after.add(self.last)
         devices = {"both": ("cpu", "gpu"), "phases": ("cpu", "gpu")}.get(placement.device, (placement.device,))
         for device in devices:
             after |= self._handed_over(place, reads, device)
         make = {"both": self._both, "phases": self._phases}.get(placement.device, self._one)
         self.ends.append(make(place, part, placement, tuple(sorted(after))))
+        if not placement.along:
+            self.last = self.ends[place]
 
     def _handed_over(self, place: int, reads: list[int], device: str) -> set[int]:
         """Copies of results that the device does not have."""
@@ -171,36 +196,38 @@ class _Builder:
                 made.add(self.stage(place, "hand-over", engine, nbytes=nbytes, after=(self.ends[r],)))
         return made
 
-    def _tables(self, place: int, both: bool) -> str:
-        """Memory of the tables that a pipeline probes on the GPU."""
-        part = self.parts[place]
-        built = {end_device(self.placements[self.place_of[n]]) for n in part.info.after if n in self.place_of}
-        return "managed" if both or "cpu" in built else "device"
-
     def _gpu(
-        self, place: int, part: Part, features: Sequence[Features], share: float, after: tuple[int, ...], both: bool
+        self,
+        place: int,
+        part: Part,
+        features: Sequence[Features],
+        share: float,
+        after: tuple[int, ...],
+        managed: Sequence[bool],
     ) -> int:
         """A stage on the GPU, behind the copies of base columns that are not there."""
-        works = device_works(features, self.site.board, "gpu", share, self._tables(place, both))
+        works = device_works(features, self.site.board, "gpu", share, managed)
         nbytes = part.base_bytes * share
-        key = (str(part.info.source.item.table.name) if part.info.source.kind == "scan" else "", place)
-        if self.site.resident or not self.site.board.discrete or not nbytes or key in self.loaded:
+        if self.site.resident or not self.site.board.discrete or not nbytes:
             return self.stage(place, "gpu", "gpu", works=works, after=after)
-        self.loaded.add(key)
-        batches = max(1, min(BATCHES, int(nbytes / LEAST_BATCH)))
-        copy = self.stage(place, "columns", "h2d", nbytes=nbytes, batches=batches)
-        return self.stage(place, "gpu", "gpu", works=works, after=after, batches=batches, follows=copy)
+        batches = column_batches(nbytes)
+        copy = self.stage(place, "columns", "h2d", nbytes=nbytes, after=after, batches=batches)
+        return self.stage(place, "gpu", "gpu", works=works, batches=batches, follows=copy)
 
     def _one(self, place: int, part: Part, placement: Placement, after: tuple[int, ...]) -> int:
+        others = foreign(part, placement.device, self.held)
         if placement.device == "gpu":
-            return self._gpu(place, part, part.features, 1.0, after, False)
+            return self._gpu(place, part, part.features, 1.0, after, others)
         works = device_works(part.features, self.site.board, "cpu")
-        return self.stage(place, "cpu", "cpu", works=works, after=after, threads=self.site.threads)
+        fixed = coherence(self.site.board, sum(f.table_bytes for f, other in zip(part.features, others) if other))
+        return self.stage(
+            *(place, "cpu", "cpu"), works=works, after=after, threads=self.site.threads, fixed_seconds=fixed
+        )
 
     def _both(self, place: int, part: Part, placement: Placement, after: tuple[int, ...]) -> int:
         board, share, threads = self.site.board, placement.share, self.site.threads
         split = part.features if part.shared_end else part.features[:-1]
-        on_gpu = self._gpu(place, part, split, share, after, True)
+        on_gpu = self._gpu(place, part, split, share, after, [True] * len(split))
         on_cpu = self.stage(
             *(place, "cpu", "cpu"),
             works=device_works(split, board, "cpu", 1.0 - share),
@@ -216,29 +243,39 @@ class _Builder:
     def _phases(self, place: int, part: Part, placement: Placement, after: tuple[int, ...]) -> int:
         board, threads = self.site.board, self.site.threads
         cut = cut_in_features(part, placement.cut)
-        front, back = list(part.features[:cut]), part.features[cut:]
-        rows, width = front[-1].rows_out, part.width_at(cut - 1)
-        front.append(Features("materialize", rows=rows, rows_out=rows, bytes_in=width, bytes_out=width, columns=1.0))
+        front, back = front_features(part, cut), part.features[cut:]
+        handed = front[-1].rows * front[-1].bytes_out
         batches = batch_count(part, placement)
         first, second = ("gpu", "cpu") if placement.first == "gpu" else ("cpu", "gpu")
-        tables = self._tables(place, True)
         leading = self.stage(
             *(place, first, first),
-            works=device_works(front, board, first, tables=tables),
+            works=device_works(front, board, first, managed=[True] * len(front)),
             after=after,
             batches=batches,
             threads=threads if first == "cpu" else None,
         )
         if board.discrete:
             engine = "h2d" if second == "gpu" else "d2h"
-            leading = self.stage(place, "batches", engine, nbytes=rows * width, batches=batches, follows=leading)
+            leading = self.stage(place, "batches", engine, nbytes=handed, batches=batches, follows=leading)
         return self.stage(
             *(place, second, second),
-            works=device_works(back, board, second, tables=tables),
+            works=device_works(back, board, second, managed=[True] * len(back)),
             batches=batches,
             follows=leading,
             threads=threads if second == "cpu" else None,
         )
+
+
+def front_features(part: Part, cut: int) -> tuple[Features, ...]:
+    """The sub-tasks of a first phase, which writes down what the second one reads."""
+    rows, width = part.features[cut - 1].rows_out, part.width_at(cut - 1)
+    handed = Features("materialize", rows=rows, rows_out=rows, bytes_in=width, bytes_out=width, columns=1.0)
+    return (*part.features[:cut], handed)
+
+
+def column_batches(nbytes: float) -> int:
+    """Batches that base columns are copied to a discrete GPU in."""
+    return max(1, min(BATCHES, int(nbytes / LEAST_BATCH)))
 
 
 def batch_count(part: Part, placement: Placement) -> int:

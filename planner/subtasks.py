@@ -13,7 +13,7 @@ statistics, runs nothing and changes nothing; what a run took is kept by id of `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +26,8 @@ from finequery.operators.tasks import Task
 from finequery.planner import algorithms
 from finequery.planner.algorithms import Choice
 from finequery.planner.attributes import Attribute, computed, renamed, stored
-from finequery.planner.estimate import ColumnEstimate, Estimate, estimate, expression
-from finequery.types import SqlType
+from finequery.planner.estimate import estimate, expression
+from finequery.planner.expected import domain_of, entry_bytes, expected_lookup
 
 #: Sub-tasks that a pipeline starts with.
 SOURCES = frozenset(["scan", "values", "union", "read"])
@@ -190,8 +190,10 @@ class _Splitter:
         return [Operand(a.name, access, rows, a.width, near, table * a.width) for a in map(self.attribute, columns)]
 
     def operations(self, exprs: Iterable[Expr]) -> float:
-        """Operations a row."""
-        return sum(self._operations(term) for e in exprs for term in conjuncts(e))
+        """Operations a row. Comparisons of a column with constants are one test of its range."""
+        terms = [term for e in exprs for term in conjuncts(e)]
+        ranges = {c.id for term in terms if (c := _compared(term)) is not None}
+        return len(ranges) + sum(self._operations(term) for term in terms if _compared(term) is None)
 
     def _operations(self, e: Expr) -> float:
         """Those of 128 bits count as many; one over text as one for each byte. A predicate over one column of codes is
@@ -316,7 +318,7 @@ class _Splitter:
         choice = built.breaker.choice
         assert choice is not None
         name = f"{choice.name} of pipeline {built.number}"
-        operands.append(Operand(name, RANDOM_READ, before, _entry(choice), table=choice.nbytes))
+        operands.append(Operand(name, RANDOM_READ, before, entry_bytes(choice), table=choice.nbytes))
         operands.append(Operand("selection", STREAMED_WRITE, after, ROW_NUMBER, True))
         open_.fetched |= {c.id: built.breaker.rows_out * self.attribute(c).width for c in step.payload}
         scalars = self.scalars([left for left, _ in step.keys] + ([] if step.condition is None else [step.condition]))
@@ -339,7 +341,7 @@ class _Splitter:
         if step.need_rows:
             payload = open_.kept(c for c in step.payload if c.id not in {a.id for a in inputs})
             operands += self.reads(open_, tuple(map(self.attribute, payload)), rows) + self.writes(payload, rows)
-        operands.append(Operand(choice.name, RANDOM_WRITE, rows, _entry(choice), table=choice.nbytes))
+        operands.append(Operand(choice.name, RANDOM_WRITE, rows, entry_bytes(choice), table=choice.nbytes))
         operands.append(Operand("empty table", STREAMED_WRITE, 1.0, choice.nbytes, table=choice.nbytes))
         scalars = self.scalars(keys)
         subtask = SubTask("build", step, rows, rows, inputs, tuple(operands), choice, scalars, distinct=distinct)
@@ -464,52 +466,16 @@ class _Splitter:
         return self.end(open_, subtask)
 
 
+def _compared(term: Expr) -> Column | None:
+    """The column that a term compares with a constant."""
+    if not isinstance(term, Call) or term.name not in ("eq", "lt", "le", "gt", "ge"):
+        return None
+    column, constant = sorted(term.args, key=lambda e: not isinstance(e, Column))
+    return column if isinstance(column, Column) and not columns_of(constant) and not column.type.is_string else None
+
+
 def _rows(task: Task) -> float:
     return 1.0 if task.estimate is None else float(task.estimate)
-
-
-# --- what is expected of builds and groups
-
-
-def expected_lookup(step: Probe, rows: float, probes: float) -> tuple[Choice, float | None]:
-    """The structure that a build is expected to choose, and the number of different keys."""
-    if not step.keys:
-        return Choice("pairs", "no keys: all pairs", 0.0), None
-    node = step.build.node
-    if node is None:
-        return algorithms.lookup(rows, None, False, step.need_rows, probes), None
-    below: Estimate = estimate(node)
-    found = [(key, expression(key, below)) for _, key in step.keys]
-    distinct = min(rows, _times(c.distinct for _, c in found))
-    plain = [e.id for e, _ in found if isinstance(e, Column) and below.has(e.id)]
-    unique = bool(plain) and below.unique(plain)
-    return algorithms.lookup(rows, domain_of(found), unique, step.need_rows, probes), distinct
-
-
-def domain_of(keys: list[tuple[Expr, ColumnEstimate]]) -> float | None:
-    """How many combinations of key values there can be: the ranges of exact types, the dictionaries of strings."""
-    result = 1.0
-    for e, c in keys:
-        span = _span(e.type, c)
-        if span is None:
-            return None
-        result *= span + (1.0 if c.nulls else 0.0)
-    return result
-
-
-def _span(type_: SqlType, c: ColumnEstimate) -> float | None:
-    if type_.is_string:
-        return max(c.domain, c.distinct)
-    if not type_.is_exact or c.low is None or c.high is None:
-        return max(c.distinct, 1.0) if type_.name in ("BOOLEAN", "BIGINT", "INTEGER") and c.distinct < 4096 else None
-    return float(c.high - c.low + 1)
-
-
-def _times(numbers: Iterator[float] | Iterable[float]) -> float:
-    result = 1.0
-    for n in numbers:
-        result *= n
-    return result
 
 
 def _sorted(task: Aggregate, open_: _Open) -> bool:
@@ -523,10 +489,3 @@ def _sorted(task: Aggregate, open_: _Open) -> bool:
             stats = source.table.stats(name)
             return bool(stats is not None and stats.sorted)
     return False
-
-
-def _entry(choice: Choice) -> float:
-    """Bytes of one entry of a look-up structure."""
-    return {"map": 1.0, "bits": 0.125, "rows": 4.0, "rank": 4.0, "groups": 8.0, "hash": 64.0, "chains": 72.0}.get(
-        choice.name, ROW_NUMBER
-    )

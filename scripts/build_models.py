@@ -17,12 +17,22 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from finequery import calibration
-from finequery.perfmodel import fit, store, training
+from finequery.perfmodel import dataset, fit, store, training
 from finequery.perfmodel.features import Features
 from finequery.perfmodel.points import point
 
 #: Bytes of a model file, and of all of them, at the most.
 LARGEST, TOTAL = 200_000, 1_500_000
+
+HEAD = """# Performance models that come with FineQuery
+
+Error of out-of-fold predictions of sub-tasks in %, by family and what it is a factor of; * marks the family chosen.
+Written by `scripts/build_models.py`.
+
+On simulated boards the analytic price is the simulator's own formula, so that all there is to learn is the noise given
+to it: those errors say nothing about a real board. Errors of measured models include what a measurement would differ by
+if it were made again.
+"""
 
 
 def planned(points: int) -> list[Features]:
@@ -57,10 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=store.SHIPPED, help="folder (default: %(default)s)")
     parser.add_argument("--report", type=Path, help="write the choice of families and their errors there")
     options = parser.parse_args(arguments)
-    sections = [
-        "# Performance models that come with FineQuery\n\nError of out-of-fold predictions of sub-tasks in %, by "
-        "family and what it is a factor of; * marks the family chosen. Written by `scripts/build_models.py`.\n"
-    ]
+    sections = [HEAD]
     if not options.boards_only:
         samples = dataset.read(options.samples) if options.samples else calibration.journal().samples()
         if not samples:

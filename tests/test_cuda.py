@@ -27,6 +27,8 @@ DATA = Path(__file__).parent / "data"
 EDGES = sorted((DATA / "edges").glob("*.sql"))
 #: What stays on the CPU in the edge scripts. A reason that ends otherwise is new.
 KNOWN = ("is a host function", "string_agg joins text on the CPU")
+#: A script of joins with build sides that turn out to have no rows: their columns are then constants.
+NO_PARTNERS = "outer_joins_with_nothing"
 #: Queries of which a part gets no rows, so that nothing of it runs anywhere.
 NO_ROWS = {
     "select string_agg(s, '') from t where a > 100",
@@ -127,7 +129,8 @@ def test_edges(path: Path, con: Any, duck: Any, foreseen: list[Any]) -> None:
         assert_same(con, duck, sql)
         while foreseen:
             shown, departed = foreseen.pop()
-            certain = set() if sql.strip() in NO_ROWS else {r for r, certain in shown.items() if certain}
+            loose = sql.strip() in NO_ROWS or path.stem == NO_PARTNERS
+            certain = set() if loose else {reason for reason, sure in shown.items() if sure}
             assert certain <= departed <= set(shown), sql
             assert all(reason.endswith(KNOWN) for reason in departed), sql
 

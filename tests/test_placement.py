@@ -16,8 +16,9 @@ from finequery.errors import DataError, NotSupportedError, OperationalError
 from finequery.jetson import board
 from finequery.operators.context import CPU, GPU, Placement
 from finequery.perfmodel.model import Model
-from finequery.planner import placement
-from finequery.planner.placement import Asked, place
+from finequery.planner import candidates, placement
+from finequery.planner.candidates import Asked
+from finequery.planner.placement import place
 from finequery.planner.scheduler import Scheduler, corrected, simulate
 from finequery.planner.stages import Part, Site, stages
 from finequery.planner.subtasks import split
@@ -97,7 +98,7 @@ def test_large_scan_is_shared_out(con: Any) -> None:
 
 def test_small_pipelines_are_not_taken_apart(con: Any) -> None:
     made = scheduler(con, JOINED, site())
-    small = [p for p in made.schedule.placed if p.part.rows < placement.FEW_ROWS]
+    small = [p for p in made.schedule.placed if p.part.rows < candidates.FEW_ROWS]
     assert small and all({c.placement.device for c in p.candidates} == {"cpu", "gpu"} for p in small)
 
 
@@ -156,11 +157,11 @@ def test_together_is_the_simulator_s_rule() -> None:
     def task(t: float, nbytes: float) -> Any:
         return np.array([t, t, t, nbytes, 0.0])
 
-    assert placement._together(task(1, 30), task(2, 30), 100.0)[0] == pytest.approx(2.0)
+    assert candidates.together(task(1, 30), task(2, 30), 100.0)[0] == pytest.approx(2.0)
     # 80 and 80 a second on 100: both at 50, so 1.6 s for each
-    assert placement._together(task(1, 80), task(1, 80), 100.0)[0] == pytest.approx(1.6)
+    assert candidates.together(task(1, 80), task(1, 80), 100.0)[0] == pytest.approx(1.6)
     # 20 and 100 on 100: the first is through after 1 s, by when the second has moved 80 of 200; 120 more at 100
-    assert placement._together(task(1, 20), task(2, 200), 100.0)[0] == pytest.approx(2.2)
+    assert candidates.together(task(1, 20), task(2, 200), 100.0)[0] == pytest.approx(2.2)
 
 
 # --- stages -----------------------------------------------------------------------------------------------------------
@@ -261,13 +262,13 @@ def test_a_second_run_expects_what_the_first_has_counted(boarded: Any) -> None:
     """A filter whose estimate is far off; the plan is the same, and is not placed anew again and again."""
     sql = "select count(*) from t join d on t.k = d.k where t.x * 3 % 1000 = 7 and t.y * 5 % 97 = 3"
     relation = boarded.sql(sql)
-    relation.fetchall()
+    for _ in range(3):
+        boarded.sql(sql).fetchall()
     (made,) = relation.plan.schedulers.values()
-    assert made.known and made.run is not None
-    counted = made.parts
+    assert made.known and made.run is not None and made.anew == 0
+    settled = made.parts
     boarded.sql(sql).fetchall()
-    boarded.sql(sql).fetchall()
-    assert made.parts == counted and made.spent < 1.0 and made.anew == 0
+    assert made.parts == settled and made.spent < made.schedule.seconds + 1.0
 
 
 def test_corrected_features(con: Any) -> None:

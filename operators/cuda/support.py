@@ -4,7 +4,8 @@ Every expression of a plan is lowered as it will be when the query runs, over co
 those of tables as they are encoded, those that are computed with the kind, the dictionary and the bounds that their
 vectors have. Lowering decides what a host function is, so the reasons are those of the run. Where the encoding of a
 column depends on data (a dictionary is made only of texts that repeat, and functions of dictionaries are looked up), a
-reason may turn out not to be one; it then is not ``certain``.
+reason may turn out not to be one; it then is not ``certain``. Where there are no rows nothing runs: the columns of a
+build side without any are constants, and what would be computed of none is not. That is not foreseen.
 """
 
 from __future__ import annotations

@@ -1,0 +1,198 @@
+"""The plans that the experiments place: pipelines with what was expected of them and what a run counted, kept as JSON.
+
+Every query runs once, on the CPU of this machine, for its answer and the true numbers of rows; from then on its
+pipelines are numbers. ``plans`` makes them or reads what it made before. ``continued`` makes those of a larger scale.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from bench_data import Data
+from experiments_synthetic import synthetic
+
+from finequery.operators.context import Placement
+from finequery.perfmodel.features import Features
+from finequery.perfmodel.model import Model
+from finequery.planner.candidates import Asked
+from finequery.planner.placement import Schedule, place
+from finequery.planner.scheduler import far, known
+from finequery.planner.stages import Part, Site, cut_in_features
+
+QUERIES = Path(__file__).resolve().parent.parent / "tests" / "data"
+#: Changes with what is kept of a plan.
+VERSION = 1
+_DEFAULTS = asdict(Features(""))
+
+
+@dataclass(eq=False)
+class Kept:
+    """A pipeline as placement and the stages of a simulation read it (planner.subtasks.PipelineInfo)."""
+
+    number: int
+    after: tuple[int, ...]
+    subtasks: list[Any]
+    runs: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.runs = (SimpleNamespace(steps=[s.item for s in self.subtasks[1:-1]]),)
+
+    @property
+    def source(self) -> Any:
+        return self.subtasks[0]
+
+    @property
+    def breaker(self) -> Any:
+        return self.subtasks[-1]
+
+
+@dataclass(eq=False)
+class Plan:
+    """A query's pipelines at a scale. ``expected`` by the planner's estimates, ``true`` with the rows that a run
+    counted; ``scaled``: these were not counted but continued from smaller scales."""
+
+    name: str
+    scale: float
+    expected: list[Part]
+    true: list[Part]
+    reasons: dict[int, tuple[str, ...]]
+    cuts: dict[int, tuple[int, ...]]
+    scaled: bool = False
+
+    def asked(self, **changes: Any) -> Asked:
+        """What is to be placed."""
+        return replace(Asked(reasons=self.reasons, cuts=self.cuts), **changes)
+
+    def second_run(self, site: Site, model: Model, **changes: Any) -> Schedule:
+        """The placement of a plan that has run before: its rows are known."""
+        return place(self.true, site, model, self.asked(**changes))
+
+    def first_run(self, site: Site, model: Model) -> list[Placement]:
+        """Placements as the scheduler arrives at them in the first run: by estimates, and what is left anew whenever
+        rows that were counted are far from them."""
+        schedule = place(self.expected, site, model, self.asked())
+        counted: dict[int, float] = {}
+        chosen = []
+        for number, (expected, true) in enumerate(zip(self.expected, self.true)):
+            chosen.append(schedule.placed[number].chosen.placement)
+            counted[expected.info.number] = true.rows_given
+            if far(expected.rows_given, true.rows_given):
+                schedule = place(known(self.expected, counted), site, model, self.asked())
+        return chosen
+
+
+def plans(suite: str, scale: float, data: Data, cache: Path) -> list[Plan]:
+    """The plans of a suite ("tpch", "ssb", or "synthetic") at a scale, in the order of their names."""
+    path = cache / f"plans-{suite}-sf{scale:g}.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        document = {}
+    if document.get("version") != VERSION:
+        document = {"version": VERSION, "suite": suite, "scale": scale, "plans": _collect(suite, scale, data)}
+        cache.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document, indent=0) + "\n", encoding="utf-8")
+    return [_plan(kept, scale) for kept in document["plans"]]
+
+
+def _collect(suite: str, scale: float, data: Data) -> list[dict[str, Any]]:
+    """Run every query once."""
+    import finequery
+
+    with finequery.connect(board="agx-xavier") as connection:  # any with a GPU: statistics are the data's
+        connection.execute("set device = 'cpu'")
+        if suite == "synthetic":
+            queries = synthetic(connection, max(1000, int(scale * data.fraction * 6_000_000)))
+        else:
+            tables = data.tpch(scale) if suite == "tpch" else data.ssb(scale)
+            for table, path in tables.items():
+                connection.execute(f"create table {table} as select * from '{path}'")
+            texts = sorted((QUERIES / suite).glob("*.sql"))
+            queries = {path.stem: path.read_text(encoding="utf-8") for path in texts}
+        return [{"name": name, "pipelines": _pipelines(connection, sql)} for name, sql in queries.items()]
+
+
+def _pipelines(connection: Any, sql: str) -> list[dict[str, Any]]:
+    from finequery.planner.features import features
+
+    relation = connection.sql(sql)
+    relation.arrow()
+    (scheduler,) = relation.plan.schedulers.values()
+    kept = []
+    for info, part in zip(scheduler.pipelines, scheduler.parts):
+        cuts = [cut_in_features(part, cut) for cut in scheduler.asked.cuts.get(info.number, ())]
+        kept.append(
+            {
+                "number": info.number,
+                "after": list(info.after),
+                "reasons": list(scheduler.asked.reasons.get(info.number, ())),
+                "cuts": sorted(set(cuts)),
+                "table": info.source.item.table.name if info.source.kind == "scan" else "",
+                "expected": [_numbers(features(s), s) for s in info.subtasks],
+                "true": [_numbers(f, s) for f, s in zip(part.features, part.info.subtasks)],
+            }
+        )
+    return kept
+
+
+def _numbers(f: Features, subtask: Any) -> dict[str, Any]:
+    short = {k: v if isinstance(v, str) else float(f"{v:.9g}") for k, v in asdict(f).items() if v != _DEFAULTS[k]}
+    return short | ({"reads": list(subtask.reads)} if subtask.reads else {})
+
+
+def _plan(kept: Mapping[str, Any], scale: float) -> Plan:
+    expected, true, reasons, cuts = [], [], {}, {}
+    for p in kept["pipelines"]:
+        expected.append(_part(p, p["expected"]))
+        true.append(_part(p, p["true"]))
+        if p["reasons"]:
+            reasons[p["number"]] = tuple(p["reasons"])
+        cuts[p["number"]] = tuple(at - 1 for at in p["cuts"])  # every sub-task in between is a step of a ``Kept``
+    return Plan(kept["name"], scale, expected, true, reasons, cuts)
+
+
+def _part(p: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Part:
+    table = SimpleNamespace(name=p["table"])
+    subtasks = [
+        SimpleNamespace(kind=f["kind"], reads=tuple(f.get("reads", ())), item=SimpleNamespace(table=table))
+        for f in rows
+    ]
+    info: Any = Kept(p["number"], tuple(p["after"]), subtasks)
+    return Part(info, tuple(Features(**{k: v for k, v in f.items() if k != "reads"}) for f in rows))
+
+
+#: What grows with the data; everything else (widths, shares, steps) is as in the larger of the two scales.
+_GROWING = ("rows", "rows_out", "table_bytes", "distinct", "groups")
+#: What grows where two scales cannot be compared: numbers from here on, in proportion to the data.
+_LARGE = 1000.0
+
+
+def continued(small: Plan, large: Plan, scale: float) -> Plan:
+    """A plan at a larger scale, by *scaled statistics*: each number of rows, keys, groups and bytes goes on growing as
+    it did between two scales that ran, by a power of the scale from 0 (a table of fixed size) to 1. Where the two have
+    plans of different form, all numbers that are not small grow in proportion to the scale."""
+    shapes = [[(part.info.after, [f.kind for f in part.features]) for part in plan.true] for plan in (small, large)]
+    step, ratio = large.scale / small.scale, scale / large.scale
+
+    def grown(b: Features, a: Features | None) -> Features:
+        values = {}
+        for name in _GROWING:
+            now = getattr(b, name)
+            before = getattr(a, name) if a is not None else now / (step if now >= _LARGE else 1.0)
+            power = math.log(now / before) / math.log(step) if before > 0 and now > 0 else 1.0
+            values[name] = now * ratio ** min(max(power, 0.0), 1.0)
+        return replace(b, **values)
+
+    def parts(which: str) -> list[Part]:
+        larger, smaller = getattr(large, which), getattr(small, which)
+        if shapes[0] != shapes[1]:
+            return [Part(b.info, tuple(grown(f, None) for f in b.features)) for b in larger]
+        return [Part(b.info, tuple(map(grown, b.features, a.features))) for b, a in zip(larger, smaller)]
+
+    return Plan(large.name, scale, parts("expected"), parts("true"), large.reasons, large.cuts, True)
