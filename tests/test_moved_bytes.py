@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,9 @@ from fake_cuda import H100, ORIN, Library, Simulated, install
 import finequery
 from finequery.errors import DataError
 from finequery.jetson import cuda, gpu, memory
+from finequery.operators import program, run, sides
+from finequery.operators.context import Placement
+from finequery.session import Session
 
 SIMULATED = cuda.simulated()  # the fake driver takes the variable away that says so
 DATA = Path(__file__).parent / "data"
@@ -184,6 +188,38 @@ def test_what_a_pipeline_writes_for_the_next_stays(discrete: Fake) -> None:
     discrete.con.execute(sql)
     sizes = [nbytes for way, nbytes in discrete.library.copies if way == "to device"]
     assert sizes and max(sizes) <= 500, sizes  # v has 250 values of 4 bytes; w, whose NULLs the CPU clears, of 2
+
+
+@pytest.mark.parametrize("attributes", [ORIN, H100], ids=["integrated", "discrete"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select i + 1, n * 2, d + i from t",
+        "select i, s || '', n from t where g < 5",
+        "select g, count(*), sum(d), max(s) from t group by g order by g",
+    ],
+)
+def test_both_devices_at_one_pipeline(monkeypatch: pytest.MonkeyPatch, attributes: Any, sql: str) -> None:
+    """The GPU takes batches from the back, the CPU the front: what the one wrote is not what the other copies."""
+    fake = machine(attributes, monkeypatch)
+    fill(fake, 400)
+    wanted = fake.con.sql(sql).fetchall()
+    begun, plain = threading.Event(), Session.context
+    batch, on_cpu = sides.CudaSide.batch, run._Run._on_cpu
+
+    def context(self: Session, physical: Any) -> Any:
+        found = plain(self, physical)
+        found.placement = Placement("both", 0.5)
+        return found
+
+    for module in (program, run, sides):
+        monkeypatch.setattr(module, "MORSEL", 64)
+    monkeypatch.setattr(Session, "context", context)
+    monkeypatch.setattr(sides.CudaSide, "batch", lambda self, *a: (begun.set(), batch(self, *a)))
+    monkeypatch.setattr(run._Run, "_on_cpu", lambda self, job: (begun.wait(60), on_cpu(self, job)))
+    moved = fake.device.moved.total
+    assert fake.con.sql(sql).fetchall() == wanted
+    assert (fake.device.moved.total == moved) is (attributes is ORIN)
 
 
 def test_limit(discrete: Fake) -> None:
