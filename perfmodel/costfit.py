@@ -24,7 +24,7 @@ from finequery.perfmodel.dataset import Sample
 from finequery.perfmodel.work import works
 
 #: An algorithm with fewer samples is priced as its kind.
-FEWEST = 10
+FEWEST = 6
 #: Seconds added to both sides before the logarithm: below this nothing is told apart.
 FLOOR = 2e-6
 #: Shares of the smaller of computing and streaming that may hide behind the larger one: the best is chosen.

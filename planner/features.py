@@ -10,6 +10,7 @@ from finequery.perfmodel.features import NAMES_ONLY, Features
 from finequery.planner import observed as run
 from finequery.planner.algorithms import group_bytes
 from finequery.planner.subtasks import (
+    NULLS,
     RANDOM_READ,
     RANDOM_WRITE,
     STREAMED_READ,
@@ -75,7 +76,7 @@ def _algorithm(subtask: SubTask) -> str:
         return ""
     if any(a.encoding == "text" for a in subtask.inputs):
         return "text"
-    tests = len(subtask.inputs) + sum(a.nulls > 0 for a in subtask.inputs)
+    tests = len(subtask.inputs) + NULLS * sum(a.nulls > 0 for a in subtask.inputs)
     return "ranges" if subtask.steps <= tests else "computed"
 
 

@@ -37,8 +37,8 @@ STREAMED_WRITE, RANDOM_WRITE = "streamed write", "random write"
 
 #: Sub-tasks that end a pipeline.
 BREAKERS = frozenset(["build", "aggregate", "sort", "top-k", "window", "limit", "pairs", "materialize"])
-#: Operations that one of 128 bits counts as.
-WIDE = 8.0
+#: Operations that one of 128 bits counts as, one of the logic of masks, and the tests of a column for NULL.
+WIDE, LOGIC, NULLS = 8.0, 0.25, 4.0
 #: Bytes of a row number, of which selections and look-ups are made.
 ROW_NUMBER = 4.0
 
@@ -203,6 +203,8 @@ class _Splitter:
             return 1.0
         if not isinstance(e, (Call, Case, Cast)):
             return 0.0
+        if isinstance(e, Call) and e.name in ("and", "or", "not"):
+            return LOGIC * max(len(e.args) - 1, 1) + sum(map(self._operations, e.children))
         own = WIDE if any(a.encoding == "i128" for a in read) else 1.0
         own = max(own, *(a.width for a in read if a.encoding == "text"), 0.0)
         return own + sum(map(self._operations, e.children))
@@ -266,7 +268,7 @@ class _Splitter:
 
     def add(self, open_: _Open, subtask: SubTask) -> None:
         subtask.among = open_.source_rows
-        subtask.steps += sum(a.nulls > 0 for a in subtask.inputs) if subtask.kind not in SOURCES else 0
+        subtask.steps += NULLS * sum(a.nulls > 0 for a in subtask.inputs) if subtask.kind not in SOURCES else 0
         open_.subtasks.append(subtask)
         open_.after += subtask.reads
         open_.rows = subtask.rows_out
@@ -326,8 +328,9 @@ class _Splitter:
             self.attribute(step.mark)
         subtask = SubTask("probe", step, before, after, inputs, tuple(operands), choice, (built.number, *scalars))
         subtask.match_rate = after / before if before else 0.0
-        conditions = [] if step.condition is None else [step.condition]
-        subtask.steps = len(step.keys) + self.operations([*(left for left, _ in step.keys), *conditions])
+        subtask.steps = len(step.keys) + self.operations(left for left, _ in step.keys)
+        if step.condition is not None:  # of the rows that found a partner
+            subtask.steps += self.operations([step.condition]) * subtask.match_rate
         self.add(open_, subtask)
 
     def build(self, step: Probe, probes: float) -> PipelineInfo:
