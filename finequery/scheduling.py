@@ -90,7 +90,7 @@ def _make(settings: Settings, plan: Plan, context: Context, board: Board) -> Sch
         if texts:
             reasons[info.number] = tuple(dict.fromkeys(texts))
         running = [item for item in info.runs if hasattr(item, "steps")]
-        if len(running) == 1 and simulated:  # a CUDA kernel takes all rows of a pipeline at once, no batches
+        if len(running) == 1:
             places[info.number] = tuple(cuts(running[0]))
     asked = Asked(settings["device"], settings["objective"], reasons, places)
     load = {"gpu": settings["gpu_load"]} if settings["gpu_load"] else {}

@@ -97,14 +97,16 @@ class _Phase:
     side: Any = None
     measured: Measured = field(default_factory=Measured)
 
-    def __post_init__(self) -> None:
+    def open(self, rows: int) -> None:
+        """Get ready for batches of ``rows`` rows; ``Departed`` if the device has no form for the program."""
         self.sink.instance = self.instance
         self.compiled.counters[:] = 0
+        self.prepare(rows)
         if self.where.device == "gpu":
             self.side = open_side(self.context, self.compiled, self.rows, self.skip, None, 0)
             if not self.side.many:
-                raise Departed("a kernel takes all rows of a pipeline at once, no batches")
-            self.side.stopped = self.stopped
+                raise Departed("a table of groups that may fill up takes all rows at once")
+            self.side.stopped = self.stopped  # where the CPU's threads pose: a kernel is not interrupted
 
     @property
     def instance(self) -> Instance:
@@ -186,7 +188,6 @@ class _Second(_Phase):
 
     def take(self, batches: Channel, count: int, measured: Measured) -> Frame:
         """What all batches give; ``count`` morsels in all."""
-        self.prepare(self.rows)
         segments, bounds = np.zeros((count, 3), dtype=np.int64), np.zeros(count + 1, dtype=np.int64)
         for first, end, frame in batches:
             if not frame.length:
@@ -276,6 +277,9 @@ def _overlapped(
     channel = Channel(DEPTH)
     first = _First(context, one, places[0], frame.length, lambda: channel.closed or context.halted(), skip)
     second = _Second(context, two, places[1], frame.length, context.halted)
+
+    first.open(min(size * MORSEL, frame.length))
+    second.open(frame.length)
 
     def produce() -> None:
         error: BaseException | None = None

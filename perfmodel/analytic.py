@@ -14,6 +14,7 @@ memory.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -24,11 +25,10 @@ from finequery.errors import NotSupportedError
 from finequery.jetson import board as boards
 from finequery.jetson import costs
 from finequery.jetson.board import Board
-from finequery.perfmodel.batch import Batch, kind_of
+from finequery.perfmodel.batch import Batch
 from finequery.perfmodel.trees import Floats
+from finequery.perfmodel.work import OWN_BYTES, updates_atomically
 
-#: Kinds whose threads add to the same table.
-_ATOMIC = frozenset(["build", "aggregate"])
 _CPU = attrgetter("row", "step", "vector", "random", "serial", "fixed_us")
 _GPU = attrgetter("row", "step")
 
@@ -144,7 +144,9 @@ class Analytic:
     def _gpu_terms(self, batch: Batch, gpu: boards.Gpu) -> Floats:
         """Seconds of arithmetic with all lanes at work, of memory and of atomics; bytes over its bus."""
         table, discrete = self._costs, self.board.discrete
-        row, step, atomic = batch.by_model(lambda m: (*_GPU(costs.gpu_entry(table, m)), _atomic(m)))
+        row, step, small, large = batch.by_model(
+            lambda m: (*_GPU(costs.gpu_entry(table, m)), *(updates_atomically(m, n) for n in (0.0, math.inf)))
+        )
         rows, width = batch["rows"], batch["random_width"]
         out = np.empty((4, *rows.shape))
         lanes = gpu.sms * gpu.lanes * gpu.mhz * 1e6
@@ -161,6 +163,7 @@ class Analytic:
         np.multiply(random + (streamed - (1.0 - 1.0 / costs.L2_SPEEDUP) * hot) / gbs, 1e-9, out=out[1])
         updated = batch["table_bytes"] * (width > 0) * (1.0 / costs.L2_SECTOR)  # atomic kinds write their tables
         rate = np.minimum(gpu.cached_random, gpu.atomics * np.maximum(updated, 1.0))
+        atomic = np.where(batch["table_bytes"] > OWN_BYTES, large, small)
         np.divide(rows * atomic, rate * 1e9, out=out[2])
         np.add(streamed - hot, missed * np.maximum(gpu.sector_bytes, width), out=out[3])
         return out
@@ -176,8 +179,3 @@ class Analytic:
         mixed = overlap * longest + (1.0 - overlap) * (compute + rest)
         seconds = np.maximum(mixed, moved * (1e-9 / own.shared_gbs)) * (share / (1.0 - load))
         return Analysed(seconds, moved * share, self.board.power.gpu_w, own.joules_per_gb / 1e9)
-
-
-def _atomic(model: str) -> bool:
-    """perfmodel.work.works counts an atomic update a row."""
-    return kind_of(model) in _ATOMIC and not model.endswith(":runs")

@@ -45,12 +45,13 @@ class Fit:
 def fit(samples: Sequence[Sample], board: Board, table: Costs) -> Fit:
     """The table with the entries that there are samples for fitted to them; the rest stays."""
     groups: dict[str, list[Sample]] = {}
+    kinds: dict[str, list[Sample]] = {}
     for sample in samples:
         f = sample.features
         if sample.device == "cpu" and sample.threads == 1 and not sample.simulated and f.rows > 0:
-            for key in dict.fromkeys((f.model, f.kind)):
-                groups.setdefault(key, []).append(sample)
-    groups = {key: found for key, found in groups.items() if len(found) >= FEWEST}
+            groups.setdefault(f.model, []).append(sample)
+            kinds.setdefault(f.kind, []).append(sample)
+    groups = {key: found for key, found in (kinds | groups).items() if len(found) >= FEWEST}
     best: tuple[float, Fit] | None = None
     for overlap in OVERLAPS:
         tried = replace(table, cpu_overlap=overlap)

@@ -31,6 +31,11 @@ from finequery.planner.stages import (
 
 #: Shares of the rows that the GPU may take.
 SHARES = tuple(n / 10 for n in range(1, 10))
+#: Steps of the best share between two of those.
+_PARTS = 5
+_FINE = np.round(np.arange(SHARES[0], SHARES[-1] + 1e-9, (SHARES[1] - SHARES[0]) / _PARTS), 3)
+#: Prices at shares of the grid, times this: prices at all of ``_FINE``.
+_BETWEEN = np.array([np.interp(_FINE, SHARES, unit) for unit in np.eye(len(SHARES))])
 #: Rows below which a pipeline is not taken apart.
 FEW_ROWS = 1 << 17
 
@@ -171,17 +176,19 @@ class Offers:
         return np.array([seconds, seconds, seconds, cost.traffic, joules])
 
     def _both(self, place: int) -> list[Candidate]:
-        """Rows shared out, at all shares. Tables that are looked up in are both devices'."""
+        """Rows shared out: at the shares of the grid, and at the best one between them, of prices that are linear in
+        between. Tables that are looked up in are both devices'."""
         part, board = self.parts[place], self.site.board
         number = self._number[place, "all" if part.shared_end else "rows", 0]
         cpu, gpu = (self.prices[:, i : i + len(SHARES), number] for i in (self.shared, self.shared + len(SHARES)))
-        gpu = self._gpu(gpu.copy(), part.base_bytes * np.array(SHARES))
+        gpu = self._gpu(gpu @ _BETWEEN, part.base_bytes * _FINE)
         gpu[:3] += coherence(board, part.probed_bytes(0, len(part.features)))
-        numbers = together(cpu, gpu, self.peak) + self._merge(place)[:, None]
+        numbers = together(cpu @ _BETWEEN, gpu, self.peak) + self._merge(place)[:, None]
         if board.discrete and board.link is not None:
-            copied = part.result_bytes * np.array(SHARES)
-            numbers[:3] += board.link.latency_us * 1e-6 + copied / (board.link.d2h_gbs * 1e9)
-        return [self._candidate(Placement("both", share), numbers[:, n]) for n, share in enumerate(SHARES)]
+            numbers[:3] += board.link.latency_us * 1e-6 + part.result_bytes * _FINE / (board.link.d2h_gbs * 1e9)
+        best = int(np.argmin(numbers[0]))
+        shown = sorted({best, *range(0, len(_FINE), _PARTS)})
+        return [self._candidate(Placement("both", float(_FINE[n])), numbers[:, n]) for n in shown]
 
     def _phases(self, place: int, at: int, cut: int, first: str) -> Candidate:
         """Two phases over batches: t1 + t2 + (n - 1)·step, by batch (perfmodel.compose.batch_pipeline)."""

@@ -68,6 +68,8 @@ def features(subtask: SubTask) -> Features:
 def _algorithm(subtask: SubTask) -> str:
     """How it is done, where that is not one way for all."""
     choice = subtask.choice
+    if subtask.written:
+        return f"{choice.name}:written" if choice is not None else "written"
     if choice is not None:
         if choice.name == "dense" and choice.nbytes <= group_bytes("dense", 0, 0, FEW, len(subtask.item.calls)):
             return "few"  # added up by masked vector sums

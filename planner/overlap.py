@@ -73,7 +73,7 @@ def _paces(needs: list[float], peak: float) -> list[float]:
     """Share of its own pace for each of one or two that run, by max-min fair shares of the memory."""
     if len(needs) < 2 or sum(needs) <= peak:
         return [1.0] * len(needs)
-    low, high = sorted(needs)
+    low = min(needs)
     level = peak / 2.0 if low > peak / 2.0 else peak - low
     return [min(1.0, level / need) for need in needs]
 

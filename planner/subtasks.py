@@ -79,6 +79,7 @@ class SubTask:
     groups: float | None = None  # aggregate
     steps: float = 0.0  # operations a row: of expressions, keys to be packed or ordered by, aggregates, tests for NULL
     among: float = 0.0  # rows of the pipeline's source, among which those of its input stand
+    written: bool = False  # build, materialize: rows are written out first
     device: str = "cpu"
 
     @property
@@ -147,11 +148,14 @@ class _Open:
         self.near: set[int] = set()  # columns read or computed by now
         self.computed: set[int] = set()  # columns that a projection computes
 
+    @property
+    def chooses(self) -> bool:  # whether not all rows of its source come through
+        return any(s.kind in ("filter", "probe") for s in self.subtasks)
+
     def kept(self, columns: Iterable[Column]) -> tuple[Column, ...]:
         """Those of the columns that have to be written at the pipeline's end. Where all rows stay, the source's own are
         handed on as they are."""
-        chooses = any(s.kind in ("filter", "probe") for s in self.subtasks)
-        return tuple(c for c in columns if chooses or c.id in self.computed)
+        return tuple(c for c in columns if self.chooses or c.id in self.computed)
 
 
 class _Splitter:
@@ -348,7 +352,7 @@ class _Splitter:
         operands.append(Operand("empty table", STREAMED_WRITE, 1.0, choice.nbytes, table=choice.nbytes))
         scalars = self.scalars(keys)
         subtask = SubTask("build", step, rows, rows, inputs, tuple(operands), choice, scalars, distinct=distinct)
-        subtask.steps = len(keys) + self.operations(keys)
+        subtask.steps, subtask.written = len(keys) + self.operations(keys), open_.chooses
         return self.end(open_, subtask)
 
     # --- breakers -------------------------------------------------------------------------------------------------
@@ -391,7 +395,9 @@ class _Splitter:
         kept = open_.kept(task.columns)
         inputs = tuple(map(self.attribute, kept))
         operands = self.reads(open_, inputs, open_.rows) + self.writes(kept, open_.rows)
-        return self.end(open_, SubTask("materialize", task, open_.rows, open_.rows, inputs, tuple(operands)))
+        subtask = SubTask("materialize", task, open_.rows, open_.rows, inputs, tuple(operands))
+        subtask.written = bool(kept)
+        return self.end(open_, subtask)
 
     def aggregate(self, task: Aggregate) -> PipelineInfo:
         open_ = self.open(task.source)

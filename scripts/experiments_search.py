@@ -24,8 +24,8 @@ from finequery.planner.candidates import SHARES
 from finequery.planner.scheduler import simulate
 from finequery.planner.stages import BATCHES, Part, Site, end_device
 
-#: Shares of the rows and batches that are tried: more than the planner's grid has.
-FINE_SHARES = tuple(n / 20 for n in range(1, 20))
+#: Shares of the rows and batches that are tried: at least as fine as the planner's.
+FINE_SHARES = tuple(n / 50 for n in range(1, 50))
 FINE_BATCHES = (4, 8, 16, 32)
 #: Pipelines up to which all assignments of devices are gone through.
 MOST_PIPELINES = 16
@@ -44,7 +44,7 @@ class Best:
     exact: bool
 
 
-def options(plan: Plan, number: int, fine: bool = False) -> list[Placement]:
+def options(plan: Plan, number: int, fine: bool) -> list[Placement]:
     """All ways to run a pipeline: single devices, shares of a grid, and cuts into phases in batches."""
     part = plan.true[number]
     if plan.reasons.get(part.info.number):
@@ -61,21 +61,19 @@ def seconds(parts: Sequence[Part], placements: Sequence[Placement], site: Site) 
     return simulate(parts, placements, site).timeline.seconds
 
 
-def best(plan: Plan, site: Site, starts: Iterable[Sequence[Placement]] = (), fine: bool = False) -> Best:
-    """The best plan."""
-    ways = [options(plan, number, fine) for number in range(len(plan.true))]
+def best(plan: Plan, site: Site, starts: Iterable[Sequence[Placement]] = ()) -> Best:
+    """The best plan, at least as good as the best of ``starts``."""
+    exact = not site.board.discrete and len(plan.true) <= MOST_PIPELINES
+    ways = [options(plan, number, exact) for number in range(len(plan.true))]
     count = math.prod(float(len(w)) for w in ways)
-    exact = not site.board.discrete and len(ways) <= MOST_PIPELINES
     begin = [list(s) for s in starts]
     for single in (CPU, GPU):
         begin.append([single if single in way else CPU for way in ways])
     if exact:
-        found = _sequential(plan, site, ways)
-        begin = [found, *begin[:1]]
-    judged = {}
+        begin = [_sequential(plan, site, ways), *begin]
+    judged: dict[tuple[Placement, ...], float] = {}
     for start in begin:
-        found, took = _descent(plan, site, start, [] if exact else ways, judged)
-        judged[tuple(found)] = took
+        _descent(plan, site, start, [] if exact else ways, judged)
     winner = min(judged, key=judged.__getitem__)
     return Best(judged[winner], list(winner), count, exact)
 
@@ -153,12 +151,8 @@ def _nothing(part: Part) -> Part:
 
 
 def _descent(
-    plan: Plan,
-    site: Site,
-    start: list[Placement],
-    ways: list[list[Placement]],
-    judged: dict[tuple[Placement, ...], float],
-) -> tuple[list[Placement], float]:
+    plan: Plan, site: Site, start: list[Placement], ways: list[list[Placement]], judged: dict[tuple[Placement, ...], float]
+) -> None:
     """Change one pipeline at a time while that gains: its placement (where ``ways`` are given), and whether it runs
     beside the one before it."""
     current = list(start)
@@ -175,9 +169,7 @@ def _descent(
         for place, part in enumerate(plan.true):
             others = list(ways[place]) if ways else []
             if place and plan.true[place - 1].info.number not in part.info.after:
-                singles = [
-                    replace(w, along=True) for w in (CPU, GPU) if w == CPU or not plan.reasons.get(part.info.number)
-                ]
+                singles = [replace(w, along=True) for w in (CPU, GPU) if w == CPU or not plan.reasons.get(part.info.number)]
                 others += [*singles, replace(current[place], along=not current[place].along)]
                 others += [replace(w, along=False) for w in (CPU, GPU) if w in singles] if not ways else []
             for other in others:
@@ -187,4 +179,3 @@ def _descent(
                     current, least = trial, took
         if least > before * (1 - 1e-6):
             break
-    return current, least

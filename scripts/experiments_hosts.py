@@ -1,0 +1,100 @@
+"""The part of the page that compares integrated boards with hosts that have a discrete GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from experiments_tables import Cells, mean, percent, table, title
+
+from finequery.jetson import board as boards
+from finequery.jetson.board import Board
+
+#: The paper's figures: the slides' latency, the journal version's performance per cost and energy efficiency.
+LATENCY, COST, ENERGY = 0.5669, 21.0, 4.0
+
+
+def _pairs(
+    cells: Cells, board: str, host: str, resident: bool, scale: float
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Numbers of the same query on a board and on a host."""
+    found = []
+    for suite in ("tpch", "ssb"):
+        mine = [n for c in cells.of("query", board=board, suite=suite, scale=scale) for n in c["numbers"]]
+        keys = {"board": host, "suite": suite, "scale": scale, "resident": resident}
+        theirs = [n for what in ("query", "host") for c in cells.of(what, **keys) for n in c["numbers"]]
+        found += list(zip(mine, theirs))
+    return found
+
+
+def _row(cells: Cells, board: str, host: str, resident: bool, scale: float) -> list[str]:
+    pairs = _pairs(cells, board, host, resident, scale)
+    b, h = boards.load(board), boards.load(host)
+    row = [title(board), title(host), "resident" if resident else "cold"]
+    for plan in ("gpu", "chosen"):
+        less = mean(1.0 - m["chosen_ms"] / t[f"{plan}_ms"] for m, t in pairs)
+        faster = sum(m["chosen_ms"] < t[f"{plan}_ms"] for m, t in pairs)
+        row.append(f"{percent(less)}, {faster} of {len(pairs)}")
+
+    def times(weight: Callable[[Board], float]) -> str:
+        return f"{mean(t['gpu_ms'] / m['chosen_ms'] for m, t in pairs) * weight(h) / weight(b):.1f}"
+
+    row += [
+        times(lambda x: x.price.usd + x.price.host_usd),
+        times(lambda x: x.price.usd),
+        times(lambda x: x.power.tdp_w),
+    ]
+    return [*row, f"{mean(t['gpu_mj'] / m['chosen_mj'] for m, t in pairs):.1f}"]
+
+
+def against_hosts(cells: Cells) -> str:
+    """Section 5."""
+    head = ("board", "host", "columns", "less time than GPU only there, faster in", "than FineQuery there, faster in")
+    head += ("per cost, GPU and CPU", "per cost, GPU", "per TDP", "joules")
+    texts = []
+    for scale in cells.scales:
+        rows = [
+            _row(cells, b, h, resident, scale) for b in cells.edge for h in cells.hosts for resident in (False, True)
+        ]
+        mark = "" if scale in cells.run else " (scaled statistics)"
+        texts.append(f"SF {scale:g}{mark}:\n\n{table(head, rows)}")
+    prices = [
+        [title(n), f"{b.price.usd:,.0f}", b.sources.get("price.usd", ""), f"{b.price.host_usd:,.0f}"]
+        + [b.sources.get("price.host_usd", ""), f"{b.power.tdp_w:g}", b.sources.get("power.tdp_w", "")]
+        for n, b in ((n, boards.load(n)) for n in (*cells.edge, *cells.hosts))
+    ]
+    return f"""## 5. Against discrete GPUs
+
+The chosen plan on the board against *GPU only* on the host, as the paper's "discrete architecture", and against what
+FineQuery chooses there. *Cold*: base columns are in the host's memory and are copied over PCIe, overlapped with the
+kernels; *resident*: they are on the GPU already. A board's GPU reads columns where they are, so both are the same to it.
+
+- **Less time**: mean over queries of 1 - t_board / t_host; negative: the host is faster. Paper's slides: {percent(LATENCY)}.
+- **Per cost**: (1 / (t · dollars)) on the board over the same on the host, mean over queries; dollars are list prices of
+  GPU and CPU (a board has both), or of the GPU card alone. No memory, mainboard or power supply, as in the papers of
+  that group. Paper: {COST:g} times.
+- **Per TDP**: (1 / (t · rated power)) likewise; the host's is GPU and CPU. **Joules**: joules of the host over the
+  board's, simulated: power at rest of the whole machine, active cores and GPU, bytes moved. Paper: {ENERGY:g} times.
+
+{chr(10).join(t + chr(10) for t in texts)}
+Prices in dollars, rated power in watts, and where they come from:
+
+{table(("", "board or card", "source", "host CPU", "source", "W", "source"), prices)}"""
+
+
+def host_wins(cells: Cells) -> list[str]:
+    """Lines of section 7: where the hosts are better."""
+    lines = []
+    for board in cells.edge:
+        parts = []
+        for host in cells.hosts:
+            pairs = _pairs(cells, board, host, True, cells.main)
+            faster = sum(t["gpu_ms"] < m["chosen_ms"] for m, t in pairs)
+            ratio = mean(m["chosen_ms"] / t["gpu_ms"] for m, t in pairs)
+            joules = sum(t["gpu_mj"] < m["chosen_mj"] for m, t in pairs)
+            parts.append(f"{title(host)} {ratio:.1f} times in {faster} of {len(pairs)} (fewer joules in {joules})")
+        lines.append(
+            f"- With resident data, SF {cells.main:g}, discrete GPUs are faster than the {title(board)}: {'; '.join(parts)}. "
+            "Their memory has several times its bandwidth, and nothing is copied."
+        )
+    return lines
