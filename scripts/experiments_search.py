@@ -151,7 +151,11 @@ def _nothing(part: Part) -> Part:
 
 
 def _descent(
-    plan: Plan, site: Site, start: list[Placement], ways: list[list[Placement]], judged: dict[tuple[Placement, ...], float]
+    plan: Plan,
+    site: Site,
+    start: list[Placement],
+    ways: list[list[Placement]],
+    judged: dict[tuple[Placement, ...], float],
 ) -> None:
     """Change one pipeline at a time while that gains: its placement (where ``ways`` are given), and whether it runs
     beside the one before it."""
@@ -169,7 +173,9 @@ def _descent(
         for place, part in enumerate(plan.true):
             others = list(ways[place]) if ways else []
             if place and plan.true[place - 1].info.number not in part.info.after:
-                singles = [replace(w, along=True) for w in (CPU, GPU) if w == CPU or not plan.reasons.get(part.info.number)]
+                singles = [
+                    replace(w, along=True) for w in (CPU, GPU) if w == CPU or not plan.reasons.get(part.info.number)
+                ]
                 others += [*singles, replace(current[place], along=not current[place].along)]
                 others += [replace(w, along=False) for w in (CPU, GPU) if w in singles] if not ways else []
             for other in others:
