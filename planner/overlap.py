@@ -71,15 +71,6 @@ def elapsed(tasks: Sequence[Task], reads: Sequence[Sequence[int]], cores: float,
             needed -= ended
 
 
-<<<<<<< HEAD
-def _paces(needs: list[float], peak: float) -> list[float]:
-    """Share of its own pace for each of one or two that run, by max-min fair shares of the memory."""
-    if len(needs) < 2 or sum(needs) <= peak:
-        return [1.0] * len(needs)
-    low = min(needs)
-    level = peak / 2.0 if low > peak / 2.0 else peak - low
-    return [min(1.0, level / need) for need in needs]
-=======
 def _paces(tasks: Sequence[Task], cores: float, peak: float) -> list[float]:
     """Share of its own pace for each that runs."""
     level = fair_level([t.cores for t in tasks], cores)
@@ -87,7 +78,6 @@ def _paces(tasks: Sequence[Task], cores: float, peak: float) -> list[float]:
     needs = [t.nbytes / max(t.seconds, 1e-12) * pace for t, pace in zip(tasks, paces)]
     level = fair_level(needs, peak)
     return [pace * min(1.0, level / need) if need else pace for pace, need in zip(paces, needs)]
->>>>>>> experiments
 
 
 def beside(
