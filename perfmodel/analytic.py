@@ -27,7 +27,7 @@ from finequery.jetson import costs
 from finequery.jetson.board import Board
 from finequery.perfmodel.batch import Batch
 from finequery.perfmodel.trees import Floats
-from finequery.perfmodel.work import OWN_BYTES, updates_atomically
+from finequery.perfmodel.work import LINE, OWN_BYTES, updates_atomically
 
 _CPU = attrgetter("row", "step", "vector", "random", "serial", "fixed_us")
 _GPU = attrgetter("row", "step")
@@ -108,7 +108,7 @@ class Analytic:
         rows, width = batch["rows"], batch["random_width"]
         slowness = vector / cpu.vector_speed + (1.0 - vector) / cpu.speed
         ns, misses = self._latency(batch["table_bytes"])
-        accesses = rows * (width > 0)
+        accesses = rows * np.maximum(width * (1.0 / LINE), width > 0)
         core = rows * (row + step * batch["steps"]) * slowness / (table.reference_mhz * 1e6)
         core += accesses * ns * factor * (1e-9 / cpu.parallelism)
         out = np.empty((6, *rows.shape))
@@ -118,7 +118,7 @@ class Analytic:
         near = read * (read <= cpu.l3_bytes) + written * (written <= cpu.l3_bytes)
         np.subtract(read + written, near, out=out[2])
         out[3] = near
-        np.multiply(accesses * misses, np.maximum(cpu.line_bytes, width), out=out[4])
+        np.multiply(accesses * misses, np.maximum(cpu.line_bytes, np.minimum(width, LINE)), out=out[4])
         np.multiply(fixed, 1e-6 / cpu.speed, out=out[5])
         return out
 
@@ -155,7 +155,7 @@ class Analytic:
         # Device memory is cached in L2, mapped memory is not.
         hot = read * (read <= gpu.l2_bytes) + written * (written <= gpu.l2_bytes) if discrete else 0.0
         streamed = read + written
-        accesses = rows * (width > 0)
+        accesses = rows * np.maximum(width * (1.0 / LINE), width > 0)
         hit = np.minimum(1.0, gpu.l2_bytes / np.maximum(batch["table_bytes"], 1.0))
         missed = accesses * (1.0 - hit)
         random = accesses * hit / gpu.cached_random + missed / gpu.device_random
@@ -165,7 +165,7 @@ class Analytic:
         rate = np.minimum(gpu.cached_random, gpu.atomics * np.maximum(updated, 1.0))
         atomic = np.where(batch["table_bytes"] > OWN_BYTES, large, small)
         np.divide(rows * atomic, rate * 1e9, out=out[2])
-        np.add(streamed - hot, missed * np.maximum(gpu.sector_bytes, width), out=out[3])
+        np.add(streamed - hot, missed * np.maximum(gpu.sector_bytes, np.minimum(width, LINE)), out=out[3])
         return out
 
     def _gpu_seconds(self, gpu: boards.Gpu, terms: Floats, rows: Floats, share: Any, load: Any) -> Analysed:
