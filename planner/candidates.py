@@ -191,7 +191,7 @@ class Offers:
         return [self._candidate(Placement("both", float(_FINE[n])), numbers[:, n]) for n in shown]
 
     def _phases(self, place: int, at: int, cut: int, first: str) -> Candidate:
-        """Two phases over batches: t1 + t2 + (n - 1)·step of the times of a batch (perfmodel.compose.batch_pipeline)."""
+        """Two phases over batches: t1 + t2 + (n - 1)·step of a batch's times (perfmodel.compose.batch_pipeline)."""
         part, board = self.parts[place], self.site.board
         lead, rest = (0, 1) if first == "cpu" else (1, 0)
         one, two = self._span(self.batch + lead, place, "front", at), self._span(self.batch + rest, place, "back", at)

@@ -1,8 +1,8 @@
 """Placement: for every pipeline of a plan CPU, GPU or both, from the performance model's prices.
 
 For each pipeline there are *candidates* (planner/candidates.py): one device alone, its rows shared out at a ratio of a
-grid, or its steps cut into two phases that overlap over batches. Pipelines depend on each other through where results are:
-on a discrete GPU they are copied, and tables that both devices use are kept coherent. The plan's DAG is a tree but
+grid, or its steps cut into two phases that overlap over batches. Pipelines depend on each other through where results
+are: on a discrete GPU they are copied, and tables that both devices use are kept coherent. The plan's DAG is a tree but
 for shared subplans, so the cheapest whole plan is found by dynamic programming over it: for each pipeline and each
 device that may hold its result, the cheapest way to get it there. Then branches that do not read each other are let
 run beside each other where that gains (planner/overlap.py). Everything on the CPU and everything on the GPU are

@@ -20,8 +20,8 @@ from finequery.operators.context import CPU, Context, Placement
 from finequery.perfmodel.features import Features
 from finequery.perfmodel.model import Model, Variant
 from finequery.planner import observed as seen
-from finequery.planner.features import features, observed
 from finequery.planner.candidates import Asked
+from finequery.planner.features import features, observed
 from finequery.planner.placement import Schedule, place
 from finequery.planner.stages import Part, Site, stages
 from finequery.planner.subtasks import PipelineInfo

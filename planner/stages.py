@@ -1,10 +1,10 @@
 """A placed plan as the stages that a board's simulator runs.
 
 Pipelines run one after another, as the executor runs them (operators/branches.py), but for those placed ``along``:
-these wait for the pipelines that they read alone, and nobody waits for them but who reads them. A pipeline on both devices is a stage on each, and a merge; one in phases is two
-stages over batches, of which the second follows the first. On a board with a discrete GPU, what a device reads and
-the other one has is copied: base columns that are not resident in batches, each while the GPU works on the one
-before.
+these wait for the pipelines that they read alone, and nobody waits for them but who reads them. A pipeline on both
+devices is a stage on each, and a merge; one in phases is two stages over batches, of which the second follows the
+first. On a board with a discrete GPU, what a device reads and the other one has is copied: base columns that are not
+resident in batches, each while the GPU works on the one before.
 
 Memory by use (jetson/memory.py): columns are streamed from mapped memory on an integrated board; a table that the GPU
 alone builds and probes is in device memory, one that both devices use is managed, for which who reads it pays

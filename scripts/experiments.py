@@ -52,7 +52,7 @@ class Work:
     def __init__(self, data: Data, cache: Path, run: Sequence[float], scaled: Sequence[float]):
         self.data, self.cache, self.run, self.scales = data, cache, tuple(run), (*run, *scaled)
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019
+    @functools.cache  # noqa: B019
     def plans(self, suite: str, scale: float) -> list[Plan]:
         """Those of a suite, from the cache, from a run, or continued from the two largest scales that run."""
         if scale in self.run:

@@ -61,9 +61,7 @@ def run(parts: Sequence[Part], placements: Sequence[Placement], site: Site, chan
     """A placed plan with its memory accesses changed."""
 
     def changed(stage: Stage) -> Stage:
-        works = (
-            replace(w, touches=tuple(change(t, stage.engine, site.board) for t in w.touches)) for w in stage.works
-        )
+        works = (replace(w, touches=tuple(change(t, stage.engine, site.board) for t in w.touches)) for w in stage.works)
         return replace(stage, works=tuple(works))
 
     made, _ = stages(parts, placements, site)

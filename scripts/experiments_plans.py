@@ -160,7 +160,8 @@ def _plan(kept: Mapping[str, Any], scale: float) -> Plan:
 def _part(p: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Part:
     table = SimpleNamespace(name=p["table"])
     subtasks = [
-        SimpleNamespace(kind=f["kind"], reads=tuple(f.get("reads", ())), item=SimpleNamespace(table=table)) for f in rows
+        SimpleNamespace(kind=f["kind"], reads=tuple(f.get("reads", ())), item=SimpleNamespace(table=table))
+        for f in rows
     ]
     info: Any = Kept(p["number"], tuple(p["after"]), subtasks)
     return Part(info, tuple(Features(**{k: v for k, v in f.items() if k != "reads"}) for f in rows))

@@ -36,11 +36,13 @@ def synthetic(connection: Any, rows: int, seed: int = 7) -> dict[str, str]:
     connection.register("arrow_looked", looked)
     connection.execute("create table made as select * from arrow_made")
     connection.execute("create table looked as select * from arrow_looked")
-    queries = {
-        f"selectivity-{s:04d}": f"select sum(v * w) from made where s < {s}" for s in SELECTIVITIES
-    }
+    queries = {f"selectivity-{s:04d}": f"select sum(v * w) from made where s < {s}" for s in SELECTIVITIES}
     for s in SELECTIVITIES:
-        queries[f"selective-join-{s:04d}"] = f"select p, sum(v) from made join looked on k0 = k where s < {s} group by p"
+        queries[f"selective-join-{s:04d}"] = (
+            f"select p, sum(v) from made join looked on k0 = k where s < {s} group by p"
+        )
     for skew in SKEWS:
-        queries[f"skew-{skew:g}"] = f"select k{skew * 10:.0f} as k, sum(v) as t from made group by 1 order by t desc limit 10"
+        queries[f"skew-{skew:g}"] = (
+            f"select k{skew * 10:.0f} as k, sum(v) as t from made group by 1 order by t desc limit 10"
+        )
     return queries
