@@ -25,8 +25,8 @@ def prices(scheduler: Scheduler, pipeline: PipelineInfo, width: int, measured: f
     item = scheduler.schedule.placed[place]
     price = item.chosen.price
     if scheduler.site.board.gpu is None:
-        error = "" if not measured else f" (error {price.seconds / measured - 1.0:+.0%})"
-        return [f"expected {interval(price)}{error}"]
+        off = f" (error {price.seconds / measured - 1.0:+.0%})" if measured else ""
+        return [f"expected {interval(price)}{off}"]
     head = f"expected {interval(price)}, {price.joules * 1e3:.2f} mJ: {why(item, scheduler.schedule.objective)}"
     if measured:
         error = price.seconds / measured - 1.0
