@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finequery.errors import Error
 from finequery.perfmodel import calibrate as calibration
-from finequery.perfmodel import dataset, machine
+from finequery.perfmodel import dataset, machine, store, training
 from finequery.perfmodel.calibrate import Journal, Piece, Progress
 from finequery.perfmodel.features import Features
 from finequery.perfmodel.points import Point, point, table
+
+if TYPE_CHECKING:
+    from finequery.connection import Connection
+    from finequery.plan_cache import Plan
 
 #: Width of the bar that shows how far it is.
 BAR = 28
 
 
 class Bench:
-    """A connection of its own, on which points run. Tables that the next point has too stay."""
+    """A connection on which points, or other queries, are measured. Tables that the next point has too stay."""
 
-    def __init__(self) -> None:
+    def __init__(self, con: Connection | None = None) -> None:
         from finequery.connection import connect
 
-        self.con = connect(plan_cache_size=0)
+        self.con = con or connect(plan_cache_size=0)
         self.session = self.con._session
         self.tables: dict[str, Any] = {}
 
@@ -37,7 +41,11 @@ class Bench:
                 self.con.execute(f"create or replace table {name} as select * from source")
                 self.con.unregister("source")
                 self.tables[name] = one.key, rows, columns
-        session, plan = self.session, self.con.sql(one.sql).plan
+        return self.runner(self.con.sql(one.sql).plan)
+
+    def runner(self, plan: Plan | None) -> calibration.Run:
+        """How to run a query's plan and see what its pipelines took."""
+        session = self.session
         assert plan is not None
 
         def run(threads: int) -> Sequence[Piece]:
@@ -64,6 +72,19 @@ class Bench:
         self.con.close()
 
 
+def planned(points: int, progress: Callable[[int], None] = lambda number: None) -> list[Features]:
+    """The sub-tasks of so many points, as the planner expects them: what simulated boards are asked for."""
+    bench = Bench()
+    try:
+        found = []
+        for number in range(points):
+            found += [f for pipeline in bench.planned(point(number)) for f in pipeline]
+            progress(number + 1)
+        return found
+    finally:
+        bench.close()
+
+
 def journal() -> Journal:
     """What was measured on this machine with these versions, in the cache folder."""
     from finequery import __version__
@@ -84,7 +105,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help=f"{calibration.QUICK} points, not {calibration.POINTS}")
     parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
     parser.add_argument("--out", type=Path, help="write the samples there too, as JSON lines")
+    parser.add_argument("--board", help="fit models of this simulated board instead, such as agx-xavier")
     options = parser.parse_args(arguments)
+    if options.board:
+        return _simulated(options.board, calibration.QUICK if options.quick else calibration.POINTS)
     kept = journal()
     if options.fresh:
         kept.path.unlink(missing_ok=True)
@@ -100,9 +124,32 @@ def main(arguments: Sequence[str]) -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     print(f"{len(kept.points)} points, {len(samples)} samples in {kept.path}")
+    try:
+        models = training.train(None, samples, say)
+    except Error as error:
+        print(f"no model is fitted: {error}", file=sys.stderr)
+    else:
+        store.save(store.user_path("host"), models)
+        print(f"{len(models.models)} models in {store.user_path('host')}")
     if options.out is not None:
         dataset.write(options.out, samples)
         print(f"written to {options.out}")
+    return 0
+
+
+def _simulated(name: str, points: int) -> int:
+    """Fit the models of a simulated board to what its simulator takes."""
+    from finequery.jetson.board import load
+
+    try:
+        board = load(name)
+        features = planned(points)
+        models = training.train(board, training.simulated_samples(board, features), say)
+    except Error as error:
+        print(error, file=sys.stderr)
+        return 1
+    store.save(store.user_path(board.name), models)
+    print(f"{len(models.models)} models of {board.title}, simulated, in {store.user_path(board.name)}")
     return 0
 
 
@@ -123,6 +170,12 @@ def run(kept: Journal, seconds: float, points: int) -> list[dataset.Sample]:
         )
     finally:
         bench.close()
+
+
+def say(fitted: str) -> None:
+    """The model fitted last, on the same line."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[Kfitted {fitted}")
 
 
 def show(state: Progress) -> None:

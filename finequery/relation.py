@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finequery import display
+from finequery.errors import NotSupportedError
 from finequery.types import INTEGER, Interval, SqlType
 
 if TYPE_CHECKING:
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from finequery.device_export import DeviceResult
     from finequery.interop import Array
     from finequery.operators.column import Frame
+    from finequery.operators.context import Context
     from finequery.operators.table import Table
     from finequery.plan_cache import Plan
+    from finequery.planner.timeline import Timeline
     from finequery.session import Session
 
 Row = tuple[Any, ...]
@@ -250,8 +253,6 @@ class Relation:
         """Arrow's device interface, as a stream of one record batch on the GPU."""
         there = self._on_device()
         if there is None:
-            from finequery.errors import NotSupportedError
-
             raise NotSupportedError(
                 "The result is not on a GPU", hint="SET device = 'gpu', or take __arrow_c_stream__ of it."
             )
@@ -260,7 +261,7 @@ class Relation:
     def _on_device(self) -> DeviceResult | None:
         """The result where the GPU reaches it, for sessions that use one."""
         device = self._session.device()
-        if device is None:
+        if device is None or device.info.simulated:
             return None
         from finequery.device_export import DeviceResult
 

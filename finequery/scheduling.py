@@ -75,7 +75,7 @@ def _board(settings: Settings, context: Context) -> Board | None:
 
 def _make(settings: Settings, plan: Plan, context: Context, board: Board) -> Scheduler:
     from finequery.operators.cuda import support
-    from finequery.operators.phases import cuts
+    from finequery.operators.cuts import cuts
     from finequery.planner.candidates import Asked
     from finequery.planner.scheduler import Scheduler
     from finequery.planner.stages import Site

@@ -30,11 +30,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from finequery.errors import NotSupportedError, OperationalError
 from finequery.jetson import board as boards
 from finequery.jetson.board import Board, Cpu, Gpu
+
+_Entry = TypeVar("_Entry")
 
 #: Rows that a thread takes at a time: fewer keep fewer threads busy.
 MORSEL = 65_536
@@ -368,15 +370,20 @@ def capacities(board: Board) -> tuple[float, float, float, float]:
 
 
 def cpu_entry(costs: Costs, kind: str) -> CpuEntry:
-    """A kind's coefficients; "kind:algorithm" falls back to "kind", and that to "default"."""
-    table = costs.cpu
-    return table.get(kind) or table.get(kind.partition(":")[0]) or table["default"]
+    """A kind's coefficients; "kind:algorithm:variant" falls back to "kind:algorithm", that to "kind", and that to
+    "default"."""
+    return _entry(costs.cpu, kind)
 
 
 def gpu_entry(costs: Costs, kind: str) -> GpuEntry:
     """As cpu_entry."""
-    table = costs.gpu
-    return table.get(kind) or table.get(kind.partition(":")[0]) or table["default"]
+    return _entry(costs.gpu, kind)
+
+
+def _entry(table: Mapping[str, _Entry], kind: str) -> _Entry:
+    while kind not in table:
+        kind = kind.rpartition(":")[0] or "default"
+    return table[kind]
 
 
 def _with_gpu() -> list[str]:

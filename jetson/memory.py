@@ -8,8 +8,8 @@ would pass the limit is refused.
 kind         reached by                  for
 ===========  ==========================  ======================================================================
 pageable     CPU                         everything where no device shares the memory; rooms that stay mostly empty
-mapped       CPU; GPU past its cache     columns and results on an integrated device
-managed      CPU and GPU, cached         tables that both probe, on an integrated device
+mapped       CPU; GPU past its cache     what both work with on an integrated device: columns, groups, results
+managed      CPU and GPU, cached         look-ups there, if the CPU may touch them while kernels run
 device       GPU, cached                 tables and intermediate results of the GPU
 ===========  ==========================  ======================================================================
 

@@ -7,6 +7,7 @@ may run beside those before them; the branch that begins with such a pipeline ge
 from __future__ import annotations
 
 import contextvars
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -35,17 +36,17 @@ def together(context: Context, branches: Sequence[tuple[Any, Callable[[], _Resul
             errors.append(error)
             context.end()
 
-    threads: list[threading.Thread] = []
+    helpers = [Helper(run, number) for number in aside]
     try:
-        for number in aside:
-            threads.append(start(run, number))
+        for helper in helpers:
+            helper.start()
         for number in range(len(branches)):
             if number not in aside:
                 run(number)
     except BaseException as error:  # no thread is to be had, or Ctrl-C between two branches
         errors.append(error)
         context.end()
-    errors += join(context, threads)
+    errors += join(context, helpers)
     if errors:
         raise stop_of(errors[0])
     if len(results) < len(branches):
@@ -63,24 +64,36 @@ def _begins_along(context: Context, item: Any) -> bool:
     return False
 
 
-def start(work: Callable[..., None], *arguments: Any) -> threading.Thread:
-    """A thread that works for the query of this one: what it allocates is in the query's account."""
-    run = contextvars.copy_context().run
-    thread = threading.Thread(target=run, args=(work, *arguments), name="finequery-branch")
-    thread.start()
-    return thread
+class Helper(threading.Thread):
+    """A thread that works for the query of the one that made it: what it allocates is in the query's account."""
+
+    def __init__(self, work: Callable[..., None], *arguments: Any):
+        super().__init__(name="finequery-branch")
+        self._work = functools.partial(contextvars.copy_context().run, work, *arguments)
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        """The thread."""
+        try:
+            self._work()
+        finally:
+            self.ended.set()
 
 
-def join(context: Context, threads: Sequence[threading.Thread]) -> list[BaseException]:
-    """Wait until threads have ended. Ctrl-C meanwhile tells them to, and is given back."""
+def join(context: Context, helpers: Sequence[Helper]) -> list[BaseException]:
+    """Wait until threads have ended. Ctrl-C meanwhile tells them to, and is given back. (A ``Thread.join`` that Ctrl-C
+    comes upon takes a thread that is at work for one that has ended, up to Python 3.12.)"""
     interrupts: list[BaseException] = []
-    for thread in threads:
-        while thread.is_alive():
+    for helper in helpers:
+        ended = False
+        while not ended:
             try:
-                thread.join()
+                ended = helper.ended.wait(1.0) or helper.ident is None  # Ctrl-C came before it was made
             except KeyboardInterrupt as error:
                 interrupts.append(error)
                 context.end()
+        if helper.ident is not None:
+            helper.join()
     return interrupts
 
 

@@ -85,8 +85,8 @@ def _compute(lower: Lower, expr: Expr) -> Value:
         if handler is not None:
             return handler(lower, expr)
         known = lower.fold(transform(expr, lambda e: _literal(lower, e)))  # of a build side without rows: NULL
-        if isinstance(known, Literal):
-            return lower.constant(known.type, known.value)
+        if known != expr:
+            return value(lower, known)
         raise NeedsHost(expr)
     raise NotSupportedError(f"expression {type(expr).__name__}")
 

@@ -229,14 +229,21 @@ class Materialize:
             if target.kind == "string":
                 target.chars[worker] = _room(next(sizes), np.uint8)
 
-    def outputs(self, worker: int) -> list[tuple[np.ndarray, bool]]:
-        """Arrays of one worker that a run writes from end to end and reads nothing of; whether they become the result
-        as they are."""
-        found: list[tuple[np.ndarray, bool]] = []
+    def outputs(self, worker: int, first: int, end: int) -> list[tuple[np.ndarray, slice, bool]]:
+        """Arrays that a worker's run over rows ``first`` to before ``end`` writes and reads nothing of, which of their
+        bytes it writes, and whether they become the result as they are. Where no row is left out all workers write
+        into the same arrays."""
+        found: list[tuple[np.ndarray, slice, bool]] = []
         for target in self.targets:
-            found.append((target.arrays[worker], target.kind != "string" and not target.nullable))
-            found += [(array, False) for array in target.flags[worker : worker + 1]]
-            found += [(array, True) for array in target.chars[worker : worker + 1]]
+            stays = target.kind != "string" and not target.nullable
+            for arrays, words, kept in ((target.arrays, target.words, stays), (target.flags, 1, False)):
+                if arrays:
+                    array, part = arrays[worker], slice(None)
+                    if self.dense:
+                        size = array.itemsize * words
+                        part, kept = slice(first * size, end * size), kept and (first, end) == (0, self.rows)
+                    found.append((array, part, kept))
+            found += [(array, slice(None), True) for array in target.chars[worker : worker + 1]]
         return found
 
     def cursor(self, thread: int) -> int:

@@ -13,119 +13,30 @@ batch, beside what the CPU does for the other phase.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from finequery.errors import InterruptError
-from finequery.operators.aggregate_calls import Call
-from finequery.operators.branches import join, start, stop_of
+from finequery.operators.branches import Helper, join, stop_of
 from finequery.operators.column import BLOCK, Frame
 from finequery.operators.context import CPU, GPU, Context, Measured, Placement
-from finequery.operators.expr import Call as Function
-from finequery.operators.expr import Column, Expr, walk
-from finequery.operators.lower_expr import handler_of
+from finequery.operators.cuts import handed_on, obstacle
 from finequery.operators.materialize import Materialize
 from finequery.operators.pipeline import Bound, Pipeline, Split
-from finequery.operators.probe import Probe
 from finequery.operators.program import MORSEL, ONE_THREAD, TILE, Instance, Job
 from finequery.operators.run import Compiled, Sink, skipped_blocks
 from finequery.operators.sides import Departed, SideFailed, open_side
-from finequery.operators.steps import Filter, Project, Step, step_reads
+from finequery.operators.steps import Step
 
 #: Batches between the phases.
 DEPTH = 2
 #: Batches that a pipeline's rows are cut into, where the placement does not say.
 BATCHES = 16
-#: Aggregates that name a row, which has no number beyond its batch.
-KEEPS_ROWS = frozenset(("first", "any_value"))
-
-
-# --- where a pipeline can be cut -------------------------------------------------------------------------------------
-
-
-def cuts(task: Any) -> list[int]:
-    """After how many steps a task's pipeline may be cut (none: it can't be). Known from the plan alone. What only shows
-    when the rows are there (text that a host function reads) may make the CPU do it all nevertheless."""
-    steps, calls = getattr(task, "steps", []), getattr(task, "calls", ())
-    if any(_on_host(e) for step in steps for e in _expressions(step)):
-        return []
-    grouped = hasattr(task, "calls")
-    return [cut for cut in range(1, len(steps) + 1) if obstacle(steps, calls, cut, grouped) is None]
-
-
-def obstacle(steps: Sequence[Step], calls: Sequence[Call], cut: int, grouped: bool) -> str | None:
-    """Why a pipeline can't be cut after so many steps; None: it can. ``grouped``: it ends in an aggregation."""
-    if not 0 < cut <= len(steps):
-        return f"there are no {cut} steps to be a first phase"
-    if not any(map(_works, steps[:cut])):
-        return "nothing but names stands before the cut"
-    if not grouped and not any(map(_works, steps[cut:])):
-        return "nothing but names stands behind the cut"
-    for call in calls:
-        if call.name in KEEPS_ROWS and not _of_build_side(call.argument, steps[cut:]):
-            return f"{call.name}() keeps a row's number, which has no meaning beyond its batch"
-    return None
-
-
-def _works(step: Step) -> bool:
-    """Whether a step does more than to name columns."""
-    return not isinstance(step, Project) or any(not isinstance(e, Column) for _, e in step.columns)
-
-
-def _of_build_side(column: Column | None, steps: Sequence[Step]) -> bool:
-    """Whether a column comes from the build side of an inner probe among the steps: its rows stay where they are."""
-    for step in reversed(steps):
-        if isinstance(step, Project):
-            named = next((e for c, e in step.columns if column is not None and c.id == column.id), column)
-            column = named if isinstance(named, Column) else None
-        elif isinstance(step, Probe) and column is not None and any(c.id == column.id for c in step.payload):
-            return step.kind == "inner"
-    return False
-
-
-def _expressions(step: Step) -> list[Expr]:
-    if isinstance(step, Filter):
-        return [step.predicate]
-    if isinstance(step, Project):
-        return [e for _, e in step.columns]
-    return [left for left, _ in step.keys] + ([] if step.condition is None else [step.condition])
-
-
-def _on_host(expr: Expr) -> bool:
-    return any(isinstance(e, Function) and handler_of(e.name) is None for e in walk(expr))
-
-
-def handed_on(steps: Sequence[Step], cut: int, reads: set[int], frame: Frame) -> list[Column]:
-    """The columns that the second phase reads of the first; ``reads``: what the sink reads."""
-    live = set(reads)
-    for step in reversed(steps[cut:]):
-        if isinstance(step, Project):
-            asked = [(c, e) for c, e in step.columns if c.id in live]
-            live -= {c.id for c, _ in asked}
-            live |= step_reads(Project(tuple(asked)))
-        elif isinstance(step, Probe):
-            given = {c.id for c in _given(step)}
-            live -= given
-            live |= step_reads(step) - given
-        else:
-            live |= step_reads(step)
-    known = {i: Column(data.type, i) for i, data in frame.columns.items()}
-    known |= {c.id: c for step in steps[:cut] for c in _given(step)}
-    return [known[i] for i in sorted(live)]
-
-
-def _given(step: Step) -> list[Column]:
-    """The columns that a step adds."""
-    if isinstance(step, Project):
-        return [c for c, _ in step.columns]
-    return [*step.payload, *([step.mark] if step.mark else [])] if isinstance(step, Probe) else []
-
-
-# --- the buffer between the phases -----------------------------------------------------------------------------------
 
 
 class Channel:
@@ -173,9 +84,6 @@ class Channel:
             yield item
 
 
-# --- the phases ------------------------------------------------------------------------------------------------------
-
-
 @dataclass(eq=False)
 class _Phase:
     """A program, and the device that runs it until that fails. ``rows``: that come in at the most, or about."""
@@ -189,14 +97,16 @@ class _Phase:
     side: Any = None
     measured: Measured = field(default_factory=Measured)
 
-    def __post_init__(self) -> None:
+    def open(self, rows: int) -> None:
+        """Get ready for batches of ``rows`` rows; ``Departed`` if the device has no form for the program."""
         self.sink.instance = self.instance
         self.compiled.counters[:] = 0
+        self.prepare(rows)
         if self.where.device == "gpu":
             self.side = open_side(self.context, self.compiled, self.rows, self.skip, None, 0)
             if not self.side.many:
-                raise Departed("a kernel takes all rows of a pipeline at once, no batches")
-            self.side.stopped = self.stopped
+                raise Departed("a table of groups that may fill up takes all rows at once")
+            self.side.stopped = self.stopped  # where the CPU's threads pose: a kernel is not interrupted
 
     @property
     def instance(self) -> Instance:
@@ -217,6 +127,7 @@ class _Phase:
         """Do the morsels of a job. ``again`` undoes what a failed device has done of it; None: that can't be undone."""
         first, end = int(job.words[0]), int(job.words[15])
         self.instance.bind()
+        begin = time.perf_counter()
         if self.side is not None:
             counted = self.compiled.counters.copy()
             try:
@@ -231,7 +142,9 @@ class _Phase:
                 if again is not None:
                     again()
                     self.instance.bind()
+                begin = time.perf_counter()
             else:
+                self.measured.spans.append(("gpu", begin, time.perf_counter()))
                 self.measured.ran_on("gpu")
                 self.measured.shared += end - first
                 return
@@ -245,6 +158,7 @@ class _Phase:
             stopped=self.stopped,
             profile=self.measured.profiled() if self.context.profile else None,
         )
+        self.measured.spans.append(("cpu", begin, time.perf_counter()))
 
     def end(self, measured: Measured) -> None:
         """Note what it has done."""
@@ -274,7 +188,6 @@ class _Second(_Phase):
 
     def take(self, batches: Channel, count: int, measured: Measured) -> Frame:
         """What all batches give; ``count`` morsels in all."""
-        self.prepare(self.rows)
         segments, bounds = np.zeros((count, 3), dtype=np.int64), np.zeros(count + 1, dtype=np.int64)
         for first, end, frame in batches:
             if not frame.length:
@@ -365,6 +278,9 @@ def _overlapped(
     first = _First(context, one, places[0], frame.length, lambda: channel.closed or context.halted(), skip)
     second = _Second(context, two, places[1], frame.length, context.halted)
 
+    first.open(min(size * MORSEL, frame.length))
+    second.open(frame.length)
+
     def produce() -> None:
         error: BaseException | None = None
         try:
@@ -375,14 +291,15 @@ def _overlapped(
             error = found
         channel.end(error)
 
-    thread = start(produce)
+    helper = Helper(produce)
     try:
+        helper.start()
         result = second.take(channel, count, measured)
     except KeyboardInterrupt as error:
         raise stop_of(error) from None
     finally:
         channel.close()
-        interrupts = join(context, [thread])
+        interrupts = join(context, [helper])
     if interrupts:
         raise InterruptError("the query was stopped")
     first.end(measured)

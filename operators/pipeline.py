@@ -178,7 +178,8 @@ class Pipeline:
             return id(self.steps[place]) if place >= 0 else SINK
 
         def count(step: Step) -> None:
-            place = Symbol(lambda thread: counters[thread], 8 * len(counted))
+            # a sink may have more slots than workers (Materialize.slot): they are the device's, the last worker
+            place = Symbol(lambda slot: counters[min(slot, workers - 1)], 8 * len(counted))
             if lower.deferred is not None:
                 lower.emit("total_count_valid", lower.deferred, place, pure=False)
             else:

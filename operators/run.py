@@ -10,14 +10,14 @@ CPU does those morsels.
 
 from __future__ import annotations
 
-import contextvars
-import threading
 import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from finequery.errors import InterruptError
+from finequery.operators.branches import Helper, join
 from finequery.operators.column import BLOCK, Frame
 from finequery.operators.context import Context, Measured, Placement
 from finequery.operators.expr import Call, Column, Literal, Parameter, conjuncts
@@ -239,15 +239,17 @@ class _Run:
                     back.stop()
             self.measured.spans.append(("gpu", begin, time.perf_counter()))
 
-        thread = threading.Thread(target=contextvars.copy_context().run, args=(drive,), name="finequery-device")
-        thread.start()
+        helper = Helper(drive)
         try:
+            helper.start()
             self._on_cpu(front)
             self._on_cpu(back)
         finally:
             front.stop()
             back.stop()
-            thread.join()
+            interrupts = join(self.context, [helper])
+        if interrupts:
+            raise InterruptError("the query was stopped")
         lost = sum(end - first for first, end in done)
         if errors and not isinstance(errors[0], SideFailed):
             raise errors[0]

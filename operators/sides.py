@@ -55,9 +55,10 @@ class CudaSide:
         """Run the kernel over morsels."""
         from finequery.operators.cuda.run import device_failure
 
-        sink = self.compiled.sink
+        sink, bounds = self.compiled.sink, job.arrays[0]
+        rows = (first * MORSEL, min(end * MORSEL, self.rows)) if bounds is None else (bounds[first], bounds[end])
         try:
-            slot, count = self.run(sink, first * MORSEL, min(end * MORSEL, self.rows))
+            slot, count = self.run(sink, int(rows[0]), int(rows[1]))
         except Exception as error:
             failure = device_failure(error)
             if failure is None:

@@ -4,8 +4,8 @@ The formula is that of jetson/costs.py, which the board simulator runs on: compu
 the board's numbers, overlapped as its table says. Here it is written over arrays, for all sub-tasks in all variants at
 once; ``tests/test_analytic.py`` holds both to the same seconds. ``terms`` are what adds up over the sub-tasks of a
 pipeline; ``seconds`` makes time of them: of a sub-task alone, or of a fused pipeline, in which the streaming of one
-hides behind the arithmetic of another. What every batch on the GPU pays once (launch and synchronisation) is not in them:
-``Analytic.batch_seconds``.
+hides behind the arithmetic of another. What every batch on the GPU pays once (launch and synchronisation) is not in
+them: ``Analytic.batch_seconds``.
 
 Columns and results lie in the memory that the device streams best from (mapped on an integrated board, device memory on
 a discrete GPU, where they are supposed to be resident: perfmodel/compose.py prices copies), tables of the GPU in device
@@ -14,6 +14,7 @@ memory.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -24,11 +25,10 @@ from finequery.errors import NotSupportedError
 from finequery.jetson import board as boards
 from finequery.jetson import costs
 from finequery.jetson.board import Board
-from finequery.perfmodel.batch import Batch, kind_of
+from finequery.perfmodel.batch import Batch
 from finequery.perfmodel.trees import Floats
+from finequery.perfmodel.work import LINE, OWN_BYTES, updates_atomically
 
-#: Kinds whose threads add to the same table.
-_ATOMIC = frozenset(["build", "aggregate"])
 _CPU = attrgetter("row", "step", "vector", "random", "serial", "fixed_us")
 _GPU = attrgetter("row", "step")
 
@@ -51,6 +51,9 @@ class Analytic:
         self.board = boards.host() if board is None else board
         self.source = f"analytic prices of {self.board.title} (no fitted model)"
         self._costs = costs.load()
+        cpu = self.board.cpu
+        self._held = np.maximum.accumulate([cpu.l1_bytes, cpu.l2_bytes, cpu.l3_bytes])
+        self._faster = -np.diff([cpu.l1_ns, cpu.l2_ns, cpu.l3_ns, cpu.memory_ns])  # a level than the next
 
     def clock_ghz(self, device: str) -> float:
         """Of the CPU's cores or the GPU."""
@@ -105,7 +108,7 @@ class Analytic:
         rows, width = batch["rows"], batch["random_width"]
         slowness = vector / cpu.vector_speed + (1.0 - vector) / cpu.speed
         ns, misses = self._latency(batch["table_bytes"])
-        accesses = rows * (width > 0)
+        accesses = rows * np.maximum(width * (1.0 / LINE), width > 0)
         core = rows * (row + step * batch["steps"]) * slowness / (table.reference_mhz * 1e6)
         core += accesses * ns * factor * (1e-9 / cpu.parallelism)
         out = np.empty((6, *rows.shape))
@@ -115,17 +118,14 @@ class Analytic:
         near = read * (read <= cpu.l3_bytes) + written * (written <= cpu.l3_bytes)
         np.subtract(read + written, near, out=out[2])
         out[3] = near
-        np.multiply(accesses * misses, np.maximum(cpu.line_bytes, width), out=out[4])
+        np.multiply(accesses * misses, np.maximum(cpu.line_bytes, np.minimum(width, LINE)), out=out[4])
         np.multiply(fixed, 1e-6 / cpu.speed, out=out[5])
         return out
 
     def _latency(self, working_set: Floats) -> tuple[Floats, Floats]:
         """costs.latency_ns: mean nanoseconds of a random access, and the share that misses all caches."""
-        cpu = self.board.cpu
-        sizes = np.maximum.accumulate([cpu.l1_bytes, cpu.l2_bytes, cpu.l3_bytes])
-        held = np.minimum(1.0, sizes / np.maximum(working_set, 1.0))  # (sub-tasks, levels)
-        steps = -np.diff([cpu.l1_ns, cpu.l2_ns, cpu.l3_ns, cpu.memory_ns])
-        return cpu.memory_ns + (held @ steps)[:, None], 1.0 - held[:, 2:]
+        held = np.minimum(1.0, self._held / np.maximum(working_set, 1.0))  # (sub-tasks, levels)
+        return self.board.cpu.memory_ns + (held @ self._faster)[:, None], 1.0 - held[:, 2:]
 
     def _cpu_seconds(self, terms: Floats, rows: Floats, threads: Any, share: Any) -> Analysed:
         cpu = self.board.cpu
@@ -144,16 +144,18 @@ class Analytic:
     def _gpu_terms(self, batch: Batch, gpu: boards.Gpu) -> Floats:
         """Seconds of arithmetic with all lanes at work, of memory and of atomics; bytes over its bus."""
         table, discrete = self._costs, self.board.discrete
-        row, step, atomic = batch.by_model(lambda m: (*_GPU(costs.gpu_entry(table, m)), _atomic(m)))
+        row, step, small, large = batch.by_model(
+            lambda m: (*_GPU(costs.gpu_entry(table, m)), *(updates_atomically(m, n) for n in (0.0, math.inf)))
+        )
         rows, width = batch["rows"], batch["random_width"]
         out = np.empty((4, *rows.shape))
-        rate = gpu.sms * gpu.lanes * gpu.mhz * 1e6
-        np.multiply(rows * (1.0 / rate), row + step * batch["steps"], out=out[0])
+        lanes = gpu.sms * gpu.lanes * gpu.mhz * 1e6
+        np.multiply(rows * (1.0 / lanes), row + step * batch["steps"], out=out[0])
         read, written = rows * batch["bytes_in"], rows * batch["bytes_out"]
         # Device memory is cached in L2, mapped memory is not.
         hot = read * (read <= gpu.l2_bytes) + written * (written <= gpu.l2_bytes) if discrete else 0.0
         streamed = read + written
-        accesses = rows * (width > 0)
+        accesses = rows * np.maximum(width * (1.0 / LINE), width > 0)
         hit = np.minimum(1.0, gpu.l2_bytes / np.maximum(batch["table_bytes"], 1.0))
         missed = accesses * (1.0 - hit)
         random = accesses * hit / gpu.cached_random + missed / gpu.device_random
@@ -161,8 +163,9 @@ class Analytic:
         np.multiply(random + (streamed - (1.0 - 1.0 / costs.L2_SPEEDUP) * hot) / gbs, 1e-9, out=out[1])
         updated = batch["table_bytes"] * (width > 0) * (1.0 / costs.L2_SECTOR)  # atomic kinds write their tables
         rate = np.minimum(gpu.cached_random, gpu.atomics * np.maximum(updated, 1.0))
+        atomic = np.where(batch["table_bytes"] > OWN_BYTES, large, small)
         np.divide(rows * atomic, rate * 1e9, out=out[2])
-        np.add(streamed - hot, missed * np.maximum(gpu.sector_bytes, width), out=out[3])
+        np.add(streamed - hot, missed * np.maximum(gpu.sector_bytes, np.minimum(width, LINE)), out=out[3])
         return out
 
     def _gpu_seconds(self, gpu: boards.Gpu, terms: Floats, rows: Floats, share: Any, load: Any) -> Analysed:
@@ -176,8 +179,3 @@ class Analytic:
         mixed = overlap * longest + (1.0 - overlap) * (compute + rest)
         seconds = np.maximum(mixed, moved * (1e-9 / own.shared_gbs)) * (share / (1.0 - load))
         return Analysed(seconds, moved * share, self.board.power.gpu_w, own.joules_per_gb / 1e9)
-
-
-def _atomic(model: str) -> bool:
-    """perfmodel.work.works counts an atomic update a row."""
-    return kind_of(model) in _ATOMIC and not model.endswith(":runs")

@@ -32,8 +32,12 @@ class Batch:
         """``models``: their ``Features.model``, if known."""
         self.features = features
         numbers = chain.from_iterable(map(_get, features))
-        table = np.fromiter(numbers, np.float64, len(features) * len(_NUMBERS)).reshape(len(features), -1).T
-        self._columns = dict(zip(_NUMBERS, table[:, :, None]))
+        self.table = (
+            np.fromiter(numbers, np.float64, len(features) * len(_NUMBERS))
+            .reshape(len(features), len(_NUMBERS))
+            .T.copy()
+        )
+        self._columns = dict(zip(_NUMBERS, self.table[:, :, None]))
         place: dict[str, int] = {}
         names = [f.model for f in features] if models is None else models
         self.model_of = np.array([place.setdefault(name, len(place)) for name in names], np.intp)
@@ -78,33 +82,26 @@ def matrix(
     ``threads``, ``clock_ghz``, ``load``, ``share`` and each of the three ``levels`` (bytes of the caches, first to
     last) are numbers or arrays that broadcast to (sub-tasks, variants). A share of a sub-task has that share of the
     rows, and meets the same keys and groups and the whole table."""
-    share = np.asarray(share, np.float64)
     rows = batch["rows"] * share
     shape = np.broadcast_shapes(rows.shape, np.shape(threads), np.shape(clock_ghz), np.shape(load))
     table, groups, selectivity = batch["table_bytes"], batch["groups"], batch["selectivity"]
+    base = np.ones((len(batch), 1, len(NAMES) + 1), np.float32)  # what all variants have in common
+    base[:, 0, _SAME] = batch.table[_SAME_FROM].T
+    base[:, 0, _LOGS] = _log(batch.table[_LOGS_FROM]).T
+    base[..., _PLACE["uncertain"]] = 4.0 * selectivity * (1.0 - np.minimum(selectivity, 1.0))
+    out = np.empty((*shape, len(NAMES) + 1), np.float32)
+    out[:] = base
     vectors = np.minimum(batch["rows"], TILE) * (batch["bytes_in"] + batch["bytes_out"])
     working = np.log2(np.maximum(np.where(table > 0, table, vectors), 1.0))
-    same = {  # in all variants
-        "log_table_bytes": _log(table),
-        "uncertain": 4.0 * selectivity * (1.0 - np.minimum(selectivity, 1.0)),
-        "log_distinct": _log(batch["distinct"]),
-        "log_groups": _log(groups),
-    }
     different = {
         "log_rows": _log(rows),
         "log_rows_out": _log(batch["rows_out"] * share),
         "rows_a_group": _log(rows / np.where(groups > 0, groups, np.inf)),
-        **{name: working - np.log2(level) for name, level in zip(_LEVELS, levels)},
+        **{name: working - level for name, level in zip(_LEVELS, np.log2(levels))},
         "threads": threads,
         "clock_ghz": clock_ghz,
         "load": load,
     }
-    base = np.ones((len(batch), 1, len(NAMES) + 1), np.float32)
-    for i, name in enumerate(NAMES):
-        if name not in different:
-            base[..., i] = same[name] if name in same else batch[name]
-    out = np.empty((*shape, len(NAMES) + 1), np.float32)
-    out[:] = base
     for name, values in different.items():
         out[..., _PLACE[name]] = values
     return out
@@ -112,6 +109,11 @@ def matrix(
 
 _PLACE = {name: i for i, name in enumerate(NAMES)}
 _LEVELS = ("over_first", "over_second", "over_last")
+#: Where the numbers stand that are features as they are, and those whose logarithm is one.
+_PLAIN = [name for name in _NUMBERS if name in _PLACE]
+_LOGGED = ("table_bytes", "distinct", "groups")
+_SAME, _SAME_FROM = [_PLACE[n] for n in _PLAIN], [_NUMBERS.index(n) for n in _PLAIN]
+_LOGS, _LOGS_FROM = [_PLACE[f"log_{n}"] for n in _LOGGED], [_NUMBERS.index(n) for n in _LOGGED]
 
 
 def _log(x: Floats) -> Floats:

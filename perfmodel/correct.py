@@ -26,6 +26,8 @@ BOUND = 3.0
 LIMIT = math.log(BOUND)
 #: Runs shorter than this are noise of clocks and wake-ups, in seconds.
 SHORTEST = 50e-6
+#: Runs after which factors are written without being asked.
+EVERY = 32
 VERSION = 1
 
 
@@ -40,14 +42,15 @@ class _State:
 
 
 class Correction:
-    """Factors of one fitted model on one machine. Thread-safe. ``base``: the identity of the fitted model; factors
-    learned over another one are dropped. ``path``: where they are kept (None: nowhere)."""
+    """Factors of one fitted model on one machine, written every ``EVERY`` runs and by ``save``. Thread-safe. ``base``:
+    the identity of the fitted model; factors learned over another one are dropped. ``path``: where they are kept (None:
+    nowhere)."""
 
     def __init__(self, base: str = "", path: Path | None = None):
         self.base, self.path = base, path
         self._states: dict[tuple[str, str], _State] = {}
         self._lock = threading.Lock()
-        self._changed = False
+        self._changed = 0  # runs that are not on disk
         if path is not None:
             self._load(path)
 
@@ -81,14 +84,21 @@ class Correction:
                 target = max(-LIMIT, min(LIMIT, state.log_factor + error))
                 state.weight = kept * state.weight + share
                 state.sum = kept * state.sum + share * target
-            self._changed = True
+            self._changed += 1
+        if self._changed >= EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the factors if that is possible: they can be learned again."""
+        with suppress(OSError):
+            self.save()
 
     def save(self) -> None:
         """Write the factors, if any changed: into a new file that then takes the old one's place."""
         if self.path is None or not self._changed:
             return
         with self._lock:
-            self._changed = False
+            self._changed = 0
             states = {f"{device} {model}": [s.weight, s.sum] for (device, model), s in sorted(self._states.items())}
         text = json.dumps({"version": VERSION, "base": self.base, "states": states}, indent=1)
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ board or the class of CPU, the analytic prices of the board's numbers. ``Model.s
 
 from __future__ import annotations
 
+import atexit
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -116,64 +117,75 @@ class Model:
     def price_all(
         self, pipelines: Sequence[Sequence[Features]], variants: Sequence[Variant], corrected: bool = True
     ) -> Prices:
-        """All sub-tasks of pipelines (each of one or more) in all variants."""
+        """All sub-tasks of pipelines (or of parts of them, each of one or more) in all variants. What stands in several
+        of them is priced once. ``corrected``: with what was learned from runs."""
         flat = [f for pipeline in pipelines for f in pipeline]
-        names = [f.model for f in flat]
-        order = sorted(range(len(flat)), key=names.__getitem__)  # a regressor's rows together
-        batch = Batch([flat[i] for i in order], [names[i] for i in order])
-        place = np.empty(len(order), np.intp)
-        place[order] = np.arange(len(order))
-        starts = np.cumsum([0, *map(len, pipelines)])[:-1]
+        found = {id(f): f for f in flat}
+        names = {key: f.model for key, f in found.items()}
+        keys = sorted(found, key=names.__getitem__)  # a regressor's rows together
+        batch = Batch([found[key] for key in keys], [names[key] for key in keys])
+        row = {key: i for i, key in enumerate(keys)}
+        rows = np.array([row[id(f)] for f in flat], np.intp)
+        sizes = np.array(list(map(len, pipelines)), np.intp)
+        starts = np.cumsum(sizes) - sizes
         order = sorted(range(len(variants)), key=lambda i: variants[i].device)
         grouped = [variants[i] for i in order]
-        prices = self._price(batch, grouped, place, starts, corrected)
-        if grouped != list(variants):
+        prices, fusion, joules_a_byte = self._price(batch, grouped, rows, starts, corrected)
+        prices = np.take(prices, rows, axis=1)  # (numbers, sub-tasks, variants)
+        if fusion is not None:
+            fusion = np.repeat(fusion, sizes, axis=0)
+            prices[:3] *= fusion
+            prices[4] *= fusion
+        prices[4] += prices[3] * joules_a_byte
+        if order != list(range(len(order))):
             prices = prices[:, :, np.argsort(order)]
-        s, low, high, nbytes, joules = np.take(prices, place, axis=1).transpose(0, 2, 1)
+        s, low, high, nbytes, joules = prices.transpose(0, 2, 1)
         return Prices(s, low, high, nbytes, joules, tuple(starts.tolist()))
 
     def _price(
-        self, batch: Batch, variants: Sequence[Variant], place: NDArray, starts: NDArray, corrected: bool
-    ) -> Floats:
-        """Seconds, low, high, bytes and joules, each (sub-tasks, variants). The variants of a device stand together;
-        sub-task i of the pipelines is number ``place[i]`` of the batch."""
+        self, batch: Batch, variants: Sequence[Variant], rows: NDArray, starts: NDArray, corrected: bool
+    ) -> tuple[Floats, Floats | None, Floats]:
+        """Seconds, low, high, bytes, and joules without those of the bytes, each (sub-tasks of the batch, variants), of
+        sub-tasks alone; what pipelines take over the sum of their sub-tasks (pipelines, variants); joules of a byte.
+        The variants of a device stand together; the pipelines' sub-tasks are ``rows`` of the batch."""
         state = np.array([(v.threads, v.share, v.load) for v in variants], np.float64).T
         shape = len(batch), len(variants)
-        out, seconds, watts = np.empty((5, *shape)), np.empty(shape), np.empty(shape)
+        out, seconds = np.empty((5, *shape)), np.empty(shape)
         clocks, levels, joules_a_byte = np.empty(shape[1]), np.empty((3, shape[1])), np.empty(shape[1])
         which, factors = np.empty(shape, np.int32), np.zeros(shape)
-        pipeline = np.searchsorted(starts, np.argsort(place), side="right") - 1
+        fusion = None if self._adds_up else np.ones((len(starts), shape[1]))
         first = 0
         for device, same in groupby(variants, key=lambda v: v.device):
             at = slice(first, first + len(list(same)))
             first = at.stop
-            terms = self.analytic.terms(batch, device)
-            alone = self.analytic.seconds(device, terms, batch["rows"], *state[:, at])
-            seconds[:, at], out[3, :, at], watts[:, at] = alone.seconds, alone.nbytes, alone.watts
+            terms, most = self.analytic.terms(batch, device), batch["rows"]
+            if fusion is not None:  # behind the sub-tasks, the pipelines
+                terms = np.concatenate([terms, np.add.reduceat(terms[:, rows], starts, axis=1)], axis=1)
+                most = np.concatenate([most, np.maximum.reduceat(most[rows], starts)])
+            found = self.analytic.seconds(device, terms, most, *state[:, at])
+            alone = found.seconds[: len(batch)]
+            if fusion is not None:
+                parts = np.add.reduceat(alone[rows], starts)
+                np.divide(found.seconds[len(batch) :], parts, out=fusion[:, at], where=parts > 0)
+            seconds[:, at], out[3, :, at] = alone, found.nbytes[: len(batch)]
+            out[4, :, at] = found.watts[: len(batch)] if np.ndim(found.watts) else found.watts
             clocks[at], levels[:, at] = self.analytic.clock_ghz(device), self.analytic.caches(device)[:, None]
-            joules_a_byte[at] = alone.joules_a_byte
+            joules_a_byte[at] = found.joules_a_byte
             which[:, at] = batch.by_model(partial(self._find, device), np.int32)
-            if not self._adds_up:
-                sums = np.add.reduceat(terms[:, place], starts, axis=1)
-                rows = np.maximum.reduceat(batch["rows"][place], starts)
-                whole = self.analytic.seconds(device, sums, rows, *state[:, at]).seconds
-                parts = np.add.reduceat(alone.seconds[place], starts)
-                fused = np.divide(whole, parts, out=np.ones_like(whole), where=parts > 0)
-                factors[:, at] = np.log(fused)[pipeline]
             if corrected and self.correction.learned:
-                factors[:, at] += np.log(batch.by_model(partial(self.correction.factor, device)))
+                factors[:, at] = np.log(batch.by_model(partial(self.correction.factor, device)))
         logs = out[:3]  # ln of factors to the analytic price: expected, low, high
         known = which >= 0
         if self._bank is not None and known.any():
             threads, share, load = state
             x = matrix(batch, threads, clocks, load, share, levels).reshape(which.size, -1)
-            rows = which.reshape(-1)
-            value, outside = self._bank.evaluate(x, np.maximum(rows, 0))
+            numbers = which.reshape(-1)
+            value, outside = self._bank.evaluate(x, np.maximum(numbers, 0))
             outside += 1.0
             flat = logs.reshape(3, -1)
             flat[0] = value
-            np.add(value, outside * self._low[rows], out=flat[1])
-            np.add(value, outside * self._high[rows], out=flat[2])
+            np.add(value, outside * self._low[numbers], out=flat[1])
+            np.add(value, outside * self._high[numbers], out=flat[2])
             by_rows = self._by_rows[which]
             if by_rows.any():
                 seconds = np.where(known & by_rows, units(batch, share), seconds)
@@ -182,9 +194,8 @@ class Model:
         logs += factors
         np.exp(logs, out=logs)
         logs *= seconds
-        np.multiply(watts, out[0], out=out[4])
-        out[4] += out[3] * joules_a_byte
-        return out
+        out[4] *= out[0]
+        return out, fusion, joules_a_byte
 
     def _find(self, device: str, model: str) -> int:
         """The regressor of an algorithm, else of its kind, else -1."""
@@ -231,10 +242,17 @@ def load_model(board: Board | None = None, *, strict: bool = False) -> Model:
             what = f"{name} by factors of the {what}"
         origin = "simulated" if fitted.simulated else "measured"
         source = f"{what} of {fitted.created[:10]}, {fitted.samples:,} {origin} samples{said}"
-        return Model(board, fitted, source, simulated, Correction(fitted.digest, store.correction_path(name)))
-    model = Model(board, None, "", simulated, Correction("analytic", store.correction_path(name)))
+        return Model(board, fitted, source, simulated, _correction(fitted.digest, name))
+    model = Model(board, None, "", simulated, _correction("analytic", name))
     model.source += said
     return model
+
+
+def _correction(base: str, name: str) -> Correction:
+    """What was learned over a model on a board, and will be by this process."""
+    correction = Correction(base, store.correction_path(name))
+    atexit.register(correction.flush)
+    return correction
 
 
 def _candidates(name: str) -> Iterator[tuple[str, Path, str]]:

@@ -87,8 +87,8 @@ class Draw:
         return math.exp(self.random.uniform(math.log(low), math.log(high)))
 
     def rows(self, most: int = ROWS[1]) -> int:
-        """Few as often as many, but among the many more of those that count."""
-        return int(self.between(ROWS[0] if self.chance(0.4) else 50_000, most))
+        """Very few at times, few as often as many, and among the many more of those that count."""
+        return int(self.between(self.choice((5, ROWS[0], ROWS[0], 50_000, 50_000, 50_000)), most))
 
     def chance(self, share: float) -> bool:
         return self.random.random() < share
@@ -199,7 +199,8 @@ def _grouped(draw: Draw, keys: list[Made], rows: int, values: int = 2) -> Drawn:
     chosen = Made("c", "int", 60_000)
     where = f" where {_below(chosen, draw.share())}" if draw.chance(0.4) else ""
     names = ", ".join(k.name for k in keys)
-    sql = f"select {names}, {_calls(draw, columns, 5)} from p{where} group by {names}"
+    order = draw.choice(("", "", f" order by r0, {names}", f" order by r0 desc, {names} limit 10"))
+    sql = f"select {names}, {_calls(draw, columns, 5)} from p{where} group by {names}{order}"
     return sql, (("p", rows, (*keys, *columns, chosen)),)
 
 
@@ -236,7 +237,7 @@ def _numbered(draw: Draw) -> Drawn:
 def _keys(draw: Draw, built: int, probed: int, match: float) -> tuple[Made, Made]:
     """Key columns of a join: the build side's, and the other's, of which ``match`` find a partner."""
     domain = max(int(built / match), 1)
-    spacing = draw.choice((1, 1, 1, 3, 40, 1_000_003))
+    spacing = draw.choice((1, 1, 1, 3, 60, 60, 1_000_003))
     if draw.chance(0.7):
         right = Made("k", draw.choice(("row", "perm")), built, spacing)
     else:
@@ -246,18 +247,23 @@ def _keys(draw: Draw, built: int, probed: int, match: float) -> tuple[Made, Made
     return right, Made("k", "int", domain, spacing, draw.choice((0.0, 0.0, 0.05)), skew)
 
 
+def _chosen(draw: Draw, column: Made, name: str = "q") -> str:
+    """A build side: mostly what a filter leaves of its table."""
+    return f"(select * from {name} where {_below(column, draw.share())})" if draw.chance(0.7) else name
+
+
 def _join(draw: Draw) -> Drawn:
     """A build and a probe that takes columns of it."""
     rows = draw.rows()
     built = int(draw.between(10, min(rows, 1_000_000)))
     right, left = _keys(draw, built, rows, max(draw.share(), 0.01))
     payload = [draw.numbers(f"b{i}") for i in range(draw.random.randint(0, 3))]
-    added, chosen = draw.numbers("v"), Made("c", "int", 60_000)
+    added, chosen, picked = draw.numbers("v"), Made("c", "int", 60_000), Made("d", "int", 60_000)
     sums = ", ".join(f"sum(q.{c.name})" for c in payload) or draw.choice(("count(*)", "sum(p.v)"))
     where = f" where {_below(chosen, draw.share())}" if draw.chance(0.5) else ""
     kind = draw.choice(("join", "join", "join", "left join"))
-    sql = f"select {sums} from p {kind} q on p.k = q.k{where}"
-    return sql, (("p", rows, (left, added, chosen)), ("q", built, (right, *payload)))
+    sql = f"select {sums} from p {kind} {_chosen(draw, picked)} q on p.k = q.k{where}"
+    return sql, (("p", rows, (left, added, chosen)), ("q", built, (right, *payload, picked)))
 
 
 def _semi(draw: Draw) -> Drawn:
@@ -265,9 +271,10 @@ def _semi(draw: Draw) -> Drawn:
     rows = draw.rows()
     built = int(draw.between(10, min(rows, 1_000_000)))
     right, left = _keys(draw, built, rows, max(draw.share(), 0.01))
-    what = draw.choice(("count(*)", "sum(v)"))
-    sql = f"select {what} from p where {draw.choice(('', 'not '))}exists (select 1 from q where q.k = p.k)"
-    return sql, (("p", rows, (left, draw.numbers("v"))), ("q", built, (right,)))
+    what, picked = draw.choice(("count(*)", "sum(v)")), Made("d", "int", 60_000)
+    more = f" and {_below(picked, draw.share())}" if draw.chance(0.6) else ""
+    sql = f"select {what} from p where {draw.choice(('', 'not '))}exists (select 1 from q where q.k = p.k{more})"
+    return sql, (("p", rows, (left, draw.numbers("v"))), ("q", built, (right, picked)))
 
 
 def _star(draw: Draw) -> Drawn:
@@ -277,15 +284,18 @@ def _star(draw: Draw) -> Drawn:
     keys = [_keys(draw, size, rows, max(draw.share(), 0.02)) for size in sizes]
     left = [Made(f"k{i}", k.kind, k.distinct, k.spacing, k.nulls, k.skew) for i, (_, k) in enumerate(keys)]
     group, chosen, added = Made("g", "int", int(draw.between(2, 200))), Made("c", "int", 60_000), draw.numbers("v")
+    picked = Made("d", "int", 60_000)
+    sides = _chosen(draw, picked), _chosen(draw, picked, "r")
     where = f" where {_below(chosen, draw.share())}" if draw.chance(0.7) else ""
-    sql = f"select q.g, sum(p.v) from p join q on p.k0 = q.k join r on p.k1 = r.k{where} group by q.g"
-    tables = (("p", rows, (*left, added, chosen)), ("q", sizes[0], (keys[0][0], group)), ("r", sizes[1], (keys[1][0],)))
-    return sql, tables
+    joins = f"join {sides[0]} q on p.k0 = q.k join {sides[1]} r on p.k1 = r.k"
+    sql = f"select q.g, sum(p.v) from p {joins}{where} group by q.g"
+    first, second = (keys[0][0], group, picked), (keys[1][0], picked)
+    return sql, (("p", rows, (*left, added, chosen)), ("q", sizes[0], first), ("r", sizes[1], second))
 
 
 def _sort(draw: Draw) -> Drawn:
     """ORDER BY, with and without a limit."""
-    rows = draw.rows(2_000_000)
+    rows = int(draw.between(5, 1000)) if draw.chance(0.4) else draw.rows(2_000_000)
     keys = [draw.numbers(f"a{i}") for i in range(draw.random.randint(1, 3))]
     if draw.chance(0.2):
         rows, keys[0] = min(rows, TEXT_ROWS // 4), Made("a0", "text", each=int(draw.between(3, 20)))
@@ -293,7 +303,7 @@ def _sort(draw: Draw) -> Drawn:
         keys[0] = Made("a0", "float", 1 << 31)
     payload = [draw.numbers(f"b{i}") for i in range(draw.random.randint(0, 3))]
     by = ", ".join(k.name + draw.choice(("", " desc")) for k in keys)
-    limit = f" limit {int(draw.between(1, 1000))}" if draw.chance(0.4) else ""
+    limit = f" limit {int(draw.between(1, 1000))}" if draw.chance(0.5) else ""
     what = ", ".join(c.name for c in (*keys, *payload))
     return f"select {what} from p order by {by}{limit}", (("p", rows, (*keys, *payload)),)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -43,7 +44,7 @@ def train(board: Board | None, samples: Sequence[Sample], progress: Callable[[st
 def simulated_samples(board: Board, features: Iterable[Features], seed: int = 0) -> list[Sample]:
     """What a simulated board takes for sub-tasks alone: on its GPU, and on one, half and all of its cores. A batch's
     launch and synchronisation are not in it (``Analytic.batch_seconds``)."""
-    machine, analytic = Machine(board, seed=seed, noise=NOISE), Analytic(board)
+    machine, analytic, noise = Machine(board), Analytic(board), random.Random(seed)
     threads = sorted({1, max(1, board.cpu.cores // 2), board.cpu.cores})
     ways = [("cpu", n) for n in threads] + ([("gpu", 1)] if board.gpu is not None else [])
     count: dict[str, int] = {}
@@ -56,7 +57,8 @@ def simulated_samples(board: Board, features: Iterable[Features], seed: int = 0)
         on_gpu = replace(work, touches=tuple(replace(t, memory="device") if t.random else t for t in work.touches))
         for device, n in ways:
             took = machine.solo([on_gpu if device == "gpu" else work], device, n).seconds
-            took -= analytic.batch_seconds(device)
+            # as events on a stream would measure it: noise is on the kernel's time, not on what was taken off
+            took = (took - analytic.batch_seconds(device)) * noise.lognormvariate(0.0, NOISE)
             samples.append(Sample(f, device, n, analytic.clock_ghz(device), 0.0, max(took, 0.0), simulated=True))
     return samples
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from finequery.jetson.simulator import Touch, Work
 from finequery.perfmodel.features import WRITES_TABLE, Features
 
+#: Accumulators up to this size are a block's own, in shared memory (operators/cuda/translate.py).
+OWN_BYTES = 40 << 10
+#: Bytes that one random access reaches: what is wider takes several.
+LINE = 64.0
+
 
 def works(features: Features, memory: str) -> Work:
     """The work of one sub-task whose operands lie in ``memory`` (a kind of jetson.memory)."""
@@ -18,6 +23,15 @@ def works(features: Features, memory: str) -> Work:
         touches.append(Touch(nbytes, f.bytes_out, False, True, nbytes, memory))
     if f.random_width:
         write = f.kind in WRITES_TABLE
-        touches.append(Touch(f.rows * f.random_width, f.random_width, True, write, f.table_bytes, memory))
-    atomics = f.rows if f.kind in ("build", "aggregate") and f.algorithm != "runs" else 0.0
-    return Work(f.model, f.rows, f.steps, tuple(touches), atomics)
+        width = min(f.random_width, LINE)
+        touches.append(Touch(f.rows * f.random_width, width, True, write, f.table_bytes, memory))
+    return Work(f.model, f.rows, f.steps, tuple(touches), f.rows if updates_atomically(f.model, f.table_bytes) else 0.0)
+
+
+def updates_atomically(model: str, table_bytes: float) -> bool:
+    """Whether every row is an atomic update of memory on a GPU. Not so: accumulators that a block has of its own
+    (operators/cuda/accumulate.py), and tables that each row stores into at a place of its own."""
+    kind, _, algorithm = model.removesuffix(":written").partition(":")
+    if kind == "aggregate":
+        return algorithm not in ("scalar", "few", "runs") and table_bytes > OWN_BYTES
+    return kind == "build" and algorithm not in ("map", "rows")

@@ -150,7 +150,7 @@ class Offers:
         return self.prices[:, variant, self._number[place, what, at]].copy()
 
     def _candidate(self, placement: Placement, numbers: np.ndarray) -> Candidate:
-        seconds, low, high, nbytes, joules = (float(x) for x in numbers)
+        seconds, low, high, nbytes, joules = numbers.tolist()
         return Candidate(placement, Price(seconds, low, high, nbytes, joules + seconds * self.idle_w))
 
     def _gpu(self, numbers: np.ndarray, base: Any) -> np.ndarray:
@@ -191,7 +191,7 @@ class Offers:
         return [self._candidate(Placement("both", float(_FINE[n])), numbers[:, n]) for n in shown]
 
     def _phases(self, place: int, at: int, cut: int, first: str) -> Candidate:
-        """Two phases over batches: t1 + t2 + (n - 1)·step of a batch's times (perfmodel.compose.batch_pipeline)."""
+        """Two phases over batches: t1 + t2 + (n - 1)·step, by batch (perfmodel.compose.batch_pipeline)."""
         part, board = self.parts[place], self.site.board
         lead, rest = (0, 1) if first == "cpu" else (1, 0)
         one, two = self._span(self.batch + lead, place, "front", at), self._span(self.batch + rest, place, "back", at)
@@ -223,12 +223,10 @@ def together(one: np.ndarray, two: np.ndarray, peak: float) -> np.ndarray:
     first = one[:3] <= two[:3]
     small, large = np.where(first, one[3], two[3]), np.where(first, two[3], one[3])
     short, long = np.maximum(short, 1e-12), np.maximum(long, 1e-12)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        need_s, need_l = np.nan_to_num(small / short), np.nan_to_num(large / long)
-        half = peak / 2.0
-        pace_s = np.where(need_s > half, np.maximum(half, peak - need_l) / need_s, 1.0)
-        pace_l = np.where(need_l > half, np.maximum(half, peak - need_s) / need_l, 1.0)
-    pace_s, pace_l = np.minimum(pace_s, 1.0), np.minimum(pace_l, 1.0)
+    need_s, need_l, half = small / short, large / long, peak / 2.0
+    # who needs less than half of what there is gets it, the other one the rest
+    pace_s = np.minimum(np.maximum(half, peak - need_l) / np.maximum(need_s, 1.0), 1.0)
+    pace_l = np.minimum(np.maximum(half, peak - need_s) / np.maximum(need_l, 1.0), 1.0)
     end_s, end_l = short / pace_s, long / pace_l
     both = np.minimum(end_s, end_l)
     left = np.where(end_s <= end_l, long - both * pace_l, short - both * pace_s)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from finequery.operators import tasks
 from finequery.operators.context import Context
 from finequery.operators.executor import execute
 from finequery.operators.expr import Column, Expr
@@ -21,8 +22,8 @@ from finequery.planner import observed
 from finequery.planner.display import Printer, frame_text
 from finequery.planner.prices import interval, ms, placed_text, prices, size
 from finequery.planner.scheduler import Scheduler, Simulated
-from finequery.planner.timeline import of_simulation
 from finequery.planner.subtasks import RANDOM_READ, RANDOM_WRITE, PipelineInfo, SubTask, split
+from finequery.planner.timeline import of_simulation
 
 #: Columns of the text, and of its parts.
 WIDTH = 100
@@ -155,7 +156,7 @@ class Report:
         devices: set[str] = set()
         if self.ran:
             for record in observed.records(pipeline, self.context):
-                devices |= {record.device} - {""}
+                devices |= set(record.device.split(" and ")) - {""}
                 found.update(dict.fromkeys(record.departed))
             return " and ".join(sorted(devices)) or "cpu", list(found)
         for item in pipeline.runs:
@@ -163,10 +164,12 @@ class Report:
                 devices.add("cpu")
                 continue
             reasons = self.reasons.get(id(item), [])
-            found.update((r.text if r.certain else f"{r.text}, unless its text is coded", None) for r in reasons)
-            # what a host function gives goes on in another program on the GPU
-            devices.add("cpu" if reasons and not hasattr(item, "steps") else "gpu")
-        return " and ".join(sorted(devices)), list(found)
+            found.update((r.text if r.certain else f"{r.text}, unless it can be tabulated", None) for r in reasons)
+            if hasattr(item, "steps"):  # what a host function gives goes on in another program on the GPU
+                devices.add("gpu")
+            elif not isinstance(item, (tasks.UnionAll, tasks.Limit)):  # which the CPU does everywhere
+                devices.add("cpu" if reasons else "gpu")
+        return " and ".join(sorted(devices)) or "cpu", list(found)
 
     def site(self, scheduler: Scheduler) -> str:
         """What the plan was placed for, and by which model."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from finequery.operators.aggregate_sink import FEW
 from finequery.operators.context import Context
-from finequery.operators.expr import conjuncts
 from finequery.perfmodel.features import NAMES_ONLY, Features
 from finequery.planner import observed as run
+from finequery.planner.algorithms import group_bytes
 from finequery.planner.subtasks import (
+    NULLS,
     RANDOM_READ,
     RANDOM_WRITE,
     STREAMED_READ,
@@ -20,6 +22,8 @@ from finequery.planner.subtasks import (
 
 #: Bytes that memory is read by.
 LINE = 64.0
+#: Share of a column's rows below which reading them in order is reading lines at random: nothing foresees them.
+SPARSE = 0.125
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,9 @@ def features(subtask: SubTask) -> Features:
     """The input attributes of a sub-task as a model reads them."""
     s, rows = subtask, max(subtask.rows_in, 1.0)
     far = [] if s.kind in NAMES_ONLY else [o for o in s.operands if not o.near]
+    # what builds and aggregations are told of a table is that of their own alone
+    own = s.kind in ("build", "aggregate")
+    far = [_as_random(o, 0.0 if own else s.among * o.width) if _sparse(o, s.among) else o for o in far]
     random = [o for o in far if o.access in (RANDOM_READ, RANDOM_WRITE)]
     count = max(len(s.inputs), 1)
     kinds = [a.encoding for a in s.inputs]
@@ -65,14 +72,28 @@ def features(subtask: SubTask) -> Features:
 
 def _algorithm(subtask: SubTask) -> str:
     """How it is done, where that is not one way for all."""
-    if subtask.choice is not None:
-        return subtask.choice.name
+    choice = subtask.choice
+    if subtask.written:
+        return f"{choice.name}:written" if choice is not None else "written"
+    if choice is not None:
+        if choice.name == "dense" and choice.nbytes <= group_bytes("dense", 0, 0, FEW, len(subtask.item.calls)):
+            return "few"  # added up by masked vector sums
+        return choice.name
     if subtask.kind != "filter":
         return ""
     if any(a.encoding == "text" for a in subtask.inputs):
         return "text"
-    tests = len(conjuncts(subtask.item.predicate)) + sum(a.nulls > 0 for a in subtask.inputs)
+    tests = len(subtask.inputs) + NULLS * sum(a.nulls > 0 for a in subtask.inputs)
     return "ranges" if subtask.steps <= tests else "computed"
+
+
+def _sparse(operand: Operand, among: float) -> bool:
+    """Whether a few rows of a column are read, each with a line of its own."""
+    return operand.access == STREAMED_READ and operand.rows < SPARSE * among and operand.width < LINE * SPARSE * 4
+
+
+def _as_random(operand: Operand, table: float) -> Operand:
+    return replace(operand, access=RANDOM_READ, width=LINE, table=table)
 
 
 def _fetched(operand: Operand, among: float) -> float:

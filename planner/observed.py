@@ -12,6 +12,9 @@ from finequery.planner import algorithms
 from finequery.planner.algorithms import Choice
 from finequery.planner.subtasks import SOURCES, STREAMED_WRITE, Operand, PipelineInfo, SubTask
 
+#: Seconds of starting a program that are each sub-task's in it.
+START = 30e-6
+
 
 def real_rows(subtask: SubTask, pipelines: list[PipelineInfo], context: Context) -> int | None:
     """Rows that came out of a sub-task (a build: that went in); None where nobody counted them."""
@@ -58,10 +61,11 @@ def seconds(pipeline: PipelineInfo, context: Context) -> float:
 
 
 def spent(pipeline: PipelineInfo, context: Context) -> list[float] | None:
-    """Seconds of each sub-task in a run under ``SET profile = true``; together they are the pipeline's. The source has
-    the time of loading columns, a step that of its instructions, the breaker the sink's and that of its own work
-    outside of the program. What it takes to start a program is shared evenly by those that are in it. None where
-    nothing was profiled: by the setting, or because a program ran elsewhere."""
+    """Seconds of each sub-task in a run under ``SET profile = true``; together they are the pipeline's. A step has the
+    time of its instructions, the breaker the sink's and that of its own work outside of the program. Each has its share
+    of what it takes to start a program, up to ``START``; beyond that it is the source's, as is loading columns: the
+    more rows went through the caches, the less of the executor is left in them. None where nothing was profiled: by the
+    setting, or because a program ran elsewhere."""
     found = {id(t): context.measured[id(t)] for t in pipeline.runs if id(t) in context.measured}
     if not context.profile or any("gpu" in r.device for r in found.values()):
         return None
@@ -75,8 +79,9 @@ def spent(pipeline: PipelineInfo, context: Context) -> list[float] | None:
     steps = [times.pop(id(s.item), 0.0) for s in pipeline.subtasks[1:-1]]
     # steps that are no sub-task (bare names), and what a host function made of them, belong to the end
     breaker += sum(times.values())
-    rest = max(seconds(pipeline, context) - source - sum(steps) - breaker, 0.0) / (len(steps) + 1)
-    return [source, *(took + rest for took in steps), breaker + rest]
+    rest = max(seconds(pipeline, context) - source - sum(steps) - breaker, 0.0)
+    share = min(rest / (len(steps) + 1), START)
+    return [source + rest - share * (len(steps) + 1), *(took + share for took in steps), breaker + share]
 
 
 def seen(pipelines: list[PipelineInfo], context: Context) -> list[PipelineInfo]:
@@ -110,9 +115,11 @@ def _in_order(pipeline: PipelineInfo, context: Context) -> list[SubTask]:
 
 
 def _not_skipped(pipeline: PipelineInfo, context: Context) -> float:
-    """Share of the morsels that were not skipped."""
+    """Share of the morsels that were not skipped: none where it was known beforehand that no row comes through."""
     morsels = sum(r.morsels for r in records(pipeline, context))
-    return 1.0 - sum(r.skipped for r in records(pipeline, context)) / morsels if morsels else 1.0
+    if not morsels:
+        return 0.0 if any(s.kind in ("filter", "probe") for s in pipeline.subtasks) else 1.0
+    return 1.0 - sum(r.skipped for r in records(pipeline, context)) / morsels
 
 
 def _with_rows(subtask: SubTask, before: float, after: float, among: float, choice: Choice | None) -> SubTask:

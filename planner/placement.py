@@ -1,12 +1,12 @@
 """Placement: for every pipeline of a plan CPU, GPU or both, from the performance model's prices.
 
-For each pipeline there are *candidates* (planner/candidates.py): one device alone, its rows shared out at a ratio of a
-grid, or its steps cut into two phases that overlap over batches. Pipelines depend on each other through where results
-are: on a discrete GPU they are copied, and tables that both devices use are kept coherent. The plan's DAG is a tree but
-for shared subplans, so the cheapest whole plan is found by dynamic programming over it: for each pipeline and each
-device that may hold its result, the cheapest way to get it there. Then branches that do not read each other are let
-run beside each other where that gains (planner/overlap.py). Everything on the CPU and everything on the GPU are
-always candidates.
+For each pipeline there are *candidates* (planner/candidates.py): one device alone, its rows shared out at a ratio of
+a grid, or its steps cut into two phases that overlap over batches. Pipelines depend on each other through where
+results are: on a discrete GPU they are copied, and tables that both devices use are kept coherent. The plan's DAG is
+a tree but for shared subplans, so the cheapest whole plan is found by dynamic programming over it: for each pipeline
+and each device that may hold its result, the cheapest way to get it there. Then branches that do not read each other
+are let run beside each other where that gains (planner/overlap.py). Everything on the CPU and everything on the GPU
+are always candidates.
 
 Uncertainty. A candidate other than the best single device must be cheaper by ``GAIN`` and may not, at the worst end
 of its interval, be worse than that device's worst by more than ``MARGIN``.
@@ -46,7 +46,6 @@ class Placed:
     part: Part
     candidates: list[Candidate]
     chosen: Candidate
-    reason: str = ""
     only: tuple[str, ...] = ()
 
 
@@ -95,8 +94,6 @@ def place(parts: Sequence[Part], site: Site, model: Model, asked: Asked) -> Sche
         price = alone[best]
     if "along" in asked.forms:
         price = _branches(placed, price, transfers)
-    for item in placed:
-        item.reason = _why(item, cost)
     return Schedule(
         *(placed, price, alone, model.source, model.simulated, asked.objective), time.perf_counter() - begin
     )
@@ -235,8 +232,9 @@ def _branches(placed: list[Placed], price: Price, transfers: _Transfers) -> Pric
     return Price(seconds, one_by_one.low * part, one_by_one.high * part, one_by_one.nbytes, joules)
 
 
-def _why(item: Placed, cost: Callable[[Price], float]) -> str:
+def why(item: Placed, objective: str) -> str:
     """The reason for a choice, in words for EXPLAIN."""
+    cost = OBJECTIVES[objective]
     if len(item.candidates) == 1:
         return "; ".join(item.only) or "the only candidate"
     ranked = sorted(item.candidates, key=lambda c: cost(c.price))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from finequery.perfmodel.compose import Price
-from finequery.planner.placement import Placed, devices
+from finequery.planner.placement import Placed, devices, why
 from finequery.planner.scheduler import Scheduler
 from finequery.planner.stages import device_works
 from finequery.planner.subtasks import PipelineInfo
@@ -13,10 +13,9 @@ from finequery.planner.subtasks import PipelineInfo
 
 def placed_text(scheduler: Scheduler, pipeline: PipelineInfo) -> str:
     """The device of a pipeline's header."""
-    text = scheduler.schedule.placed[pipeline.number - 1].chosen.text
-    text = text.lower().replace("gpu", "gpu simulated", 1) if scheduler.simulated else text.lower()
-    along = ", along" if scheduler.schedule.placed[pipeline.number - 1].chosen.placement.along else ""
-    return text + along
+    chosen = scheduler.schedule.placed[pipeline.number - 1].chosen
+    beside = ", along" if chosen.placement.along else ""
+    return f"{chosen.text.lower()}{beside}{' simulated' if scheduler.simulated else ''}"
 
 
 def prices(scheduler: Scheduler, pipeline: PipelineInfo, width: int) -> list[str]:
@@ -24,7 +23,7 @@ def prices(scheduler: Scheduler, pipeline: PipelineInfo, width: int) -> list[str
     place = pipeline.number - 1
     item = scheduler.schedule.placed[place]
     price = item.chosen.price
-    head = f"expected {interval(price)}, {price.joules * 1e3:.2f} mJ: {item.reason}"
+    head = f"expected {interval(price)}, {price.joules * 1e3:.2f} mJ: {why(item, scheduler.schedule.objective)}"
     if scheduler.run is not None:
         took = scheduler.run.seconds(place)
         error = price.seconds / took - 1.0 if took > 0 else 0.0

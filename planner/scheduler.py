@@ -117,7 +117,8 @@ class Scheduler:
         surprise = False
         for part in self.parts:
             info = part.info
-            if info.number in self._counted or id(info.breaker.item) not in context.measured:
+            record = context.measured.get(id(info.breaker.item))
+            if info.number in self._counted or record is None or not record.seconds:  # it has not ended
                 continue
             real = seen.real_rows(info.breaker, self.pipelines, context)
             if real is None:

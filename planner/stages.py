@@ -46,9 +46,10 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A pipeline with the features of its sub-tasks, in the order in which they run."""
+    """A pipeline with the features of its sub-tasks, in the order in which they run. Parts with the same features are
+    the same to a model."""
 
-    info: PipelineInfo
+    info: PipelineInfo = field(compare=False)
     features: tuple[Features, ...]
 
     @property

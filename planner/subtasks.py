@@ -13,7 +13,7 @@ statistics, runs nothing and changes nothing; what a run took is kept by id of `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +26,8 @@ from finequery.operators.tasks import Task
 from finequery.planner import algorithms
 from finequery.planner.algorithms import Choice
 from finequery.planner.attributes import Attribute, computed, renamed, stored
-from finequery.planner.estimate import ColumnEstimate, Estimate, estimate, expression
-from finequery.types import SqlType
+from finequery.planner.estimate import estimate, expression
+from finequery.planner.expected import domain_of, entry_bytes, expected_lookup
 
 #: Sub-tasks that a pipeline starts with.
 SOURCES = frozenset(["scan", "values", "union", "read"])
@@ -37,8 +37,8 @@ STREAMED_WRITE, RANDOM_WRITE = "streamed write", "random write"
 
 #: Sub-tasks that end a pipeline.
 BREAKERS = frozenset(["build", "aggregate", "sort", "top-k", "window", "limit", "pairs", "materialize"])
-#: Operations that one of 128 bits counts as.
-WIDE = 8.0
+#: Operations that one of 128 bits counts as, one of the logic of masks, and the tests of a column for NULL.
+WIDE, LOGIC, NULLS = 8.0, 0.25, 4.0
 #: Bytes of a row number, of which selections and look-ups are made.
 ROW_NUMBER = 4.0
 
@@ -79,6 +79,7 @@ class SubTask:
     groups: float | None = None  # aggregate
     steps: float = 0.0  # operations a row: of expressions, keys to be packed or ordered by, aggregates, tests for NULL
     among: float = 0.0  # rows of the pipeline's source, among which those of its input stand
+    written: bool = False  # build, materialize: rows are written out first
     device: str = "cpu"
 
     @property
@@ -147,11 +148,14 @@ class _Open:
         self.near: set[int] = set()  # columns read or computed by now
         self.computed: set[int] = set()  # columns that a projection computes
 
+    @property
+    def chooses(self) -> bool:  # whether not all rows of its source come through
+        return any(s.kind in ("filter", "probe") for s in self.subtasks)
+
     def kept(self, columns: Iterable[Column]) -> tuple[Column, ...]:
         """Those of the columns that have to be written at the pipeline's end. Where all rows stay, the source's own are
         handed on as they are."""
-        chooses = any(s.kind in ("filter", "probe") for s in self.subtasks)
-        return tuple(c for c in columns if chooses or c.id in self.computed)
+        return tuple(c for c in columns if self.chooses or c.id in self.computed)
 
 
 class _Splitter:
@@ -190,8 +194,10 @@ class _Splitter:
         return [Operand(a.name, access, rows, a.width, near, table * a.width) for a in map(self.attribute, columns)]
 
     def operations(self, exprs: Iterable[Expr]) -> float:
-        """Operations a row."""
-        return sum(self._operations(term) for e in exprs for term in conjuncts(e))
+        """Operations a row. Comparisons of a column with constants are one test of its range."""
+        terms = [term for e in exprs for term in conjuncts(e)]
+        ranges = {c.id for term in terms if (c := _compared(term)) is not None}
+        return len(ranges) + sum(self._operations(term) for term in terms if _compared(term) is None)
 
     def _operations(self, e: Expr) -> float:
         """Those of 128 bits count as many; one over text as one for each byte. A predicate over one column of codes is
@@ -201,6 +207,8 @@ class _Splitter:
             return 1.0
         if not isinstance(e, (Call, Case, Cast)):
             return 0.0
+        if isinstance(e, Call) and e.name in ("and", "or", "not"):
+            return LOGIC * max(len(e.args) - 1, 1) + sum(map(self._operations, e.children))
         own = WIDE if any(a.encoding == "i128" for a in read) else 1.0
         own = max(own, *(a.width for a in read if a.encoding == "text"), 0.0)
         return own + sum(map(self._operations, e.children))
@@ -264,7 +272,7 @@ class _Splitter:
 
     def add(self, open_: _Open, subtask: SubTask) -> None:
         subtask.among = open_.source_rows
-        subtask.steps += sum(a.nulls > 0 for a in subtask.inputs) if subtask.kind not in SOURCES else 0
+        subtask.steps += NULLS * sum(a.nulls > 0 for a in subtask.inputs) if subtask.kind not in SOURCES else 0
         open_.subtasks.append(subtask)
         open_.after += subtask.reads
         open_.rows = subtask.rows_out
@@ -316,7 +324,7 @@ class _Splitter:
         choice = built.breaker.choice
         assert choice is not None
         name = f"{choice.name} of pipeline {built.number}"
-        operands.append(Operand(name, RANDOM_READ, before, _entry(choice), table=choice.nbytes))
+        operands.append(Operand(name, RANDOM_READ, before, entry_bytes(choice), table=choice.nbytes))
         operands.append(Operand("selection", STREAMED_WRITE, after, ROW_NUMBER, True))
         open_.fetched |= {c.id: built.breaker.rows_out * self.attribute(c).width for c in step.payload}
         scalars = self.scalars([left for left, _ in step.keys] + ([] if step.condition is None else [step.condition]))
@@ -324,8 +332,9 @@ class _Splitter:
             self.attribute(step.mark)
         subtask = SubTask("probe", step, before, after, inputs, tuple(operands), choice, (built.number, *scalars))
         subtask.match_rate = after / before if before else 0.0
-        conditions = [] if step.condition is None else [step.condition]
-        subtask.steps = len(step.keys) + self.operations([*(left for left, _ in step.keys), *conditions])
+        subtask.steps = len(step.keys) + self.operations(left for left, _ in step.keys)
+        if step.condition is not None:  # of the rows that found a partner
+            subtask.steps += self.operations([step.condition]) * subtask.match_rate
         self.add(open_, subtask)
 
     def build(self, step: Probe, probes: float) -> PipelineInfo:
@@ -339,11 +348,11 @@ class _Splitter:
         if step.need_rows:
             payload = open_.kept(c for c in step.payload if c.id not in {a.id for a in inputs})
             operands += self.reads(open_, tuple(map(self.attribute, payload)), rows) + self.writes(payload, rows)
-        operands.append(Operand(choice.name, RANDOM_WRITE, rows, _entry(choice), table=choice.nbytes))
+        operands.append(Operand(choice.name, RANDOM_WRITE, rows, entry_bytes(choice), table=choice.nbytes))
         operands.append(Operand("empty table", STREAMED_WRITE, 1.0, choice.nbytes, table=choice.nbytes))
         scalars = self.scalars(keys)
         subtask = SubTask("build", step, rows, rows, inputs, tuple(operands), choice, scalars, distinct=distinct)
-        subtask.steps = len(keys) + self.operations(keys)
+        subtask.steps, subtask.written = len(keys) + self.operations(keys), open_.chooses
         return self.end(open_, subtask)
 
     # --- breakers -------------------------------------------------------------------------------------------------
@@ -386,7 +395,9 @@ class _Splitter:
         kept = open_.kept(task.columns)
         inputs = tuple(map(self.attribute, kept))
         operands = self.reads(open_, inputs, open_.rows) + self.writes(kept, open_.rows)
-        return self.end(open_, SubTask("materialize", task, open_.rows, open_.rows, inputs, tuple(operands)))
+        subtask = SubTask("materialize", task, open_.rows, open_.rows, inputs, tuple(operands))
+        subtask.written = bool(kept)
+        return self.end(open_, subtask)
 
     def aggregate(self, task: Aggregate) -> PipelineInfo:
         open_ = self.open(task.source)
@@ -464,52 +475,16 @@ class _Splitter:
         return self.end(open_, subtask)
 
 
+def _compared(term: Expr) -> Column | None:
+    """The column that a term compares with a constant."""
+    if not isinstance(term, Call) or term.name not in ("eq", "lt", "le", "gt", "ge"):
+        return None
+    column, constant = sorted(term.args, key=lambda e: not isinstance(e, Column))
+    return column if isinstance(column, Column) and not columns_of(constant) and not column.type.is_string else None
+
+
 def _rows(task: Task) -> float:
     return 1.0 if task.estimate is None else float(task.estimate)
-
-
-# --- what is expected of builds and groups
-
-
-def expected_lookup(step: Probe, rows: float, probes: float) -> tuple[Choice, float | None]:
-    """The structure that a build is expected to choose, and the number of different keys."""
-    if not step.keys:
-        return Choice("pairs", "no keys: all pairs", 0.0), None
-    node = step.build.node
-    if node is None:
-        return algorithms.lookup(rows, None, False, step.need_rows, probes), None
-    below: Estimate = estimate(node)
-    found = [(key, expression(key, below)) for _, key in step.keys]
-    distinct = min(rows, _times(c.distinct for _, c in found))
-    plain = [e.id for e, _ in found if isinstance(e, Column) and below.has(e.id)]
-    unique = bool(plain) and below.unique(plain)
-    return algorithms.lookup(rows, domain_of(found), unique, step.need_rows, probes), distinct
-
-
-def domain_of(keys: list[tuple[Expr, ColumnEstimate]]) -> float | None:
-    """How many combinations of key values there can be: the ranges of exact types, the dictionaries of strings."""
-    result = 1.0
-    for e, c in keys:
-        span = _span(e.type, c)
-        if span is None:
-            return None
-        result *= span + (1.0 if c.nulls else 0.0)
-    return result
-
-
-def _span(type_: SqlType, c: ColumnEstimate) -> float | None:
-    if type_.is_string:
-        return max(c.domain, c.distinct)
-    if not type_.is_exact or c.low is None or c.high is None:
-        return max(c.distinct, 1.0) if type_.name in ("BOOLEAN", "BIGINT", "INTEGER") and c.distinct < 4096 else None
-    return float(c.high - c.low + 1)
-
-
-def _times(numbers: Iterator[float] | Iterable[float]) -> float:
-    result = 1.0
-    for n in numbers:
-        result *= n
-    return result
 
 
 def _sorted(task: Aggregate, open_: _Open) -> bool:
@@ -523,10 +498,3 @@ def _sorted(task: Aggregate, open_: _Open) -> bool:
             stats = source.table.stats(name)
             return bool(stats is not None and stats.sorted)
     return False
-
-
-def _entry(choice: Choice) -> float:
-    """Bytes of one entry of a look-up structure."""
-    return {"map": 1.0, "bits": 0.125, "rows": 4.0, "rank": 4.0, "groups": 8.0, "hash": 64.0, "chains": 72.0}.get(
-        choice.name, ROW_NUMBER
-    )

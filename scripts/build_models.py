@@ -14,34 +14,37 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from finequery import calibration
-from finequery.perfmodel import fit, store, training
-from finequery.perfmodel.features import Features
-from finequery.perfmodel.points import point
+from finequery.perfmodel import dataset, fit, store, training
 
 #: Bytes of a model file, and of all of them, at the most.
 LARGEST, TOTAL = 200_000, 1_500_000
 
+HEAD = """# Performance models that come with FineQuery
 
-def planned(points: int) -> list[Features]:
-    """The sub-tasks of so many points."""
-    bench = calibration.Bench()
-    try:
-        found = []
-        for number in range(points):
-            found += [f for pipeline in bench.planned(point(number)) for f in pipeline]
-            print(f"\rplanning points {number + 1}/{points}", end="", file=sys.stderr)
-        print(file=sys.stderr)
-        return found
-    finally:
-        bench.close()
+Error of out-of-fold predictions of sub-tasks in %, by family and what it is a factor of; * marks the family chosen.
+Written by `scripts/build_models.py`.
+
+On simulated boards the analytic price is the simulator's own formula, so that all there is to learn is the noise given
+to it: those errors say nothing about a real board. Errors of measured models include what a measurement would differ by
+if it were made again.
+"""
+
+
+def progress(number: int) -> None:
+    """Where a person is watching."""
+    if sys.stderr.isatty():
+        print(f"\rplanning point {number}", end="", file=sys.stderr)
 
 
 def section(title: str, models: store.Stored) -> str:
     """The report of a model file."""
     kind = "simulated" if models.simulated else "measured"
     versions = ", ".join(f"{name} {number}" for name, number in models.versions.items())
-    return f"## {title}\n\n{models.samples:,} {kind} samples, {models.created}, {versions}\n\n{fit.report(models.models)}\n"
+    about = f"{models.samples:,} {kind} samples, {models.created}, {versions}"
+    return f"## {title}\n\n{about}\n\n{fit.report(models.models)}\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,22 +53,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--points", type=int, default=300, help="points planned for boards (default: %(default)s)")
     parser.add_argument("--boards-only", action="store_true", help="leave the model of this class of CPU as it is")
     parser.add_argument("--host-only", action="store_true", help="leave the models of boards as they are")
+    parser.add_argument("--samples", type=Path, help="of this class of CPU: a file of 'finequery calibrate --out'")
     parser.add_argument("--out", type=Path, default=store.SHIPPED, help="folder (default: %(default)s)")
     parser.add_argument("--report", type=Path, help="write the choice of families and their errors there")
     options = parser.parse_args(arguments)
-    sections = [
-        "# Performance models that come with FineQuery\n\nError of out-of-fold predictions of sub-tasks in %, by family "
-        "and what it is a factor of; * marks the family chosen. Written by `scripts/build_models.py`.\n"
-    ]
+    sections = [HEAD]
     if not options.boards_only:
-        samples = calibration.journal().samples()
+        samples = dataset.read(options.samples) if options.samples else calibration.journal().samples()
         if not samples:
             parser.error("this machine is not calibrated: run 'finequery calibrate' first, or give --boards-only")
         models = training.train(None, samples)
         store.save(options.out / store.shipped_path("host").name, models)
         sections.append(section(f"CPUs of class {store.cpu_class()}", models))
     if not options.host_only:
-        features = planned(options.points)
+        features = calibration.planned(options.points, progress)
         for board in training.simulated_boards():
             models = training.train(board, training.simulated_samples(board, features), lambda text: None)
             path = options.out / store.shipped_path(board.name).name

@@ -13,6 +13,8 @@ import pytest
 import finequery
 from finequery.errors import DataError, InterruptError, NotSupportedError
 from finequery.operators.context import Context, Measured, Placement
+from finequery.operators.program import Job
+from finequery.operators.run import _Run
 from finequery.operators.sides import Posing
 from finequery.session import Session
 
@@ -80,8 +82,17 @@ def test_answers(sql: str, placement: Placement, con: Any, place: Any) -> None:
     assert devices(contexts[0]) - {"cpu", "gpu", "cpu and gpu"} == set()
 
 
-def test_both_work(con: Any, place: Any) -> None:
-    contexts = place(Placement("both", 0.5), Posing(1, fails=lambda first: time.sleep(0.1)))
+def test_both_work(con: Any, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU begins when the device has taken something, and the device goes on when the CPU has done something."""
+    begun, done, plain = threading.Event(), threading.Event(), _Run._on_cpu
+
+    def on_cpu(self: _Run, job: Job) -> None:
+        begun.wait(60)
+        plain(self, job)
+        done.set()
+
+    monkeypatch.setattr(_Run, "_on_cpu", on_cpu)
+    contexts = place(Placement("both", 0.5), Posing(1, fails=lambda first: (begun.set(), done.wait(60))))
     answer(con, QUERIES["many groups"])
     (record,) = [m for m in contexts[0].measured.values() if m.morsels]
     assert 0 < record.shared < record.morsels

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from finequery.perfmodel.correct import BOUND, Correction
+from finequery.perfmodel.correct import BOUND, EVERY, Correction
 
 TRUE = {("cpu", "filter"): 1.8, ("cpu", "probe:hash"): 0.6, ("gpu", "filter"): 1.0, ("cpu", "sort"): 2.5}
 
@@ -99,6 +99,27 @@ def test_kept_between_processes(tmp_path: Path) -> None:
     assert again.learned
     assert all(again.factor(*key) == pytest.approx(first.factor(*key)) for key in TRUE)
     assert not Correction("model b", path).learned  # factors over another model say nothing
+
+
+def test_written_every_so_many_runs(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    correction = Correction("a", path)
+    for n in range(EVERY):
+        assert not path.exists(), n
+        correction.observe([("cpu", "filter", 0.01)], 0.02)
+    assert Correction("a", path).factor("cpu", "filter") == correction.factor("cpu", "filter") > 1.5
+
+
+def test_nowhere_to_write_stops_no_query(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    correction = Correction("a", tmp_path / "x.json")
+    correction.path = blocked / "x.json"
+    for _ in range(EVERY + 1):
+        correction.observe([("cpu", "filter", 0.01)], 0.02)
+    assert correction.learned
+    with pytest.raises(OSError):
+        correction.save()
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"version": 1, "base": "a", "states": {"x": 1}}',

@@ -17,7 +17,7 @@ from conftest import Engines, connect, connect_duckdb
 
 from finequery.errors import DataError, Error, NotSupportedError
 from finequery.jetson import device
-from finequery.operators import program, sides
+from finequery.operators import phases, program, sides
 from finequery.operators import run as run_module
 from finequery.operators.context import Measured, Placement
 from finequery.operators.cuda import run
@@ -27,6 +27,13 @@ DATA = Path(__file__).parent / "data"
 EDGES = sorted((DATA / "edges").glob("*.sql"))
 #: What stays on the CPU in the edge scripts. A reason that ends otherwise is new.
 KNOWN = ("is a host function", "string_agg joins text on the CPU")
+#: A script of joins with build sides that turn out to have no rows: their columns are then constants.
+NO_PARTNERS = "outer_joins_with_nothing"
+#: Queries of which a part gets no rows, so that nothing of it runs anywhere.
+NO_ROWS = {
+    "select string_agg(s, '') from t where a > 100",
+    "select median(a), string_agg(s, ',') from t where false",
+}
 
 
 def engines(benchmark: str, folder: Path) -> Engines:
@@ -122,7 +129,9 @@ def test_edges(path: Path, con: Any, duck: Any, foreseen: list[Any]) -> None:
         assert_same(con, duck, sql)
         while foreseen:
             shown, departed = foreseen.pop()
-            assert departed <= set(shown) and {r for r, certain in shown.items() if certain} <= departed, sql
+            loose = sql.strip() in NO_ROWS or path.stem == NO_PARTNERS
+            certain = set() if loose else {reason for reason, sure in shown.items() if sure}
+            assert certain <= departed <= set(shown), sql
             assert all(reason.endswith(KNOWN) for reason in departed), sql
 
 
@@ -304,6 +313,60 @@ def test_a_defect_is_no_departure(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> 
         gpu.execute("select sum(i) from t").fetchall()
 
 
+def several_morsels(con: Any, monkeypatch: pytest.MonkeyPatch, placement: Placement) -> list[Any]:
+    """Small morsels, so that there are several, and all pipelines placed so; the contexts of later queries."""
+    for module in (program, run_module, sides, phases):
+        monkeypatch.setattr(module, "MORSEL", 64)
+    plain, contexts = Session.context, []
+
+    def context(self: Session, physical: Any) -> Any:
+        contexts.append(plain(self, physical))
+        contexts[-1].placement = placement
+        return contexts[-1]
+
+    monkeypatch.setattr(Session, "context", context)
+    return contexts
+
+
+def fill(con: Any) -> None:
+    con.execute(
+        "create table t as select i, (i * 7919) % 1000 as x, case when i % 11 = 0 then null else i % 97 end as y, "
+        "i % 5 as g, (i * 31) % 50021 as k, 'n' || (i % 13) as s from range(400) r(i)"
+    )
+    con.execute("create table e as select * from (values (0, 1), (0, 2), (1, 3), (3, 4), (3, 5)) v(g, v)")
+    con.execute("set device = 'gpu'")
+
+
+@pytest.mark.parametrize("first", ["cpu", "gpu"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select count(*), sum(x), min(y), max(y), avg(x) from t where x > 100",
+        "select g, count(*), sum(y), min(s) from t where x > 100 group by g order by g",
+        "select t.i, e.v, t.s, t.y from t join e on t.g = e.g where t.x < 600",
+        "select t.g, sum(e.v), count(y) from t join e on t.g = e.g where t.x + e.v > 20 group by t.g order by t.g",
+    ],
+)
+def test_phases(sql: str, first: str, con: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels over ranges of the source's rows, or over the batches that the CPU hands on."""
+    fill(con)
+    want = con.sql(sql).fetchall()
+    contexts = several_morsels(con, monkeypatch, Placement("phases", cut=1, first=first, batch=64))
+    assert con.sql(sql).fetchall() == want
+    (record,) = [m for m in contexts[0].measured.values() if m.device == "cpu and gpu"]
+    assert record.departed == [] and record.shared == record.morsels == 7
+
+
+def test_a_table_that_may_fill_up_is_no_second_phase(con: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(con)
+    sql = "select k * 100000007 as q, sum(x) from t where x > 100 group by q order by q"
+    want = con.sql(sql).fetchall()
+    contexts = several_morsels(con, monkeypatch, Placement("phases", cut=1, first="cpu", batch=64))
+    assert con.sql(sql).fetchall() == want
+    departed = [r for m in contexts[0].measured.values() for r in m.departed]
+    assert departed == ["a table of groups that may fill up takes all rows at once"]
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -318,24 +381,10 @@ def test_a_defect_is_no_departure(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_both_devices_at_one_pipeline(sql: str, con: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel takes batches of morsels from the back while the CPU takes others from the front."""
-    con.execute(
-        "create table t as select i, (i * 7919) % 1000 as x, case when i % 11 = 0 then null else i % 97 end as y, "
-        "i % 5 as g, (i * 31) % 50021 as k, 'n' || (i % 13) as s from range(400) r(i)"
-    )
-    con.execute("create table e as select * from (values (0, 1), (0, 2), (1, 3), (3, 4), (3, 5)) v(g, v)")
-    con.execute("set device = 'gpu'")
+    fill(con)
     want = con.sql(sql).fetchall()
-    begun, contexts = threading.Event(), []
-    for module in (program, run_module, sides):
-        monkeypatch.setattr(module, "MORSEL", 64)
-    plain, batch, on_cpu = Session.context, sides.CudaSide.batch, run_module._Run._on_cpu
-
-    def context(self: Session, physical: Any) -> Any:
-        contexts.append(plain(self, physical))
-        contexts[-1].placement = Placement("both", 0.5)
-        return contexts[-1]
-
-    monkeypatch.setattr(Session, "context", context)
+    begun, batch, on_cpu = threading.Event(), sides.CudaSide.batch, run_module._Run._on_cpu
+    contexts = several_morsels(con, monkeypatch, Placement("both", 0.5))
     monkeypatch.setattr(sides.CudaSide, "batch", lambda self, *a: (begun.set(), batch(self, *a)))
     monkeypatch.setattr(run_module._Run, "_on_cpu", lambda self, job: (begun.wait(60), on_cpu(self, job)))
     assert con.sql(sql).fetchall() == want

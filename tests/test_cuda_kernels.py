@@ -285,7 +285,7 @@ FRAMES = [
 @pytest.mark.parametrize("ignore_nulls", [False, True])
 def test_frames(frame: WindowFrame | None, ignore_nulls: bool) -> None:
     """All calls over frames against the CPU's; it has no sums of 128 bits over frames that move."""
-    rows, numbers = 30, np.random.default_rng(9)
+    rows, numbers = 32, np.random.default_rng(9)  # a tree is larger
     columns = {
         "p": make("u8", [None if x == 2 else int(x) for x in numbers.integers(0, 4, rows)]),
         "o": make("float64", [None if x == 4 else float(x) for x in numbers.integers(0, 7, rows)]),

@@ -24,7 +24,7 @@ TYPES = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "?")
 
 @pytest.fixture
 def con() -> Iterator[Any]:
-    with finequery.connect(threads=1) as con:
+    with finequery.connect(threads=1, device="cpu") as con:
         con.register("n", {"i": np.arange(1000)})
         yield con
 

@@ -276,3 +276,22 @@ def test_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_models_come_with_the_package() -> None:
+    """Every board and a class of CPU have one that can be read, and they are small (scripts/build_models.py)."""
+    files = sorted(store.SHIPPED.glob("*.npz"))
+    names = [name for name in boards.names() if name != "host"]
+    assert {store.shipped_path(name) for name in names} <= set(files)
+    assert any(path.stem.startswith("cpu-") for path in files)
+    assert sum(path.stat().st_size for path in files) < 1_500_000
+    for path in files:
+        models = store.load(path)
+        assert path.stat().st_size < 200_000 and models.coverage == 0.9
+        assert models.simulated is not path.stem.startswith("cpu-")
+        devices = {m.device for m in models.models}
+        assert devices == ({"cpu", "gpu"} if models.simulated else {"cpu"})
+        assert {"filter", "aggregate", "probe", "build"} <= {m.model.partition(":")[0] for m in models.models}
+        if models.simulated:
+            assert models.board == path.stem
+            assert np.median([m.chosen.median for m in models.models]) < 0.1

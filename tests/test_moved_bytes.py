@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +16,13 @@ from fake_cuda import H100, ORIN, Library, Simulated, install
 import finequery
 from finequery.errors import DataError
 from finequery.jetson import cuda, gpu, memory
+from finequery.operators import program, run, sides
+from finequery.operators.context import Placement
+from finequery.session import Session
 
 SIMULATED = cuda.simulated()  # the fake driver takes the variable away that says so
 DATA = Path(__file__).parent / "data"
-QUERIES = [("tpch", name) for name in ("q01", "q03", "q06", "q09", "q13", "q16", "q18")] + [("ssb", "q4.1")]
+QUERIES = [("tpch", name) for name in ("q01", "q03", "q06", "q09", "q13", "q16", "q18", "q22")] + [("ssb", "q4.1")]
 
 
 class Fake(NamedTuple):
@@ -80,6 +84,44 @@ def test_nothing_moves_on_a_board(boards: dict[str, Fake], benchmark: str, name:
     assert_same(board.con, board.duck, sql)
     assert "0 B moved to the GPU, 0 B back." in board.con.sql(sql).explain(analyze=True)
     assert board.device.moved.total == 0 and not board.library.copies
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "row_number() over (partition by g order by d desc)",
+        "sum(n) over (partition by g order by i)",
+        "avg(n) over (order by i rows between 3 preceding and current row)",
+        "min(d) over (order by i rows between 2 preceding and 2 following)",
+        "lag(i, 2) over (order by d)",
+        "nth_value(n, 2 ignore nulls) over (partition by s order by i)",
+        "rank() over (order by u)",
+    ],
+)
+def test_windows_move_nothing(jetson: Fake, call: str) -> None:
+    fill(jetson, 120)
+    sql = f"select i, {call} as w from (select *, s || '!' as u from t) order by i"
+    assert_same(jetson.con, jetson.duck, sql)
+    assert jetson.device.moved.total == 0
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select s || i as k, count(*), sum(n) from t group by k",  # groups that are numbered
+        "select d, n, count(*) from t group by d, n",
+        "select * from t order by d desc",  # rows fetched by number
+        "select s || i as u, n from t order by u limit 20",
+        "select a.i, b.s from t a join t b on a.g = b.g and a.s = b.s where a.i < 50",  # packed keys
+        "select a.i, b.d from t a join t b on a.n = b.n",
+        "select a.s from t a left join t b on a.i * 1000000007::bigint = b.i * 1000000007::bigint + 1",
+        "select distinct g, s from t union all select g, s from t where i < 5",
+    ],
+)
+def test_breakers_move_nothing(jetson: Fake, sql: str) -> None:
+    fill(jetson, 300)
+    assert_same(jetson.con, jetson.duck, sql)
+    assert jetson.device.moved.total == 0
 
 
 def test_results_of_the_cpu_are_read_where_they_lie(jetson: Fake) -> None:
@@ -165,6 +207,38 @@ def test_what_a_pipeline_writes_for_the_next_stays(discrete: Fake) -> None:
     discrete.con.execute(sql)
     sizes = [nbytes for way, nbytes in discrete.library.copies if way == "to device"]
     assert sizes and max(sizes) <= 500, sizes  # v has 250 values of 4 bytes; w, whose NULLs the CPU clears, of 2
+
+
+@pytest.mark.parametrize("attributes", [ORIN, H100], ids=["integrated", "discrete"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select i + 1, n * 2, d + i from t",
+        "select i, s || '', n from t where g < 5",
+        "select g, count(*), sum(d), max(s) from t group by g order by g",
+    ],
+)
+def test_both_devices_at_one_pipeline(monkeypatch: pytest.MonkeyPatch, attributes: Any, sql: str) -> None:
+    """The GPU takes batches from the back, the CPU the front: what the one wrote is not what the other copies."""
+    fake = machine(attributes, monkeypatch)
+    fill(fake, 400)
+    wanted = fake.con.sql(sql).fetchall()
+    begun, plain = threading.Event(), Session.context
+    batch, on_cpu = sides.CudaSide.batch, run._Run._on_cpu
+
+    def context(self: Session, physical: Any) -> Any:
+        found = plain(self, physical)
+        found.placement = Placement("both", 0.5)
+        return found
+
+    for module in (program, run, sides):
+        monkeypatch.setattr(module, "MORSEL", 64)
+    monkeypatch.setattr(Session, "context", context)
+    monkeypatch.setattr(sides.CudaSide, "batch", lambda self, *a: (begun.set(), batch(self, *a)))
+    monkeypatch.setattr(run._Run, "_on_cpu", lambda self, job: (begun.wait(60), on_cpu(self, job)))
+    moved = fake.device.moved.total
+    assert fake.con.sql(sql).fetchall() == wanted
+    assert (fake.device.moved.total == moved) is (attributes is ORIN)
 
 
 def test_limit(discrete: Fake) -> None:

@@ -14,8 +14,9 @@ import test_coexecution as both
 from finequery.errors import DataError, InterruptError, NotSupportedError
 from finequery.operators.aggregate_calls import Call as Aggregated
 from finequery.operators.context import BOTH, Context, Measured, Placement
+from finequery.operators.cuts import cuts
 from finequery.operators.expr import Call, Column
-from finequery.operators.phases import DEPTH, Channel, cuts
+from finequery.operators.phases import DEPTH, Channel
 from finequery.operators.pipeline import Pipeline
 from finequery.operators.probe import Probe
 from finequery.operators.sides import Posing, PosingSide, SideFailed
@@ -101,15 +102,16 @@ def test_both_work(batch: int, first: str, con: Any, place: Any) -> None:
     assert record.departed == [] and record.morsels == BATCHES and 0 < record.shared <= BATCHES
     assert seen == list(range(0, BATCHES, {0: 1, 3 * BATCH: 3, 10**9: BATCHES}[batch]))
     assert record.rows_in == both.ROWS and record.bytes > both.ROWS
+    assert sorted(device for device, _, _ in record.spans) == ["cpu"] * len(seen) + ["gpu"] * len(seen)
 
 
-def test_rows_behind_steps_are_counted(con: Any, place: Any, asked: list[Any]) -> None:
-    plain, split = place(Placement(), Posing(1)), None
+def test_rows_behind_steps_are_counted(con: Any, place: Any) -> None:
+    contexts = place(Placement(), Posing(1))
     answer(con, QUERIES["expanded"])
-    one = plain[0]
-    split = place(cut_at(2, "gpu"), Posing(1))
+    place(cut_at(2, "gpu"), Posing(1))
     answer(con, QUERIES["expanded"])
-    assert sorted(split[-1].passed.values()) == sorted(one.passed.values())
+    one, two = contexts[0], contexts[-1]
+    assert phased(two) and one.passed and sorted(one.passed.values()) == sorted(two.passed.values())
 
 
 def test_programs_are_kept(con: Any, place: Any) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from fake_cuda import H100, ORIN, Library, Machine, install
 
-import finequery
 from finequery.errors import NotSupportedError, OutOfMemoryError
 from finequery.jetson import gpu, memory, transfer
 
@@ -215,21 +214,6 @@ def test_nothing_is_copied_on_an_integrated_device(integrated: Machine) -> None:
     assert (host == values * 2).all()
     del table
     assert memory.live("device") == 0 or account.live["device"] == 0
-
-
-def test_the_engine_on_mapped_memory(integrated: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    device = integrated.open()
-    monkeypatch.setattr(gpu, "open_device", lambda: device)
-    with finequery.connect(threads=2) as con:
-        con.register("n", {"i": np.arange(200_000), "s": np.array(["a", "b"] * 100_000)})
-        con.execute("create table t as select i, i * 0.5::double as d, s from n")
-        rows = con.sql("select s, count(*), sum(d) from t where i % 4 < 2 group by s order by s").fetchall()
-        assert rows == [("a", 50_000, 2499950000.0), ("b", 50_000, 2499975000.0)]
-        assert memory.live("mapped") > 200_000 * 8
-        values = con.sql("select d from t").arrays()["d"]
-        with device.query() as account:
-            assert values.__cuda_array_interface__["data"][0] == np.asarray(values).ctypes.data
-        assert account.moved.total == 0
 
 
 def test_arrays_in_use_by_kernels_are_not_given_out_again(integrated: Machine) -> None:

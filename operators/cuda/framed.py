@@ -76,7 +76,7 @@ class Framed:
         if validity is not None:
             before, places = self._counts(validity), self.device.empty(self.length, np.int64)
             self._launch(list_places, before, places)
-        numbers = self.device.view(np.zeros(1, np.int64) if by_row is None else by_row)
+        numbers = self.device.empty(1, np.int64) if by_row is None else self.device.view(memory.placed(by_row))
         options = int(validity is not None), int(name == "last_value"), constant, int(by_row is not None)
         source = memory.array(self.length, np.uint32)
         self._write(write_nth, source, *options, before, places, numbers)
@@ -93,7 +93,7 @@ class Framed:
         self._launch(invert, by_value, places)
         launch(list_ranks, device, ranks.size // 2, length, self.order.rows, places, ranks)
         best = tree.fold(device, length, ranks, self.low, self.high, least=True)
-        source = device.empty(length, np.uint32)
+        source = device.empty(length, np.uint32, "result")
         self._launch(write_best, self.order.rows, best, by_value, source)
         rows = memory.array(length, np.uint32)
         rows[:] = device.to_host(source)
@@ -104,7 +104,7 @@ class Framed:
         kind = column.type
         if not (kind.is_numeric or kind.name in ("BOOLEAN", "NULL")) or (mean and self.type != DOUBLE):
             raise NotSupportedError(f"{'avg' if mean else 'sum'} of {kind} as a window function is not supported")
-        counts, some = self._counts(column.validity), self.device.empty(self.length, np.uint8)
+        counts, some = self._counts(column.validity), self.device.empty(self.length, np.uint8, "result")
         low, high = (0, 0) if kind.is_float else total_bounds(column, self.length)
         stats = Stats()
         if kind.is_float:
@@ -122,8 +122,9 @@ class Framed:
 
     def _doubles(self, column: ColumnData, counts: Any, some: Any, mean: bool) -> np.ndarray:
         sums = tree.leaves(self.device, self.length, np.float64)
-        valid = np.zeros(1, np.uint8) if column.validity is None else column.validity.view(np.uint8)
-        arguments = (self.order.rows, self.device.view(valid), self.device.view(column.data), sums)
+        valid = column.validity
+        bits = self.device.empty(1, np.uint8) if valid is None else self.device.view(valid.view(np.uint8))
+        arguments = (self.order.rows, bits, self.device.view(column.data), sums)
         masked = int(column.validity is not None)
         launch(list_summands, self.device, sums.size // 2, self.length, masked, *arguments)
         totals = tree.fold(self.device, self.length, sums, self.low, self.high, least=False)
@@ -150,8 +151,8 @@ class Framed:
             self._launch(list_limbs, *options, self.order.rows, self.device.view(values), limbs[piece])
             exclusive_scan(self.device, limbs[piece])
         data = memory.array(self.length if mean else 2 * self.length, np.float64 if mean else np.uint64)
-        out = self.device.empty(data.size, data.dtype if mean else np.int64)
-        status = self.device.zeros(1, np.int64)
+        out = self.device.empty(data.size, data.dtype if mean else np.int64, "result")
+        status = self.device.zeros(1, np.int64, "result")
         base, scale = column.base, column.scale
         numbers = wrapped(base), wrapped(base >> 64), wrapped(scale), wrapped(scale >> 64)
         head = (self.order.rows, self.low, self.high, *limbs, counts, *numbers)
@@ -170,7 +171,7 @@ class Framed:
 
     def _write(self, kernel: Any, out: np.ndarray, *words: Any) -> None:
         """A kernel that writes one value for each row."""
-        result = self.device.empty(out.size, out.dtype)
+        result = self.device.empty(out.size, out.dtype, "result")
         self._launch(kernel, self.order.rows, self.low, self.high, *words, result)
         out[:] = self.device.to_host(result)
 

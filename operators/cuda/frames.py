@@ -83,7 +83,7 @@ def _search_distances(
 def valid_before(rows: Any, validity: np.ndarray | None, length: int, device: Any) -> Any:
     """Rows that are not NULL before each position, and before the end (int64)."""
     counts = device.zeros(length + 1, np.int64)
-    valid = device.view(np.zeros(1, np.uint8) if validity is None else validity.view(np.uint8))
+    valid = device.empty(1, np.uint8) if validity is None else device.view(validity.view(np.uint8))
     launch(list_valid, device, length, int(validity is not None), rows, valid, counts)
     exclusive_scan(device, counts)
     return counts

@@ -46,6 +46,8 @@ def load(source: str) -> Any:
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None
         module: ModuleType = importlib.util.module_from_spec(spec)
+        # Made here, or the first warning makes it while another of the simulator's threads walks the module's names.
+        vars(module)["__warningregistry__"] = {}
         spec.loader.exec_module(module)
         found = _loaded[source] = module.kernel
     return found

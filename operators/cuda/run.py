@@ -17,8 +17,8 @@ CUDA_OUT_OF_MEMORY = 2
 
 #: Bytes of the host, the kernel argument in their place, and whether that is their copy on the device from now on.
 Back = tuple[np.ndarray, Any, bool]
-#: Arrays that a sink's run only writes, and whether they become the result as they are.
-Outputs = list[tuple[np.ndarray, bool]]
+#: Arrays that a sink's run only writes, which of their bytes, and whether they become the result as they are.
+Outputs = list[tuple[np.ndarray, slice, bool]]
 
 
 class Run:
@@ -57,7 +57,7 @@ class Run:
                 if not sink.dense:
                     total = sums[0]
                 sink.make_room(slot, total, sums[1:])
-            outputs = sink.outputs(slot) if hasattr(sink, "outputs") else []
+            outputs = sink.outputs(slot, first, end) if hasattr(sink, "outputs") else []
             return total if self._launch(kernel.source, slot, first, end, places, texts, outputs) else -1
 
     def _launch(
@@ -116,7 +116,7 @@ def _arguments(
         for i, host in enumerate(hosts):
             views[i] = device.empty(1, host.dtype) if written[i] else device.view(host)
         return views, []
-    kept = {array.ctypes.data: stays for array, stays in outputs}
+    only = {array.ctypes.data: (part, stays) for array, part, stays in outputs}
     order = sorted(range(len(hosts)), key=lambda i: (hosts[i].ctypes.data, -hosts[i].nbytes))
     at = 0
     while at < len(order):
@@ -132,8 +132,9 @@ def _arguments(
                 views[i] = device.view(hosts[i])
             continue
         raw = whole.view(np.uint8)
-        root = device.empty(raw.size, np.uint8) if low in kept else device.upload(raw)
-        back.append((raw, root, kept.get(low, False)))
+        part, stays = only.get(low, (slice(None), False))
+        root = device.empty(raw.size, np.uint8) if low in only else device.upload(raw)
+        back.append((raw[part], root[part], stays))
         for i in members:
             offset = hosts[i].ctypes.data - low
             views[i] = root[offset : offset + hosts[i].nbytes].view(hosts[i].dtype)

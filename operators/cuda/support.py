@@ -4,7 +4,8 @@ Every expression of a plan is lowered as it will be when the query runs, over co
 those of tables as they are encoded, those that are computed with the kind, the dictionary and the bounds that their
 vectors have. Lowering decides what a host function is, so the reasons are those of the run. Where the encoding of a
 column depends on data (a dictionary is made only of texts that repeat, and functions of dictionaries are looked up), a
-reason may turn out not to be one; it then is not ``certain``.
+reason may turn out not to be one; it then is not ``certain``. Where there are no rows nothing runs: the columns of a
+build side without any are constants, and what would be computed of none is not. That is not foreseen.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def reasons(root: Task, context: Context) -> dict[int, list[Reason]]:
 
 def require(root: Task, context: Context) -> None:
     """Raise NotSupportedError with all reasons if some are certain and the plan is placed there; for a plan that has
-    none, they are looked for once."""
-    if root in _checked:
+    none, they are looked for once. A scheduler places while the plan runs, so its departures are told then."""
+    if root in _checked or context.scheduler is not None:
         return
     found = reasons(root, context)
     placed = [each for item, each in found.items() if context.placements.get(item, context.placement).device != "cpu"]

@@ -45,7 +45,7 @@ def rank_text(column: ColumnData, device: Any) -> Field:
         _refine(device, text, depth, order, heads, more, places, count)
     launch(copy_heads, device, rows, heads, places)
     distinct = int(device.to_host(exclusive_scan(device, places))[0])
-    ranks = device.empty(rows, np.uint32)
+    ranks = device.empty(rows, np.uint32, "result")
     launch(write_ranks, device, rows, order, heads, places, ranks)
     return Field("u32", device.to_host(ranks, keep=True), max(distinct - 1, 0).bit_length())
 
@@ -74,7 +74,7 @@ def _refine(
 
 def microseconds(column: ColumnData, device: Any) -> ColumnData:
     """Intervals as 128-bit numbers in their order, a month being 30 days."""
-    out = device.empty(2 * column.length, np.int64)
+    out = device.empty(2 * column.length, np.int64, "result")
     launch(interval_words, device, column.length, device.view(column.data), out)
     return replace(column, kind="int128", data=device.to_host(out, keep=True), stats=Stats(nulls=column.stats.nulls))
 

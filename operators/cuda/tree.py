@@ -11,8 +11,8 @@ from finequery.operators.cuda.launch import launch
 
 
 def leaves(device: Any, count: int, dtype: Any) -> Any:
-    """An array for a tree over ``count`` values, whose leaves are its second half; not filled."""
-    return device.empty(2 << max(count - 1, 1).bit_length(), dtype)
+    """An array for a tree over ``count`` values, whose leaves are its second half, at least one more; not filled."""
+    return device.empty(2 << count.bit_length(), dtype)
 
 
 def fold(device: Any, count: int, tree: Any, low: Any, high: Any, least: bool) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from finequery.jetson import memory
 from finequery.operators.column import ColumnData
 from finequery.operators.cuda.launch import launch
 from finequery.operators.cuda.scan import exclusive_scan
@@ -53,7 +54,7 @@ def positions(
             launch(number, device, length, rows)
             rows = by_chunks(device, cut([*group_fields, *fields], 64), rows)
         else:
-            rows = device.upload(known)
+            rows = device.view(memory.placed(known))
         parts = _numbered(device, group_fields, rows)
         peers = _numbered(device, [*group_fields, *fields], rows) if fields else parts
         found = cache[name] = Positions(rows, *parts, *peers, (list(partition), list(order)))
@@ -87,7 +88,8 @@ class GpuCall(WindowCall):
         arguments = []
         for word in words:
             if word is None or isinstance(word, np.ndarray):
-                arguments += [int(word is not None), self.device.view(np.zeros(1, np.int64) if word is None else word)]
+                array = self.device.empty(1, np.int64) if word is None else self.device.view(word)
+                arguments += [int(word is not None), array]
             else:
                 arguments.append(word)
         return self._write(function, out, *arguments)
@@ -97,7 +99,7 @@ class GpuCall(WindowCall):
 
     def _write(self, kernel: Any, out: np.ndarray, *words: Any) -> int:
         order = self.order
-        result = self.device.empty(len(out), out.dtype)
+        result = self.device.empty(len(out), out.dtype, "result")
         where = (order.rows, order.parts, order.part_starts, order.peers, order.peer_starts)
         launch(kernel, self.device, self.length, *where, result, *words)
         out[:] = self.device.to_host(result)

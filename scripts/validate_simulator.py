@@ -1,0 +1,207 @@
+"""The simulator's CPU against this machine's: predicted and measured times of the pipelines of TPC-H and SSB.
+
+    python scripts/validate_simulator.py                       calibrate, fit, validate
+    python scripts/validate_simulator.py --write               and write the fitted table into jetson/boards/costs.toml
+    python scripts/validate_simulator.py --minutes 0 --scales 0.1 --name quick
+
+The cost table is fitted to the micro-queries of ``finequery calibrate`` alone; the queries here are none of them. They
+run with every instruction measured, and each pipeline is priced by the simulator from the rows that really came
+through. What stands for a pipeline is the least of several runs, for a sub-task too. Results go to
+benchmarks/results/NAME.{json,md}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import ssb  # noqa: E402
+import tpch  # noqa: E402
+from progress import Progress  # noqa: E402
+
+from finequery import calibration, connect  # noqa: E402
+from finequery.jetson import board as boards  # noqa: E402
+from finequery.jetson import costs  # noqa: E402
+from finequery.jetson.simulator import Machine  # noqa: E402
+from finequery.perfmodel import costfit, machine  # noqa: E402
+from finequery.perfmodel.calibrate import POINTS, least  # noqa: E402
+from finequery.perfmodel.dataset import Sample  # noqa: E402
+from finequery.perfmodel.work import works  # noqa: E402
+from finequery.settings import available_cores  # noqa: E402
+
+#: The median pipeline's relative error that the simulator has to stay below.
+WANTED = 0.20
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A pipeline of a query."""
+
+    benchmark: str
+    query: str
+    number: int
+    threads: int
+    measured: float
+    predicted: float
+    samples: tuple[Sample, ...]
+
+    @property
+    def error(self) -> float:
+        """Relative to what was measured."""
+        return self.predicted / self.measured - 1.0
+
+
+def pipelines(benchmark: str, folder: Path, threads: list[int]) -> Iterator[tuple[str, int, int, Any]]:
+    """Query, pipeline's number, threads and measurements of a benchmark's queries."""
+    kind = benchmark.split()[0]
+    bench = calibration.Bench(connect())
+    for table in tpch.TABLES if kind == "tpch" else ssb.TABLES:
+        bench.con.execute(f"create table {table} as select * from '{folder / table}.parquet'")
+    files = sorted((ROOT / "tests" / "data" / kind).glob("q*.sql"))
+    with Progress(benchmark, len(files)) as bar:
+        for file in files:
+            run = bench.runner(bench.con.sql(file.read_text(encoding="utf-8")).plan)
+            for count in threads:
+                for number, found in enumerate(least(run, count, machine.clock_ghz()), 1):
+                    yield file.stem, number, count, found
+            bar.step(file.stem)
+    bench.close()
+
+
+def validate(benchmark: str, folder: Path, threads: list[int], table: costs.Costs, board: Any) -> list[Row]:
+    """Predicted and measured times of all pipelines."""
+    simulated = Machine(board, table=table)
+    rows = []
+    for query, number, count, found in pipelines(benchmark, folder, threads):
+        made = [works(s.features, "pageable") for s in found.samples]
+        predicted = simulated.solo(made, "cpu", count).seconds
+        if found.seconds > 0:
+            rows.append(Row(benchmark, query, number, count, found.seconds, predicted, found.samples))
+    return rows
+
+
+def medians(rows: list[Row]) -> dict[str, float]:
+    """Median absolute error of the pipelines, by benchmark and threads, and of all."""
+    groups: dict[str, list[float]] = {"all": []}
+    for row in rows:
+        for key in (f"{row.benchmark}, {row.threads} thread{'s' * (row.threads > 1)}", "all"):
+            groups.setdefault(key, []).append(abs(row.error))
+    return {key: statistics.median(errors) for key, errors in groups.items() if errors}
+
+
+def by_kind(rows: list[Row], table: costs.Costs, board: Any) -> dict[str, tuple[int, float, float, float]]:
+    """By kind of sub-task: how many, milliseconds measured, median absolute error, predicted over measured in all."""
+    simulated = Machine(board, table=table)
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        for sample in row.samples:
+            if row.threads == 1 and sample.seconds > 0:
+                alone = simulated.solo([works(sample.features, "pageable")], "cpu", 1).seconds
+                found.setdefault(sample.features.model, []).append((sample.seconds, alone))
+    return {
+        kind: (
+            len(pairs),
+            1e3 * sum(m for m, _ in pairs),
+            statistics.median(abs(p / m - 1.0) for m, p in pairs),
+            sum(p for _, p in pairs) / sum(m for m, _ in pairs),
+        )
+        for kind, pairs in sorted(found.items())
+    }
+
+
+def report(rows: list[Row], kinds: dict[str, tuple[int, float, float, float]], fitted: costfit.Fit) -> str:
+    """The page."""
+    medians_, total = medians(rows), len(rows)
+    fitted_to = sum(n for k, n in fitted.samples.items() if ":" not in k)
+    verdict = "holds" if medians_["all"] <= WANTED else "does NOT hold"
+    lines = [
+        "# The simulator's CPU against the machine",
+        "",
+        f"Predicted (`simulated`) and measured times of {total} pipelines of TPC-H and SSB on {machine.processor()}, "
+        f"{available_cores()} cores. Fitted to {fitted_to} sub-tasks of `finequery calibrate`, "
+        "none of them from these queries. Made by `python scripts/validate_simulator.py`.",
+        "",
+        f"Median relative error {medians_['all']:.1%}: the bound of {WANTED:.0%} {verdict}.",
+        "",
+        "| pipelines of | median error |",
+        "| --- | ---: |",
+        *(f"| {key} | {value:.1%} |" for key, value in medians_.items()),
+        "",
+        "## By kind of sub-task (one thread)",
+        "",
+        "| sub-task | count | measured ms | median error | predicted / measured |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        *(f"| {k} | {n} | {ms:.2f} | {error:.0%} | {ratio:.2f} |" for k, (n, ms, error, ratio) in kinds.items()),
+        "",
+        "## Pipelines",
+        "",
+        "| benchmark | query | pipeline | threads | measured ms | predicted ms | error | sub-tasks |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for r in rows:
+        kinds_ = " ".join(s.features.kind for s in r.samples)
+        lines.append(
+            f"| {r.benchmark} | {r.query} | {r.number} | {r.threads} "
+            f"| {1e3 * r.measured:.3f} | {1e3 * r.predicted:.3f} | {r.error:+.0%} | {kinds_} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=4.0, help="budget of the calibration (default %(default)s)")
+    parser.add_argument("--scales", default="0.1,1", help="scale factors (default %(default)s)")
+    parser.add_argument("--threads", default="", help="threads, such as 1,2 (default: one, and all cores)")
+    parser.add_argument(
+        "--tpch", type=Path, action="append", default=[], help="folder with TPC-H, in order of the scales"
+    )
+    parser.add_argument("--ssb", type=Path, action="append", default=[], help="folder with SSB, in order of the scales")
+    parser.add_argument("--write", action="store_true", help="write the fitted table into jetson/boards/costs.toml")
+    parser.add_argument("--keep", action="store_true", help="validate the table as it is: no fit")
+    parser.add_argument("--name", default="simulator-cpu", help="of the result files (default %(default)s)")
+    options = parser.parse_args(argv)
+    threads = [int(t) for t in options.threads.split(",") if t] or sorted({1, available_cores()})
+    board, table = boards.host(), costs.load()
+    journal = calibration.journal()
+    samples = calibration.run(journal, 60.0 * options.minutes, POINTS)
+    fitted = costfit.Fit(table, {}, {}) if options.keep else costfit.fit(samples, board, table)
+    for key, error in sorted(fitted.errors.items()):
+        print(f"{key:26} {fitted.samples[key]:5} samples, median error {error:.0%}", file=sys.stderr)
+    if options.write:
+        costfit.write(boards.FOLDER / "costs.toml", fitted, f"measured on {machine.processor()}")
+    rows: list[Row] = []
+    for place, scale in enumerate(float(s) for s in options.scales.split(",")):
+        for kind, module, given in (("tpch", tpch, options.tpch), ("ssb", ssb, options.ssb)):
+            folder = given[place] if place < len(given) else module.generate(scale)
+            rows += validate(f"{kind} {scale:g}", folder, threads, fitted.table, board)
+    kinds = by_kind(rows, fitted.table, board)
+    text = report(rows, kinds, fitted)
+    print(text.split("## Pipelines")[0])
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{options.name}.md").write_text(text, encoding="utf-8")
+    plain = {
+        "machine": machine.processor(),
+        "medians": medians(rows),
+        "kinds": kinds,
+        "pipelines": [
+            {"benchmark": r.benchmark, "query": r.query, "pipeline": r.number, "threads": r.threads}
+            | {"measured_s": r.measured, "predicted_s": r.predicted, "kinds": [s.features.model for s in r.samples]}
+            for r in rows
+        ],
+    }
+    (RESULTS / f"{options.name}.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    return 0 if medians(rows)["all"] <= WANTED else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
