@@ -170,7 +170,7 @@ class Report:
             found.update((r.text if r.certain else f"{r.text}, unless it can be tabulated", None) for r in reasons)
             if hasattr(item, "steps"):  # what a host function gives goes on in another program on the GPU
                 devices.add("gpu")
-            elif not isinstance(item, (tasks.UnionAll, tasks.Limit)):  # which the CPU does everywhere
+            elif not isinstance(item, tasks.Limit):  # which the CPU does everywhere
                 devices.add("cpu" if reasons else "gpu")
         return " and ".join(sorted(devices)) or "cpu", list(found)
 
