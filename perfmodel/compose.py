@@ -91,7 +91,7 @@ def co_run_ends(seconds: Sequence[float], nbytes: Sequence[float], peak: float, 
     ends, now = [0.0] * len(left), 0.0
     while left:
         if fair:
-            level = _level([need[i] for i in left], peak)
+            level = fair_level([need[i] for i in left], peak)
             pace = {i: min(1.0, level / need[i]) if need[i] > 0 else 1.0 for i in left}
         else:
             pace = dict.fromkeys(left, min(1.0, peak / max(math.fsum(need[i] for i in left), 1e-300)))
@@ -105,8 +105,8 @@ def co_run_ends(seconds: Sequence[float], nbytes: Sequence[float], peak: float, 
     return ends
 
 
-def _level(needs: Sequence[float], capacity: float) -> float:
-    """The most that anybody gets of ``capacity`` shared max-min fair."""
+def fair_level(needs: Sequence[float], capacity: float) -> float:
+    """The most that anybody gets of ``capacity`` shared max-min fair; infinite where it is enough for all."""
     rest, others = capacity, len(needs)
     for need in sorted(needs):
         if need * others >= rest:

@@ -2,9 +2,9 @@
 
 A plan whose pipelines run one after another leaves a device idle whenever one alone works. A pipeline that does not
 read those before it can use it: small builds of dimension tables, say, run on the CPU while the GPU is at others.
-``elapsed`` is what a plan takes when it is so run: a device does one pipeline at a time, in the order in which they
-are ready; two that run at once share the memory as perfmodel.compose.co_run has it. ``beside`` moves pipelines one by
-one while that gains.
+``elapsed`` is what a plan takes when it is so run: the GPU does one pipeline at a time, in the order in which they are
+ready; those of the CPU share its cores, and all share the memory, each by max-min fairness, as
+perfmodel.compose.co_run has it. ``beside`` moves pipelines one by one while that gains.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from finequery.perfmodel.compose import fair_level
 from finequery.planner.candidates import Candidate
 
 #: What a move has to gain, as a share of the plan's time.
@@ -22,17 +23,19 @@ LEAST_SLACK = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A pipeline: seconds and bytes alone, the devices it keeps busy, and whether it runs along."""
+    """A pipeline: seconds and bytes alone, whether it keeps the GPU busy, the cores that it takes, and whether it runs
+    along."""
 
     seconds: float
     nbytes: float
-    devices: tuple[str, ...]
+    gpu: bool
+    cores: float
     along: bool
 
 
-def elapsed(tasks: Sequence[Task], reads: Sequence[Sequence[int]], peak: float) -> float:
-    """Seconds of a plan on a memory of ``peak`` bytes a second. Task i waits for those it reads, and unless it runs
-    along for the last one before it that does not."""
+def elapsed(tasks: Sequence[Task], reads: Sequence[Sequence[int]], cores: float, peak: float) -> float:
+    """Seconds of a plan on so many cores and a memory of ``peak`` bytes a second. Task i waits for those it reads, and
+    unless it runs along for the last one before it that does not."""
     waits: list[set[int]] = []
     last = -1
     for i, task in enumerate(tasks):
@@ -48,34 +51,33 @@ def elapsed(tasks: Sequence[Task], reads: Sequence[Sequence[int]], peak: float) 
     while True:
         ready = [i for i in waiting if not waits[i]]
         if ready:
-            queue += ready
+            running += [i for i in ready if not tasks[i].gpu]
+            queue += [i for i in ready if tasks[i].gpu]
             waiting = [i for i in waiting if waits[i]]
-        busy = {device for i in running for device in tasks[i].devices}
-        for i in list(queue):
-            if busy.isdisjoint(tasks[i].devices):
-                running.append(i)
-                queue.remove(i)
-            busy.update(tasks[i].devices)  # nobody overtakes
+        if queue and not any(tasks[i].gpu for i in running):
+            running.append(queue.pop(0))
         if not running:
             return now
-        paces = _paces([tasks[i].nbytes / max(tasks[i].seconds, 1e-12) for i in running], peak)
+        paces = _paces([tasks[i] for i in running], cores, peak) if len(running) > 1 else [1.0]
         step = min(left[i] / pace for i, pace in zip(running, paces))
         now += step
+        ended = set()
         for i, pace in zip(running, paces):
             left[i] -= pace * step
-        ended = {i for i in running if left[i] <= 1e-9 * tasks[i].seconds + 1e-13}
+            if left[i] <= 1e-9 * tasks[i].seconds + 1e-13:
+                ended.add(i)
         running = [i for i in running if i not in ended]
         for needed in waits:
             needed -= ended
 
 
-def _paces(needs: list[float], peak: float) -> list[float]:
-    """Share of its own pace for each of one or two that run, by max-min fair shares of the memory."""
-    if len(needs) < 2 or sum(needs) <= peak:
-        return [1.0] * len(needs)
-    low = min(needs)
-    level = peak / 2.0 if low > peak / 2.0 else peak - low
-    return [min(1.0, level / need) for need in needs]
+def _paces(tasks: Sequence[Task], cores: float, peak: float) -> list[float]:
+    """Share of its own pace for each that runs."""
+    level = fair_level([t.cores for t in tasks], cores)
+    paces = [min(1.0, level / t.cores) if t.cores else 1.0 for t in tasks]
+    needs = [t.nbytes / max(t.seconds, 1e-12) * pace for t, pace in zip(tasks, paces)]
+    level = fair_level(needs, peak)
+    return [pace * min(1.0, level / need) if need else pace for pace, need in zip(paces, needs)]
 
 
 def beside(

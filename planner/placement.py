@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from finequery.jetson import costs
 from finequery.operators.context import Placement
 from finequery.perfmodel.compose import Price
 from finequery.perfmodel.model import Model
@@ -207,13 +208,16 @@ def _branches(placed: list[Placed], price: Price, transfers: _Transfers) -> Pric
     """Let branches of the plan run beside each other where that gains."""
     board = transfers.site.board
     peak = math.inf if board.discrete else board.memory.shared_gbs * 1e9
+    threads = min(transfers.site.threads, board.cpu.cores * (1.0 - transfers.site.load.get("cpu", 0.0)))
 
     def took(choice: Sequence[Candidate]) -> float:
         tasks = []
         for place, c in enumerate(choice):
             seconds = c.price.seconds + transfers.inputs(place, choice)
-            tasks.append(Task(seconds, c.price.nbytes, devices(c.placement), c.placement.along))
-        return elapsed(tasks, transfers.reads, peak) + transfers.result(end_device(choice[-1].placement))
+            used = devices(c.placement)
+            cores = min(threads, max(1.0, placed[place].part.rows / costs.MORSEL)) if "cpu" in used else 0.0
+            tasks.append(Task(seconds, c.price.nbytes, "gpu" in used, cores, c.placement.along))
+        return elapsed(tasks, transfers.reads, threads, peak) + transfers.result(end_device(choice[-1].placement))
 
     before = [p.chosen for p in placed]
     singles = [[c for d in ("cpu", "gpu") if (c := _single(p.candidates, d)) is not None] for p in placed]

@@ -22,7 +22,7 @@ from finequery.session import Session
 
 SIMULATED = cuda.simulated()  # the fake driver takes the variable away that says so
 DATA = Path(__file__).parent / "data"
-QUERIES = [("tpch", name) for name in ("q01", "q03", "q06", "q09", "q13", "q16", "q18")] + [("ssb", "q4.1")]
+QUERIES = [("tpch", name) for name in ("q01", "q03", "q06", "q09", "q13", "q16", "q18", "q22")] + [("ssb", "q4.1")]
 
 
 class Fake(NamedTuple):
@@ -101,6 +101,25 @@ def test_nothing_moves_on_a_board(boards: dict[str, Fake], benchmark: str, name:
 def test_windows_move_nothing(jetson: Fake, call: str) -> None:
     fill(jetson, 120)
     sql = f"select i, {call} as w from (select *, s || '!' as u from t) order by i"
+    assert_same(jetson.con, jetson.duck, sql)
+    assert jetson.device.moved.total == 0
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select s || i as k, count(*), sum(n) from t group by k",  # groups that are numbered
+        "select d, n, count(*) from t group by d, n",
+        "select * from t order by d desc",  # rows fetched by number
+        "select s || i as u, n from t order by u limit 20",
+        "select a.i, b.s from t a join t b on a.g = b.g and a.s = b.s where a.i < 50",  # packed keys
+        "select a.i, b.d from t a join t b on a.n = b.n",
+        "select a.s from t a left join t b on a.i * 1000000007::bigint = b.i * 1000000007::bigint + 1",
+        "select distinct g, s from t union all select g, s from t where i < 5",
+    ],
+)
+def test_breakers_move_nothing(jetson: Fake, sql: str) -> None:
+    fill(jetson, 300)
     assert_same(jetson.con, jetson.duck, sql)
     assert jetson.device.moved.total == 0
 

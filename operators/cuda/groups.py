@@ -37,7 +37,7 @@ def _digits(column: ColumnData, part: int, count: int, device: Any) -> Any:
     """A column (of one of 128 bits the lower or the upper word) as words below 2**32, NULL as one of them."""
     step, masked, ranked = _words(column), column.validity is not None, column.kind == "string"
     data = (rank_text(column, device).source if ranked else column.data)[: step * count]
-    valid = device.view(column.validity.view(np.uint8) if masked else np.zeros(1, np.uint8))
+    valid = device.view(column.validity.view(np.uint8)) if masked else device.empty(1, np.uint8)
     floats = 8 * data.itemsize if column.kind in ("float32", "float64") else 0
     source = device.view(data.view(f"u{data.itemsize}"))
     words = device.empty(count, np.uint64)
@@ -72,9 +72,9 @@ def _numbered(words: Any, device: Any) -> tuple[Any, int, Any]:
     launch(copy_words, device, groups, firsts, distinct)
     launch(number, device, groups, starts)
     _, by_first = radix_sort(device, distinct, starts)  # groups in order of appearance
-    ranks, ordered = device.empty(groups, np.uint32), device.empty(groups, np.uint32)
+    ranks, ordered = device.empty(groups, np.uint32), device.empty(groups, np.uint32, "result")
     launch(rank_groups, device, groups, by_first, firsts, ranks, ordered)
-    numbers = device.empty(count, np.uint32)
+    numbers = device.empty(count, np.uint32, "result")
     launch(spread, device, count, found, heads, order, ranks, numbers)
     return numbers, groups, ordered
 

@@ -31,13 +31,13 @@ def pack_on_gpu(
         part.factor = factor
         factor *= part.span + null_safe
         parts.append(part)
-    packed = device.zeros(count, np.int64)
+    packed = device.zeros(count, np.int64, "result")
     kept = None if null_safe or all(c.validity is None for c in columns) else device.zeros(count + 1, np.int64)
     if kept is not None:
         launch(fill_ones, device, count, kept)
     for column, part in zip(columns, parts):
         masked = column.validity is not None
-        valid = device.view(column.validity.view(np.uint8) if masked else np.zeros(1, np.uint8))
+        valid = device.view(column.validity.view(np.uint8)) if masked else device.empty(1, np.uint8)
         if masked and kept is not None:
             launch(drop_nulls, device, count, valid, kept)
         base, scale = (0, 1) if column.kind == "dict" else (column.base, column.scale)
@@ -49,7 +49,7 @@ def pack_on_gpu(
     if kept is not None:
         left = int(device.to_host(exclusive_scan(device, kept))[0])
         if left < count:
-            listed, keys = device.empty(left, np.uint32), device.empty(left, np.int64)
+            listed, keys = (device.empty(left, kind, "result") for kind in (np.uint32, np.int64))
             launch(list_kept, device, count, kept, packed, listed, keys)
             rows, packed = device.to_host(listed, keep=True), keys
     keys = device.to_host(packed, keep=True)

@@ -19,7 +19,7 @@ def take_items(device: Any, column: ColumnData, rows: np.ndarray, missing: bool)
     """Stored values of a column of fixed width; 0 where ``missing`` and no row is named."""
     per_row = 2 if column.kind in ("int128", "interval") else 1
     item = np.dtype(f"u{column.data.itemsize}")
-    out = device.empty(len(rows) * per_row, item)
+    out = device.empty(len(rows) * per_row, item, "result")
     source = device.view(column.data.view(item))
     launch(gather_items, device, len(rows) * per_row, per_row, int(missing), source, device.view(rows), out)
     return device.to_host(out, keep=True).view(column.data.dtype)
@@ -28,10 +28,10 @@ def take_items(device: Any, column: ColumnData, rows: np.ndarray, missing: bool)
 def take_strings(device: Any, column: ColumnData, rows: np.ndarray, missing: bool) -> tuple[np.ndarray, np.ndarray]:
     """Offsets and bytes of strings."""
     count, chosen, offsets = len(rows), device.view(rows), device.view(column.data)
-    starts = device.empty(count + 1, np.int64)
+    starts = device.empty(count + 1, np.int64, "result")
     launch(gather_sizes, device, count + 1, int(missing), offsets, chosen, starts)
     size = int(device.to_host(exclusive_scan(device, starts))[0])
-    chars = device.empty(size, np.uint8)
+    chars = device.empty(size, np.uint8, "result")
     if size:
         launch(gather_bytes, device, count, int(missing), offsets, device.view(column.chars), chosen, starts, chars)
     return device.to_host(starts, keep=True), device.to_host(chars, keep=True)
@@ -40,9 +40,10 @@ def take_strings(device: Any, column: ColumnData, rows: np.ndarray, missing: boo
 def take_validity(device: Any, column: ColumnData, rows: np.ndarray, missing: bool) -> tuple[np.ndarray, int]:
     """The bitmap of the values that are there, in whole words, and how many are not."""
     masked = column.validity is not None
-    valid = column.validity.view(np.uint8) if masked else np.zeros(1, np.uint8)
-    bits, nulls = device.zeros((len(rows) + 63) // 64 * 8, np.uint8), device.zeros(1, np.int64)
-    options = (int(missing), int(masked), device.view(valid), device.view(rows))
+    valid = device.view(column.validity.view(np.uint8)) if masked else device.empty(1, np.uint8)
+    bits = device.zeros((len(rows) + 63) // 64 * 8, np.uint8, "result")
+    nulls = device.zeros(1, np.int64, "result")
+    options = (int(missing), int(masked), valid, device.view(rows))
     launch(gather_bits, device, len(rows), *options, bits, nulls)
     return device.to_host(bits, keep=True), int(device.to_host(nulls)[0])
 
