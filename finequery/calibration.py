@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,19 @@ class Bench:
         self.con.close()
 
 
+def planned(points: int, progress: Callable[[int], None] = lambda number: None) -> list[Features]:
+    """The sub-tasks of so many points, as the planner expects them: what simulated boards are asked for."""
+    bench = Bench()
+    try:
+        found = []
+        for number in range(points):
+            found += [f for pipeline in bench.planned(point(number)) for f in pipeline]
+            progress(number + 1)
+        return found
+    finally:
+        bench.close()
+
+
 def journal() -> Journal:
     """What was measured on this machine with these versions, in the cache folder."""
     from finequery import __version__
@@ -92,7 +105,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help=f"{calibration.QUICK} points, not {calibration.POINTS}")
     parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
     parser.add_argument("--out", type=Path, help="write the samples there too, as JSON lines")
+    parser.add_argument("--board", help="fit models of this simulated board instead, such as agx-xavier")
     options = parser.parse_args(arguments)
+    if options.board:
+        return _simulated(options.board, calibration.QUICK if options.quick else calibration.POINTS)
     kept = journal()
     if options.fresh:
         kept.path.unlink(missing_ok=True)
@@ -118,6 +134,22 @@ def main(arguments: Sequence[str]) -> int:
     if options.out is not None:
         dataset.write(options.out, samples)
         print(f"written to {options.out}")
+    return 0
+
+
+def _simulated(name: str, points: int) -> int:
+    """Fit the models of a simulated board to what its simulator takes."""
+    from finequery.jetson.board import load
+
+    try:
+        board = load(name)
+        features = planned(points)
+        models = training.train(board, training.simulated_samples(board, features), say)
+    except Error as error:
+        print(error, file=sys.stderr)
+        return 1
+    store.save(store.user_path(board.name), models)
+    print(f"{len(models.models)} models of {board.title}, simulated, in {store.user_path(board.name)}")
     return 0
 
 

@@ -190,7 +190,7 @@ def _show_tables(session: Session, statement: sql.ShowTables, plan: Plan | None,
 def _set(session: Session, statement: sql.SetOption, plan: Plan | None, values: Values) -> Relation:
     value = statement.value
     if isinstance(value, Literal):
-        value = value.value
+        value = value.value / 10**value.type.scale if value.type.name == "DECIMAL" else value.value
     elif value is not None and not isinstance(value, str):
         raise NotSupportedError(f"The value of setting {statement.name} must be a literal")
     session.settings.set(statement.name, value)

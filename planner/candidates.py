@@ -95,7 +95,7 @@ class Offers:
             self._price(place, part)
         p = model.price_all(self._sets, variants).pipelines()
         self.prices = np.stack([p.seconds, p.low, p.high, p.nbytes, p.joules])
-        self.once = model.analytic.batch_seconds("gpu") if self.gpu else 0.0
+        self.once = model.analytic.batch_seconds("gpu") / (1.0 - gpu.load) if self.gpu else 0.0
         self.idle_w = site.board.power.idle_w
         self.peak = np.inf if site.board.discrete else site.board.memory.shared_gbs * 1e9
 

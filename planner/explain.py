@@ -132,7 +132,10 @@ class Report:
             right = f" {ms(spent)} {spent / max(whole, 1e-9):6.1%}"
         lines = [f"{head} ".ljust(WIDTH - len(right), "─") + right]
         if self.scheduler is not None:
-            lines += ["│  " + part for part in prices(self.scheduler, pipeline, WIDTH - 3)]
+            lines += [
+                "│  " + part
+                for part in prices(self.scheduler, pipeline, WIDTH - 3, self.time(pipeline) if self.ran else None)
+            ]
         if self.ran and self.simulated is None:
             lines.append("│  " + self.run_line(pipeline))
         if reasons:

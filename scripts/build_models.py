@@ -18,8 +18,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from finequery import calibration
 from finequery.perfmodel import dataset, fit, store, training
-from finequery.perfmodel.features import Features
-from finequery.perfmodel.points import point
 
 #: Bytes of a model file, and of all of them, at the most.
 LARGEST, TOTAL = 200_000, 1_500_000
@@ -35,18 +33,10 @@ if it were made again.
 """
 
 
-def planned(points: int) -> list[Features]:
-    """The sub-tasks of so many points."""
-    bench = calibration.Bench()
-    try:
-        found = []
-        for number in range(points):
-            found += [f for pipeline in bench.planned(point(number)) for f in pipeline]
-            print(f"\rplanning points {number + 1}/{points}", end="", file=sys.stderr)
-        print(file=sys.stderr)
-        return found
-    finally:
-        bench.close()
+def progress(number: int) -> None:
+    """Where a person is watching."""
+    if sys.stderr.isatty():
+        print(f"\rplanning point {number}", end="", file=sys.stderr)
 
 
 def section(title: str, models: store.Stored) -> str:
@@ -76,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         store.save(options.out / store.shipped_path("host").name, models)
         sections.append(section(f"CPUs of class {store.cpu_class()}", models))
     if not options.host_only:
-        features = planned(options.points)
+        features = calibration.planned(options.points, progress)
         for board in training.simulated_boards():
             models = training.train(board, training.simulated_samples(board, features), lambda text: None)
             path = options.out / store.shipped_path(board.name).name

@@ -67,11 +67,13 @@ def against_hosts(cells: Cells) -> str:
 
 The chosen plan on the board against *GPU only* on the host, as the paper's "discrete architecture", and against what
 FineQuery chooses there. *Cold*: base columns are in the host's memory and are copied over PCIe, overlapped with the
-kernels; *resident*: they are on the GPU already. A board's GPU reads columns where they are, so both are the same to it.
+kernels; *resident*: they are on the GPU already. A board's GPU reads columns where they are, so both are the same to
+it.
 
-- **Less time**: mean over queries of 1 - t_board / t_host; negative: the host is faster. Paper's slides: {percent(LATENCY)}.
-- **Per cost**: (1 / (t · dollars)) on the board over the same on the host, mean over queries; dollars are list prices of
-  GPU and CPU (a board has both), or of the GPU card alone. No memory, mainboard or power supply, as in the papers of
+- **Less time**: mean over queries of 1 - t_board / t_host; negative: the host is faster. Paper's slides:
+  {percent(LATENCY)}.
+- **Per cost**: (1 / (t · dollars)) on the board over the same on the host, mean over queries; dollars are list prices
+  of GPU and CPU (a board has both), or of the GPU card alone. No memory, mainboard or power supply, as in the papers of
   that group. Paper: {COST:g} times.
 - **Per TDP**: (1 / (t · rated power)) likewise; the host's is GPU and CPU. **Joules**: joules of the host over the
   board's, simulated: power at rest of the whole machine, active cores and GPU, bytes moved. Paper: {ENERGY:g} times.
@@ -94,7 +96,7 @@ def host_wins(cells: Cells) -> list[str]:
             joules = sum(t["gpu_mj"] < m["chosen_mj"] for m, t in pairs)
             parts.append(f"{title(host)} {ratio:.1f} times in {faster} of {len(pairs)} (fewer joules in {joules})")
         lines.append(
-            f"- With resident data, SF {cells.main:g}, discrete GPUs are faster than the {title(board)}: {'; '.join(parts)}. "
-            "Their memory has several times its bandwidth, and nothing is copied."
+            f"- With resident data, SF {cells.main:g}, discrete GPUs are faster than the {title(board)}:\n  "
+            f"{'; '.join(parts)}. Their memory has several times its bandwidth, and nothing is copied."
         )
     return lines

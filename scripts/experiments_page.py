@@ -56,6 +56,7 @@ def regret(n: dict[str, Any], of: str = "chosen") -> float:
 
 def _head(cells: Cells) -> str:
     sources = "; ".join(f"{title(b)}: {cells.of('query', board=b)[0]['source']}" for b in cells.edge)
+    more = [f"{s:g}" for s in cells.scales if s not in cells.run]
     return f"""# Experiments
 
 Written by `python scripts/experiments.py`; do not edit. **Every time, byte and joule on this page is simulated** by the
@@ -65,8 +66,8 @@ the CPU of the machine that wrote this page, for its answer and its true numbers
 
 - **Queries.** All 22 of TPC-H and 13 of SSB. None was used to make the model: it is fitted on synthetic points, or is
   the analytic formula where no fitted model is there. Here: {sources}.
-- **Scales.** {", ".join(f"{s:g}" for s in cells.run)} ran. {", ".join(f"{s:g}" for s in cells.scales if s not in cells.run)} \
-(marked \\*) are *scaled statistics*: rows, keys, groups and bytes go on growing as between the two that ran.
+- **Scales.** {", ".join(f"{s:g}" for s in cells.run)} ran. {", ".join(more)} (marked \\*) are *scaled statistics*:
+  rows, keys, groups and bytes go on growing as between the two that ran.
 - **Plans.** *chosen*: placed with true rows known, as in a plan's second run. *first run*: placed by estimates, and
   what is left anew whenever a pipeline gave far from what was expected. *CPU only*, *GPU only*: everything that can run
   there, there. *best*: see 1.
@@ -102,14 +103,15 @@ def _regret(cells: Cells) -> str:
     hosts = [c for c in cells.of("query") if c["board"] in cells.hosts]
     return f"""## 1. Regret
 
-Time of the chosen plan over that of the best plan, less one, both by the simulator with true rows. Targets: mean at most
-3 %, worst at most 15 %. The best plan of an integrated board is *exact* over all plans whose pipelines run one after
-another: every pipeline on the CPU, on the GPU, shared at any of 49 ratios, or cut at every place into two phases either
-way in 4, 8, 16 or 32 batches, however many such plans there are (the column *plans*): pipelines depend on each other
-there through the devices that hold their results alone, so the sum is minimised over all assignments of these. From the
-best of them, from the chosen plan, from CPU only and GPU only, coordinate descent with the simulator as its judge then
-adds branches that run beside each other. With a discrete GPU, copies overlap with what runs, and the whole search is
-coordinate descent from these starts.
+Time of the chosen plan over that of the best plan, less one, both by the simulator with true rows. Targets: mean at
+most 3 %, worst at most 15 %. The best plan of an integrated board is *exact* over all plans whose pipelines run one
+after another: every pipeline on the CPU, on the GPU, shared at a ratio (of nine, and then in steps of 0.02 around the
+best), or cut at every place into two phases either way in 4, 8, 16 or 32 batches, however many such plans there are
+(the column *plans*): pipelines depend on each other there through the devices that hold their results alone, so the sum
+is minimised over all assignments of these. From the best of them, from the chosen plans, from CPU only and GPU only,
+coordinate descent with the simulator as its judge then lets branches run beside each other. With a discrete GPU, copies
+overlap with what runs, and the whole search is coordinate descent over the same placements, from the chosen plans and
+the better single device.
 
 {table(head, rows(edge))}
 
@@ -121,8 +123,8 @@ Hosts with a discrete GPU:
 
 {table(head, rows(hosts))}
 
-The first run pays for estimates of rows that are off: those of the tables' statistics, not of the model. What is left is
-placed anew at breakers, which cannot undo what has run."""
+The first run pays for estimates of rows that are off: those of the tables' statistics, not of the model. What is left
+is placed anew at breakers, which cannot undo what has run."""
 
 
 def _errors(cells: Cells) -> str:
@@ -216,8 +218,8 @@ scale are not known. *One device only*: the whole plan was placed on one device.
 
 ![](experiments/latency-ssb.svg)
 
-{title(cells.edge[0])}, SF {cells.main:g}. Plan: for each pipeline C (CPU), G (GPU), Bn (both, n % of the rows on the GPU),
-Pn (in phases, cut before step n, c or g first); a: beside the one before it.
+{title(cells.edge[0])}, SF {cells.main:g}. Plan: for each pipeline C (CPU), G (GPU), Bn (both, n % of the rows on the
+GPU), Pn (in phases, cut before step n, c or g first); a: beside the one before it.
 
 {table(columns, detail)}"""
 
@@ -239,14 +241,14 @@ def _bandwidth(cells: Cells) -> str:
     return f"""## 4. Bandwidth utilisation
 
 By the measure of the paper's group (FineStream, eq. 11, over peak): bytes moved to and from memory, over time, over the
-memory's peak bandwidth; means over queries. The paper reports {PAPER["bandwidth"]:g} times. A plan that moves fewer bytes
-in less time is no worse for a lower utilisation: small queries are bound by launches and latencies.
+memory's peak bandwidth; means over queries. The paper reports {PAPER["bandwidth"]:g} times. A plan that moves fewer
+bytes in less time is no worse for a lower utilisation: small queries are bound by launches and latencies.
 
 {table(head, rows)}"""
 
 
 def _ablations(cells: Cells) -> str:
-    found = [c for c in cells.of("ablations")]
+    found = cells.of("ablations")
     groups = sorted({(c["board"], c["scale"]) for c in found}, key=lambda g: (cells.edge.index(g[0]), g[1]))
 
     def column(board: str, scale: float, name: str, base: str = "FineQuery") -> str:
@@ -266,7 +268,8 @@ def _ablations(cells: Cells) -> str:
                 wrong.append([f"… on the {of.split()[0]} alone", *values])
     return f"""## 6. Ablations and other policies
 
-Time over FineQuery's (rows known), mean over all TPC-H and SSB queries; in brackets the worst. All read the same prices.
+Time over FineQuery's (rows known), mean over all TPC-H and SSB queries; in brackets the worst. All read the same
+prices.
 
 {table(head, rows)}
 
@@ -347,7 +350,8 @@ def _load(cells: Cells, images: dict[str, str]) -> str:
         "GPU load",
     )
     head = ("GPU busy with others", "GPU's part of the bytes", "plan for an idle GPU", "CPU only", "GPU only")
-    return f"""**Load.** {title(cells.edge[0])}, all queries at SF {cells.main:g}, while others keep the GPU busy (`SET gpu_load`): work
+    where = f"{title(cells.edge[0])}, all queries at SF {cells.main:g}"
+    return f"""**Load.** {where}, while others keep the GPU busy (`SET gpu_load`): work
 moves to the CPU. Times over that of the plan chosen with the load known.
 
 {table(head, rows)}
@@ -378,8 +382,8 @@ def _synthetic(cells: Cells, images: dict[str, str]) -> str:
         )
         texts.append(f"**{head[0].capitalize()}**: {what}.\n\n{table(head, rows)}\n\n![](experiments/{kind}.svg)")
     texts.append(
-        "The simulator sees skew as what it does to rows, groups and working sets; that hot keys stay in caches, and that "
-        "atomic updates of one key wait for each other, it does not."
+        "The simulator sees skew as what it does to rows, groups and working sets; that hot keys stay in caches, and "
+        "that atomic updates of one key wait for each other, it does not."
     )
     return "\n\n".join(texts)
 
@@ -395,8 +399,9 @@ def _losses(cells: Cells) -> str:
         slower = [n for n in ns if n["chosen_ms"] > 1.001 * _better(n)]
         first = [n for n in ns if n["first_ms"] > 1.001 * _better(n)]
         lines.append(
-            f"- {title(board)}: of {len(ns)} queries at all scales, {len(none)} are no faster than on the better device "
-            f"alone, {len(slower)} are slower by the simulator though not by the model; in the first run, {len(first)} are."
+            f"- {title(board)}: of {len(ns)} queries at all scales, {len(none)} are no faster than on the\n"
+            f"  better device alone, and {len(slower)} are slower, by the simulator though not by the model; in the first run, "
+            f"{len(first)} are slower."
         )
     return "\n".join(
         [
@@ -404,11 +409,11 @@ def _losses(cells: Cells) -> str:
             "",
             *lines,
             *host_wins(cells),
-            "- Small queries: below some hundred thousand rows a pipeline is not taken apart, and launches are all that",
-            "  counts. There the better device alone is the plan, and there is nothing to gain on it.",
-            "- Where one device fills the memory's bandwidth by itself (the GPU at scans on most boards), the other one has",
-            "  nothing to add: both share the same bus.",
-            "- Energy: an objective of latency keeps both devices awake, which can cost more joules than the better device",
-            "  alone takes (6b, power modes); `SET objective = 'energy'` places otherwise.",
+            "- Small queries: below some hundred thousand rows a pipeline is not taken apart, and launches are",
+            "  all that counts. There the better device alone is the plan, and there is nothing to gain on it.",
+            "- Where one device fills the memory's bandwidth by itself (the GPU at scans on most boards), the other",
+            "  one has nothing to add: both share the same bus.",
+            "- Energy: an objective of latency keeps both devices awake, which can cost more joules than the better",
+            "  device alone takes (6b, power modes); `SET objective = 'energy'` places otherwise.",
         ]
     )

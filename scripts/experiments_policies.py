@@ -202,7 +202,7 @@ POLICIES: tuple[tuple[str, str, Policy], ...] = (
     ("HyPE WTAR", "least response time behind the queues", wtar),
     ("OmniDB", "the fastest device within 20 % of the mean load", omnidb),
     ("EdgeNN", "ratio t_gpu / (t_cpu + t_gpu)", edgenn),
-    ("SABER HLS", "batches with look-ahead", hls),
+    ("SABER HLS", "batches with look-ahead; one for the slower device after ten", hls),
     ("HJ13 DD", "one ratio for all pipelines", data_dividing),
     ("HJ13 OL", "the faster device for each pipeline", off_loading),
 )

@@ -5,7 +5,8 @@ table that the CPU built costs the GPU cache maintenance where it is looked up i
 its pipelines, each depending on its own placement and on where the tables it reads were built, and the least sum over
 *all* assignments of devices to results is the exact minimum over all sequential plans, without simulating each. Plans
 whose branches run beside each other, and boards with a discrete GPU, where copies overlap with what runs, are searched
-by coordinate descent from several starts: the best sequential plan, the chosen one, CPU only, and GPU only.
+by coordinate descent from several starts: the best sequential plan, with all its branches beside each other and with
+none, the chosen ones, CPU only, and GPU only (with a discrete GPU the better of these two).
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from finequery.planner.candidates import SHARES
 from finequery.planner.scheduler import simulate
 from finequery.planner.stages import BATCHES, Part, Site, end_device
 
-#: Shares of the rows and batches that are tried: at least as fine as the planner's.
-FINE_SHARES = tuple(n / 50 for n in range(1, 50))
+#: Steps of the ratio around the best one of the planner's grid, and batches that are tried.
+FINE_SHARES = tuple(n / 50 for n in range(-4, 5) if n)
 FINE_BATCHES = (4, 8, 16, 32)
 #: Pipelines up to which all assignments of devices are gone through.
 MOST_PIPELINES = 16
 #: Rounds of coordinate descent.
-ROUNDS = 4
+ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def options(plan: Plan, number: int, fine: bool) -> list[Placement]:
     part = plan.true[number]
     if plan.reasons.get(part.info.number):
         return [CPU]
-    found = [CPU, GPU, *(Placement("both", share) for share in (FINE_SHARES if fine else SHARES))]
+    found = [CPU, GPU, *(Placement("both", share) for share in SHARES)]
     for cut, first in itertools.product(plan.cuts.get(part.info.number, ()), ("cpu", "gpu")):
         for batches in FINE_BATCHES if fine else (BATCHES,):
             found.append(Placement("phases", cut=cut, first=first, batch=max(1, int(part.rows / batches))))
@@ -67,10 +68,11 @@ def best(plan: Plan, site: Site, starts: Iterable[Sequence[Placement]] = ()) -> 
     ways = [options(plan, number, exact) for number in range(len(plan.true))]
     count = math.prod(float(len(w)) for w in ways)
     begin = [list(s) for s in starts]
-    for single in (CPU, GPU):
-        begin.append([single if single in way else CPU for way in ways])
+    singles = [[device if device in way else CPU for way in ways] for device in (CPU, GPU)]
+    begin += singles if exact else [min(singles, key=lambda s: seconds(plan.true, s, site))]
     if exact:
-        begin = [_sequential(plan, site, ways), *begin]
+        found = _sequential(plan, site, ways)
+        begin = [found, [replace(p, along=True) for p in found], *begin]
     judged: dict[tuple[Placement, ...], float] = {}
     for start in begin:
         _descent(plan, site, start, [] if exact else ways, judged)
@@ -110,9 +112,17 @@ class _Table:
             if way in (CPU, GPU):
                 self.single[held] = np.array([_after(part, way, inputs, site, mask) for mask in range(1 << len(reads))])
             else:
-                took = seconds([part], [way], site)
-                if held not in self.both or took < self.both[held][0]:
-                    self.both[held] = took, way
+                self._try(part, way, site)
+        if 0 in self.both and self.both[0][1].device == "both":
+            share = self.both[0][1].share
+            for step in FINE_SHARES:
+                if 0.0 < share + step < 1.0:
+                    self._try(part, Placement("both", round(share + step, 3)), site)
+
+    def _try(self, part: Part, way: Placement, site: Site) -> None:
+        took, held = seconds([part], [way], site), int(end_device(way) == "gpu")
+        if held not in self.both or took < self.both[held][0]:
+            self.both[held] = took, way
 
     def _single(self, ends: np.ndarray, held: int) -> np.ndarray:
         mask = sum((ends[:, r] << bit for bit, r in enumerate(self.reads)), np.zeros(len(ends), np.intp))
