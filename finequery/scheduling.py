@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from finequery.settings import Settings
 
 
-def schedule(settings: Settings, plan: Plan, context: Context) -> Scheduler | None:
+def schedule(settings: Settings, plan: Plan, context: Context, shown: bool = False) -> Scheduler | None:
     """Put a scheduler into the context of a query that may run on two devices; None where there is nothing to choose:
-    the machine has one device, or no board describes it."""
+    the machine has one device, or no board describes it. ``shown``: EXPLAIN wants to say what the CPU alone is expected
+    to take."""
     board = _board(settings, context)
+    if board is None and shown and context.gpu is None:
+        board = board_named("host")
     if board is None:
         return None
     key = tuple(settings[name] for name in ("board", "device", "objective", "gpu_load", "threads"))

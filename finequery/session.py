@@ -255,7 +255,7 @@ class Session:
 
         with self.lock:
             context = self.context(physical | plan.lifted)
-            scheduling.schedule(self.settings, plan, context)
+            scheduling.schedule(self.settings, plan, context, shown=True)
             return explain(plan, context, analyze)
 
     def observe(self, plan: Plan, physical: dict[int | str, Any]) -> list[Observed]:

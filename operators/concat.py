@@ -14,13 +14,15 @@ from finequery.operators import dictionary as dictionaries
 from finequery.operators import encode_kernels as kernels
 from finequery.operators.column import ColumnData, Dictionary, Stats
 from finequery.operators.encode import finish, has_factor, layout
+from finequery.operators.take import FEW_ROWS
 from finequery.operators.threads import parallel
 from finequery.types import SqlType
 
 
-def concat_columns(pieces: Sequence[ColumnData], *, statistics: bool = True) -> ColumnData:
+def concat_columns(pieces: Sequence[ColumnData], *, statistics: bool = True, device: Any = None) -> ColumnData:
     """One column of all rows in order, in the narrowest layout that holds them. ``statistics``: also those that take a
-    pass of their own (bounds of blocks, distinct values)."""
+    pass of their own (bounds of blocks, distinct values). ``device``: the GPU that copies the rows unless they are few;
+    their layout and the statistics are the CPU's there too."""
     if not pieces:
         raise InternalError("no columns to join")
     sql_type = next((p.type for p in pieces if p.type.name != "NULL"), pieces[0].type)
@@ -30,14 +32,15 @@ def concat_columns(pieces: Sequence[ColumnData], *, statistics: bool = True) -> 
         only = filled[0]
         return finish(only) if statistics and only.stats.block_low is None else only
     rows = sum(p.length for p in filled)
-    validity = _join_validity(filled, rows)
-    nulls = 0 if validity is None else rows - int(kernels.unpack_bits(validity, 0, rows).sum())
+    if rows < FEW_ROWS:
+        device = None
+    validity, nulls = _join_validity(filled, rows, device)
     if sql_type.is_string:
-        column = _join_strings(filled, rows)
+        column = _join_strings(filled, rows, device)
     elif sql_type.is_float or sql_type.name == "INTERVAL":
-        column = _join_plain(filled, rows)
+        column = _join_plain(filled, rows, device)
     else:
-        column = join_exact(filled, rows)
+        column = join_exact(filled, rows, device)
     column.validity, column.stats.nulls = validity, nulls
     if nulls:
         column.stats.sorted = column.stats.unique = False
@@ -138,21 +141,30 @@ def _retyped(column: ColumnData, sql_type: SqlType) -> ColumnData:
     return constant_column(sql_type, None, column.length)
 
 
-def _join_validity(pieces: list[ColumnData], rows: int) -> np.ndarray | None:
+def _join_validity(pieces: list[ColumnData], rows: int, device: Any) -> tuple[np.ndarray | None, int]:
+    """The bitmap of all rows, and how many of them are NULL."""
     if all(p.validity is None for p in pieces):
-        return None
+        return None, 0
+    if device is not None:
+        return _on_gpu().validity(device, pieces)
     result = memory.array((rows + 63) // 64 * 8, np.uint8, zero=True)
     masks = [np.ones(p.length, np.bool_) if p.validity is None else mask_of(p) for p in pieces]
     packed = np.packbits(np.concatenate([m for m in masks if m is not None]), bitorder="little")
     result[: len(packed)] = packed
-    return result
+    return result, rows - int(kernels.unpack_bits(result, 0, rows).sum())
+
+
+def _on_gpu() -> Any:
+    from finequery.operators.cuda import concat
+
+    return concat
 
 
 def _starts(pieces: list[ColumnData]) -> list[int]:
     return [0, *np.cumsum([p.length for p in pieces]).tolist()]
 
 
-def join_exact(pieces: list[ColumnData], rows: int) -> ColumnData:
+def join_exact(pieces: list[ColumnData], rows: int, device: Any = None) -> ColumnData:
     """Integers, decimals, dates, times, booleans. The validity is the caller's."""
     sql_type = pieces[0].type
     found = [b for b in map(bounds, pieces) if b is not None]
@@ -167,6 +179,19 @@ def join_exact(pieces: list[ColumnData], rows: int) -> ColumnData:
         factor = factor or 1
         low, high = low // factor * factor, -(-high // factor) * factor  # bounds need not be values
     kind, dtype, base, scale = layout(sql_type, low, high, factor)
+    if device is not None:
+        data = _on_gpu().exact(device, pieces, kind, dtype, base, scale)
+    else:
+        data = _store_exact(pieces, rows, kind, dtype, base, scale)
+    column = ColumnData(sql_type, kind, rows, data, base, scale)
+    if found:
+        column.stats.low, column.stats.high = low, high
+    _join_order(column, pieces)
+    return column
+
+
+def _store_exact(pieces: list[ColumnData], rows: int, kind: str, dtype: np.dtype, base: int, scale: int) -> np.ndarray:
+    """The stored values of all pieces in one layout."""
     data = memory.array(rows * (2 if kind == "int128" else 1), dtype)
 
     def store(item: tuple[ColumnData, int]) -> None:
@@ -199,11 +224,7 @@ def join_exact(pieces: list[ColumnData], rows: int) -> ColumnData:
             target *= mask
 
     parallel(store, zip(pieces, _starts(pieces)))
-    column = ColumnData(sql_type, kind, rows, data, base, scale)
-    if found:
-        column.stats.low, column.stats.high = low, high
-    _join_order(column, pieces)
-    return column
+    return data
 
 
 def _own_factor(piece: ColumnData, constant: bool) -> int:
@@ -240,9 +261,11 @@ def _value(column: ColumnData, row: int) -> int:
     return column.base + column.scale * int(column.data[row])
 
 
-def _join_plain(pieces: list[ColumnData], rows: int) -> ColumnData:
+def _join_plain(pieces: list[ColumnData], rows: int, device: Any) -> ColumnData:
     first = pieces[0]
     per_row = 2 if first.kind == "interval" else 1
+    if device is not None:
+        return ColumnData(first.type, first.kind, rows, _on_gpu().plain(device, pieces, per_row))
     data = memory.array(rows * per_row, first.data.dtype)
 
     def store(item: tuple[ColumnData, int]) -> None:
@@ -253,21 +276,42 @@ def _join_plain(pieces: list[ColumnData], rows: int) -> ColumnData:
     return ColumnData(first.type, first.kind, rows, data)
 
 
-def _join_strings(pieces: list[ColumnData], rows: int) -> ColumnData:
+def _join_strings(pieces: list[ColumnData], rows: int, device: Any) -> ColumnData:
     from finequery.operators.encode_strings import largest_dictionary
 
     if all(p.kind == "dict" for p in pieces):
         known = [p.dictionary for p in pieces if p.dictionary is not None]
         dictionary, maps = dictionaries.merge(known)
         if len(dictionary) <= largest_dictionary(rows) or all(k is dictionary for k in known):
-            return _join_codes(pieces, rows, dictionary, maps)
-    return _join_texts([expand(p) for p in pieces], rows)
+            return _join_codes(pieces, rows, dictionary, maps, device)
+    if device is not None:
+        data, chars = _on_gpu().texts(device, pieces)
+    else:
+        data, chars = _store_texts([expand(p) for p in pieces], rows)
+    column = ColumnData(pieces[0].type, "string", rows, data, chars=chars)
+    column.stats.ascii = all(p.stats.ascii for p in pieces)
+    return column
 
 
 def _join_codes(
-    pieces: list[ColumnData], rows: int, dictionary: Dictionary, maps: list[np.ndarray | None]
+    pieces: list[ColumnData], rows: int, dictionary: Dictionary, maps: list[np.ndarray | None], device: Any
 ) -> ColumnData:
-    data = memory.array(rows, dictionaries.code_type(len(dictionary)))
+    dtype = dictionaries.code_type(len(dictionary))
+    if device is not None:
+        data = _on_gpu().codes(device, pieces, maps, dtype)
+    else:
+        data = _store_codes(pieces, rows, maps, dtype)
+    column = ColumnData(pieces[0].type, "dict", rows, data, dictionary=dictionary)
+    column.stats.ascii = dictionary.ascii
+    if all(p.stats.sorted and p.validity is None for p in pieces):
+        from finequery.operators.encode_strings import order_of
+
+        column.stats.sorted, column.stats.unique = order_of(data)
+    return column
+
+
+def _store_codes(pieces: list[ColumnData], rows: int, maps: list[np.ndarray | None], dtype: np.dtype) -> np.ndarray:
+    data = memory.array(rows, dtype)
 
     def store(item: tuple[ColumnData, int, np.ndarray | None]) -> None:
         piece, start, table = item
@@ -278,16 +322,10 @@ def _join_codes(
             target *= mask
 
     parallel(store, zip(pieces, _starts(pieces), maps))
-    column = ColumnData(pieces[0].type, "dict", rows, data, dictionary=dictionary)
-    column.stats.ascii = dictionary.ascii
-    if all(p.stats.sorted and p.validity is None for p in pieces):
-        from finequery.operators.encode_strings import order_of
-
-        column.stats.sorted, column.stats.unique = order_of(data)
-    return column
+    return data
 
 
-def _join_texts(pieces: list[ColumnData], rows: int) -> ColumnData:
+def _store_texts(pieces: list[ColumnData], rows: int) -> tuple[np.ndarray, np.ndarray]:
     sizes = [int(p.data[p.length] - p.data[0]) for p in pieces]
     ends = np.cumsum(sizes).tolist()
     data = memory.array(rows + 1, np.int64)
@@ -302,9 +340,7 @@ def _join_texts(pieces: list[ColumnData], rows: int) -> ColumnData:
         chars[end - size : end] = piece.chars[first : first + size]
 
     parallel(store, zip(pieces, _starts(pieces), sizes, ends))
-    column = ColumnData(pieces[0].type, "string", rows, data, chars=chars)
-    column.stats.ascii = all(p.stats.ascii for p in pieces)
-    return column
+    return data, chars
 
 
 def expand(column: ColumnData) -> ColumnData:

@@ -63,11 +63,16 @@ def measure(values: np.ndarray, order: bool, factor: int | None = None) -> Range
 def narrow(values: np.ndarray, base: int, scale: int, out: np.ndarray) -> None:
     """out = (value - base) / scale; the caller knows that it divides and fits, and that int64 has base 0."""
     values, form = source_of(values)
+    name = f"narrow_{form}_{_TARGETS[out.dtype.str[1:]]}"
+    native.run(name, values.ctypes.data, out.ctypes.data, base, *exact_division(scale), n=len(values))
+
+
+def exact_division(scale: int) -> tuple[int, int]:
+    """Division of what ``scale`` divides: by a shift, then a product modulo 2**64 with the inverse of what is odd
+    (as int64)."""
     shift = (scale & -scale).bit_length() - 1
     inverse = pow(scale >> shift, -1, _WORD) if scale >> shift > 1 else 1
-    name = f"narrow_{form}_{_TARGETS[out.dtype.str[1:]]}"
-    inverse -= _WORD if inverse >= _WORD // 2 else 0
-    native.run(name, values.ctypes.data, out.ctypes.data, base, shift, inverse, n=len(values))
+    return shift, inverse - (_WORD if inverse >= _WORD // 2 else 0)
 
 
 def rebase(stored: np.ndarray, factor: int, shift: int, out: np.ndarray) -> None:

@@ -251,11 +251,13 @@ class UnionAll(Task):
 
         frames = together(context, [(p, functools.partial(p.execute, context)) for p in self.parts])
         begin = time.perf_counter()
-        columns = {
-            c.id: concat_columns([f.columns[ids[i].id] for f, ids in zip(frames, self.part_columns)])
-            for i, c in enumerate(self.columns)
-        }
         record = self.measure(context)
+
+        def join(device: Any) -> dict[int, ColumnData]:
+            parts = [[f.columns[c.id] for c in own] for f, own in zip(frames, self.part_columns)]
+            return {c.id: concat_columns(same, device=device) for c, *same in zip(self.columns, *parts)}
+
+        columns = context.placed(self, record, "A UNION ALL", join)
         record.rows_in = record.rows_out = sum(f.length for f in frames)
         record.seconds = time.perf_counter() - begin
         return Frame(columns, record.rows_out)

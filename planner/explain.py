@@ -132,7 +132,10 @@ class Report:
             right = f" {ms(spent)} {spent / max(whole, 1e-9):6.1%}"
         lines = [f"{head} ".ljust(WIDTH - len(right), "─") + right]
         if self.scheduler is not None:
-            lines += ["│  " + part for part in prices(self.scheduler, pipeline, WIDTH - 3)]
+            lines += [
+                "│  " + part
+                for part in prices(self.scheduler, pipeline, WIDTH - 3, self.time(pipeline) if self.ran else None)
+            ]
         if self.ran and self.simulated is None:
             lines.append("│  " + self.run_line(pipeline))
         if reasons:
@@ -167,7 +170,7 @@ class Report:
             found.update((r.text if r.certain else f"{r.text}, unless it can be tabulated", None) for r in reasons)
             if hasattr(item, "steps"):  # what a host function gives goes on in another program on the GPU
                 devices.add("gpu")
-            elif not isinstance(item, (tasks.UnionAll, tasks.Limit)):  # which the CPU does everywhere
+            elif not isinstance(item, tasks.Limit):  # which the CPU does everywhere
                 devices.add("cpu" if reasons else "gpu")
         return " and ".join(sorted(devices)) or "cpu", list(found)
 

@@ -18,16 +18,21 @@ def placed_text(scheduler: Scheduler, pipeline: PipelineInfo) -> str:
     return f"{chosen.text.lower()}{beside}{' simulated' if scheduler.simulated else ''}"
 
 
-def prices(scheduler: Scheduler, pipeline: PipelineInfo, width: int) -> list[str]:
-    """Lines for a pipeline: what it is expected to take and why it is there; all candidates; bytes by memory kind."""
+def prices(scheduler: Scheduler, pipeline: PipelineInfo, width: int, measured: float | None) -> list[str]:
+    """Lines for a pipeline: what it is expected to take, and, once it was run, how far from that it took; why it is
+    there; all candidates; bytes by memory kind. ``measured`` seconds are None before a run."""
     place = pipeline.number - 1
     item = scheduler.schedule.placed[place]
     price = item.chosen.price
+    if scheduler.site.board.gpu is None:
+        off = f" (error {price.seconds / measured - 1.0:+.0%})" if measured else ""
+        return [f"expected {interval(price)}{off}"]
     head = f"expected {interval(price)}, {price.joules * 1e3:.2f} mJ: {why(item, scheduler.schedule.objective)}"
-    if scheduler.run is not None:
-        took = scheduler.run.seconds(place)
-        error = price.seconds / took - 1.0 if took > 0 else 0.0
-        head = f"simulated {ms(took)}, {scheduler.run.joules(place) * 1e3:.2f} mJ; {head} (error {error:+.0%})"
+    if measured:
+        error = price.seconds / measured - 1.0
+        energy = "" if scheduler.run is None else f", {scheduler.run.joules(place) * 1e3:.2f} mJ"
+        how = "simulated" if scheduler.run is not None else "measured"
+        head = f"{how} {ms(measured)}{energy}; {head} (error {error:+.0%})"
     lines = textwrap.wrap(head, width)
     if len(item.candidates) > 1:
         lines += textwrap.wrap(

@@ -155,6 +155,8 @@ class Scheduler:
         if self.simulated:
             self.run = simulate(true, placements, self.site)
             return
+        if self.site.board.gpu is None:  # nothing was chosen by its prices
+            return
         runs = []
         for item, part in zip(self.schedule.placed, true):
             record = found.get(part.info.number)

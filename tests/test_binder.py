@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import older_duckdb
 import pytest
 from reference import RowTable, run
 
@@ -200,6 +201,8 @@ QUERIES = [q for q in (DATA / "binder" / "queries.sql").read_text().splitlines()
 @pytest.mark.parametrize("sql", QUERIES)
 def test_query(sql: str, small: tuple[Any, Fake]) -> None:
     """Same names, types and rows as DuckDB."""
+    if older_duckdb.OLDER and sql == "select a from t union select a from u order by a + 1":
+        pytest.skip("DuckDB 1 orders a union by its columns alone")
     con, resolver = small
     query = bound(sql, resolver, {})
     want = described(con, sql)

@@ -6,6 +6,7 @@ import itertools
 import random
 from typing import Any
 
+import older_duckdb
 import pytest
 from test_binder import DATA, Fake, bound, described, make, shown
 
@@ -21,6 +22,8 @@ COLUMNS = (
     " s VARCHAR, bo BOOLEAN"
 )
 LINES = [e for e in (DATA / "binder" / "expressions.sql").read_text().splitlines() if e and not e.startswith("--")]
+#: What DuckDB 1 gives another type, or does not know.
+SINCE_2 = ("-2147483648", "interval 1.5 milliseconds")
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,8 @@ def outcome(function: Any, *args: Any) -> str:
 
 @pytest.mark.parametrize("expression", LINES)
 def test_type(expression: str, typed: tuple[Any, Fake]) -> None:
+    if older_duckdb.OLDER and expression in SINCE_2:
+        pytest.skip("DuckDB 1 differs")
     con, resolver = typed
     sql = f"select {expression} from t"
     assert outcome(lambda: shown(bound(sql, resolver))) == outcome(described, con, sql)
@@ -61,6 +66,8 @@ def test_types_of_pairs() -> None:
     for n, form in itertools.product(range(len(pairs)), forms):
         sql = f"select {form} from t{n}"
         mine, theirs = outcome(lambda q=sql: shown(bound(q, resolver))), outcome(described, con, sql)
+        if older_duckdb.OLDER and mine.startswith("DECIMAL(19,") and theirs.startswith("DECIMAL(18,"):
+            continue  # it kept sums of such decimals in 64 bits
         assert mine == theirs, (sql, pairs[n])
 
 

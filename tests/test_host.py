@@ -12,6 +12,8 @@ import pytest
 duckdb = pytest.importorskip("duckdb")
 pa = pytest.importorskip("pyarrow")
 
+import older_duckdb  # noqa: E402
+
 from finequery import types as t  # noqa: E402
 from finequery.errors import ConversionError, DataError, Error, NotSupportedError, OutOfRangeError  # noqa: E402
 from finequery.operators.constants import constant_call, fold  # noqa: E402
@@ -92,7 +94,7 @@ def test_text_to_value_and_back(duck: Any, type_: SqlType) -> None:
     for text in TEXTS:
         expected = ask(duck, f"try_cast(?::varchar as {type_})", text)
         value = cast_constant(text, VARCHAR, type_, True)
-        assert cast_constant(value, type_, VARCHAR) == expected, text
+        assert cast_constant(value, type_, VARCHAR) == expected or older_duckdb.reads(text, type_), text
         if value is None:
             with pytest.raises(ConversionError, match=str(type_).replace("(", r"\(").replace(")", r"\)")):
                 cast_constant(text, VARCHAR, type_)
@@ -111,7 +113,7 @@ def test_casts_between_types(duck: Any, source: SqlType) -> None:
         for text, value in zip(texts, values):
             expected = ask(duck, f"try_cast(?::varchar::{source} as {target})", text)
             found = cast_constant(cast_constant(value, source, target, True), target, VARCHAR)
-            assert found == expected, (text, target)
+            assert found == expected or older_duckdb.casts(source, target, text), (text, target)
 
 
 @pytest.mark.parametrize("source", TYPES + [VARCHAR], ids=str)
@@ -310,7 +312,9 @@ def test_calls_are_duckdbs(duck: Any, case: tuple[str, str, list[SqlType], SqlTy
         expected = ask(duck, sql.format(*literals))
         args = front + values + behind
         found = attempt(lambda: constant_call(name, args, all_types, result))  # noqa: B023
-        if found == "error" or expected == "error":
+        if older_duckdb.calls(name, args, found, expected):
+            pass
+        elif found == "error" or expected == "error":
             assert found == expected, literals
         elif result == DOUBLE and found is not None:
             assert found == pytest.approx(float(expected), rel=1e-14, nan_ok=True), literals
@@ -349,6 +353,8 @@ def test_strftime_is_duckdbs(duck: Any) -> None:
     for form in FORMATS:
         for type_ in (DATE, TIMESTAMP):
             values = [random_value(rng, type_) for _ in range(40)]
+            if older_duckdb.OLDER and "%G" in form:  # which it gets wrong before our era
+                values = [v if v is None or v > 0 else -v for v in values]
             array = from_physical(values, type_)
             expected = [
                 None if v is None else ask(duck, f"strftime('{cast_constant(v, type_, VARCHAR)}'::{type_}, '{form}')")

@@ -19,14 +19,18 @@ select generate_series from generate_series(5, 1, -2);
 select * from generate_series(timestamp '2024-01-01', timestamp '2024-01-02', interval 6 hour);
 select * from range(date '2024-01-01', date '2024-01-05', interval 1 day) r(d);
 select t.a, i from t, range(2) r(i) order by 1, 2;
+-- since DuckDB 2
 select * from range(5) a, range(2) b order by all;
 select sum(range) from range(1000000);
 select * from generate_series(1, 0);
 select * from generate_series(1, null);
+-- since DuckDB 2
 select * from range('5');
 select * from range(1.5);
 select * from generate_series(1,5,0);
+-- since DuckDB 2
 select g from range(2) g;
+-- since DuckDB 2
 select g.g from range(2) g;
 select range.range from range(2);
 select * from generate_series(timestamp '2024-05-31', timestamp '2024-01-01', interval '-1 month');

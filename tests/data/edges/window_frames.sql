@@ -48,6 +48,7 @@ select a, min(n) over (order by a rows between 2 following and 3 following), max
 select a, avg(n) over (order by a rows 2 preceding), avg(a) over (order by a rows between current row and current row) from t order by a;
 select a, sum(a) over (order by b groups between 1 preceding and 1 following), sum(a) over (order by b groups current row) from t order by a;
 select a, sum(a) over (order by b rows between 1 following and 1 preceding) from t order by a;
+-- since DuckDB 2
 select a, sum(a) over (order by b rows between -1 preceding and current row) from t order by a;
 select a, sum(a) over (order by a, b range between 1 preceding and current row) from t order by a;
 select a, sum(a) over (range between 1 preceding and current row) from t order by a;
