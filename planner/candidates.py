@@ -56,7 +56,8 @@ class Candidate:
             return f"both, GPU {p.share:.0%}"
         if p.device == "phases":
             other = "GPU" if p.first == "cpu" else "CPU"
-            return f"{p.first.upper()} for the first {p.cut} steps, then {other}"
+            steps = "the first step" if p.cut == 1 else f"the first {p.cut} steps"
+            return f"{p.first.upper()} for {steps}, then {other}"
         return p.device.upper()
 
 
