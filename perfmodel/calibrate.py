@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from finequery.errors import Error
 from finequery.perfmodel.dataset import VERSION, Sample, from_json, to_json
 from finequery.perfmodel.features import Features
@@ -23,6 +25,8 @@ from finequery.perfmodel.points import Point, point
 
 #: Points of a calibration, and of a quick one.
 POINTS, QUICK = 1200, 200
+#: Bytes that displace what a run left in the caches next to the core.
+EVICTING = 8 << 20
 #: Runs of a point: at least, at most; in between until they took so many seconds.
 LEAST_RUNS, MOST_RUNS, ENOUGH = 3, 9, 0.25
 
@@ -150,12 +154,14 @@ def measure(prepare: Prepare, one: Point, threads: int, clock_ghz: float) -> lis
         return []
 
 
-def least(run: Run, threads: int, clock_ghz: float, skew: float = 0.0) -> list[Pipeline]:
-    """The least that each sub-task took in some runs; runs that differ much weigh less."""
+def least(run: Run, threads: int, clock_ghz: float, skew: float = 0.0, fewest: int = LEAST_RUNS) -> list[Pipeline]:
+    """The least that each sub-task took in ``fewest`` runs or more; runs that differ much weigh less."""
     run(threads)  # which compiles
     runs: list[Sequence[Piece]] = []
     begin = time.perf_counter()
-    while len(runs) < LEAST_RUNS or (len(runs) < MOST_RUNS and time.perf_counter() - begin < ENOUGH):
+    others = np.zeros(EVICTING, dtype=np.uint8)
+    while len(runs) < fewest or (len(runs) < MOST_RUNS and time.perf_counter() - begin < ENOUGH):
+        others += 1  # as between two queries, other data goes through the caches
         runs.append(run(threads))
     found = []
     for pieces in zip(*runs):

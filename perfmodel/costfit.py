@@ -28,7 +28,9 @@ FEWEST = 6
 #: Seconds added to both sides before the logarithm: below this nothing is told apart.
 FLOOR = 2e-6
 #: Shares of the smaller of computing and streaming that may hide behind the larger one: the best is chosen.
-OVERLAPS = (0.5, 0.7, 0.85, 1.0)
+OVERLAPS = (0.25, 0.5, 0.7, 0.85, 1.0)
+#: How much a coefficient is held to what it was, beside a sample: samples that say nothing of it leave it there.
+PRIOR = 0.1
 #: Coefficients below this are nothing.
 NOTHING = 1e-3
 
@@ -93,11 +95,14 @@ def _fit(samples: Sequence[Sample], board: Board, table: Costs, old: CpuEntry) -
         mixed = np.maximum(busy, stream) + (1.0 - table.cpu_overlap) * np.minimum(busy, stream)
         return np.maximum(mixed, least) + x[3] * 1e-6
 
+    prior = np.log([max(v, 10 * NOTHING) for v in (old.row, old.step, old.random, old.fixed_us)])
+
     def residuals(logarithms: np.ndarray) -> np.ndarray:
-        return weights * np.log((predicted(np.exp(logarithms)) + FLOOR) / (measured + FLOOR))
+        errors = weights * np.log((predicted(np.exp(logarithms)) + FLOOR) / (measured + FLOOR))
+        return np.concatenate([errors, PRIOR * (logarithms - prior)[:3]])
 
     bounds = (math.log(NOTHING) - 3.0, math.log(1e5))
-    starts = (np.log([max(v, NOTHING) for v in (old.row, old.step, old.random, old.fixed_us)]), np.zeros(4))
+    starts = (prior, np.zeros(4))
     found = [least_squares(residuals, start, bounds=bounds, loss="soft_l1", f_scale=0.2) for start in starts]
     best = min(found, key=lambda r: r.cost)
     x = np.exp(best.x)

@@ -400,8 +400,8 @@ def _losses(cells: Cells) -> str:
         first = [n for n in ns if n["first_ms"] > 1.001 * _better(n)]
         lines.append(
             f"- {title(board)}: of {len(ns)} queries at all scales, {len(none)} are no faster than on the\n"
-            f"  better device alone, and {len(slower)} are slower, by the simulator though not by the model; in the first run, "
-            f"{len(first)} are slower."
+            f"  better device alone, and {len(slower)} are slower, by the simulator though not by the model; "
+            f"in the first run, {len(first)} are slower."
         )
     return "\n".join(
         [

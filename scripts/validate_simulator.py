@@ -40,6 +40,8 @@ from finequery.settings import available_cores  # noqa: E402
 
 #: The median pipeline's relative error that the simulator has to stay below.
 WANTED = 0.20
+#: Runs of a query on each number of threads, at least.
+RUNS = 11
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -72,7 +74,7 @@ def pipelines(benchmark: str, folder: Path, threads: list[int]) -> Iterator[tupl
         for file in files:
             run = bench.runner(bench.con.sql(file.read_text(encoding="utf-8")).plan)
             for count in threads:
-                for number, found in enumerate(least(run, count, machine.clock_ghz()), 1):
+                for number, found in enumerate(least(run, count, machine.clock_ghz(), fewest=RUNS), 1):
                     yield file.stem, number, count, found
             bar.step(file.stem)
     bench.close()
@@ -94,7 +96,8 @@ def medians(rows: list[Row]) -> dict[str, float]:
     """Median absolute error of the pipelines, by benchmark and threads, and of all."""
     groups: dict[str, list[float]] = {"all": []}
     for row in rows:
-        for key in (f"{row.benchmark}, {row.threads} thread{'s' * (row.threads > 1)}", "all"):
+        threads = f"{row.threads} thread{'s' * (row.threads > 1)}"
+        for key in (f"all, {threads}", f"{row.benchmark}, {threads}", "all"):
             groups.setdefault(key, []).append(abs(row.error))
     return {key: statistics.median(errors) for key, errors in groups.items() if errors}
 

@@ -20,6 +20,7 @@ OWN = (test_tile_primitives, test_group_primitives, test_key_primitives)
 #: Kernels that are tested through the functions that they are made for.
 ELSEWHERE = {
     "test_engine.py": ("run_program", "run_range", "worker", "dispatch"),
+    "test_profile.py": ("run_program_profiled", "read_ticks"),
     "test_groups.py": ("find_rows", "find_rows_count", "find_rows_sum_*", "clear_rows", "flush_rows", "rehash_rows"),
     "test_join_kernels.py": ("build_lines", "group_lines", "build_bloom", "find_lines", "probe_lines"),
     "test_like.py": (
