@@ -101,12 +101,24 @@ def main(arguments: Sequence[str]) -> int:
         description="Measure what sub-tasks take on this machine. What was measured is kept: stopped with Ctrl-C or "
         "by the budget, the next call goes on from there.",
     )
-    parser.add_argument("--minutes", type=float, default=4.0, help="budget of time (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=4.0, metavar="M", help="budget of time (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help=f"{calibration.QUICK} points, not {calibration.POINTS}")
     parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
-    parser.add_argument("--out", type=Path, help="write the samples there too, as JSON lines")
-    parser.add_argument("--board", help="fit models of this simulated board instead, such as agx-xavier")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the samples there too, as JSON lines")
+    parser.add_argument(
+        "--board", metavar="NAME", help="fit models of this simulated board instead, such as agx-xavier"
+    )
     options = parser.parse_args(arguments)
+    if not options.minutes > 0.0:
+        parser.error(f"--minutes must be above 0, not {options.minutes:g}")
+    if options.board and options.out:
+        parser.error("--out is for what this machine takes, not for a simulated --board")
+    try:
+        if options.out is None:  # samples may be fitted on another machine
+            training.check()
+    except Error as error:
+        print(error, file=sys.stderr)
+        return 1
     if options.board:
         return _simulated(options.board, calibration.QUICK if options.quick else calibration.POINTS)
     kept = journal()

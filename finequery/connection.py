@@ -64,11 +64,16 @@ class Connection:
         ``params`` are the values of ``?`` and ``$1`` (a list) or ``$name`` (a dict). Tables may be Python variables of
         the caller and files: ``from df``, ``from 'data/*.parquet'``.
         """
-        return self._session.run(query, params, Scope(caller()))
+        return self._run(query, params, Scope(caller()))
 
     def execute(self, query: str, params: Values = None) -> Relation:
         """Run one or more statements, separated by ``;``, at once. The last one's result."""
-        return self._session.run(query, params, Scope(caller())).execute()
+        return self._run(query, params, Scope(caller())).execute()
+
+    def _run(self, query: str, params: Values, scope: Scope) -> Relation:
+        relation = self._session.run(query, params, scope)
+        relation.connection = self
+        return relation
 
     def executemany(self, query: str, params: Iterable[Values]) -> int:
         """Run a statement once for each set of parameters, all or none; the number of rows changed."""
@@ -169,7 +174,7 @@ class Prepared:
         if values and named:
             raise InterfaceError("Parameters are either positional or named")
         params = named or (values if values else None)
-        return self._connection._session.run(self.query, params, Scope(caller())).execute()
+        return self._connection._run(self.query, params, Scope(caller())).execute()
 
 
 def _on_device(table: Any) -> bool:

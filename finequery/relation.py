@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import polars
     import pyarrow
 
+    from finequery.connection import Connection
     from finequery.device_export import DeviceResult
     from finequery.interop import Array
     from finequery.operators.column import Frame
@@ -50,6 +51,8 @@ class Relation:
         self.plan = plan
         #: Rows that INSERT, CREATE TABLE AS and COPY changed or wrote; None for others.
         self.changed: int | None = None
+        #: The connection that gave it: one that nobody holds any more is closed.
+        self.connection: Connection | None = None
         self._session = session
         self._values = values
         self._variables = variables or {}  # of the caller, in case the query has to be planned again

@@ -77,7 +77,7 @@ def _share(value: Any) -> float:
     except (TypeError, ValueError):
         share = -1.0
     if isinstance(value, bool) or not 0.0 <= share < 1.0:
-        raise ValueError("a share from 0 to below 1")
+        raise ValueError("a share from 0 to below 1, such as 0.5")
     return share
 
 
@@ -127,7 +127,7 @@ TABLE: dict[str, Setting] = {
             "VARCHAR",
             lambda: physical_memory() * 8 // 10,
             _bytes,
-            "bytes a query may hold before it spills or is refused; 80% of main memory by default",
+            "bytes of column memory held before a query is refused; 80% of main memory by default",
         ),
         Setting(
             "device",

@@ -287,12 +287,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from finequery.calibration import main as calibrate
 
         return calibrate(given[1:])
+    if given[:1] == ["devices"]:
+        return _devices(given[1:])
     options = _parser().parse_args(given)
-    if options.paths == ["devices"]:
-        from finequery.jetson.device import report
-
-        print(report())
-        return 0
     try:
         connection = _open(options)
     except Error as error:
@@ -305,6 +302,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # the reader of a pipe went away, as head does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
+
+
+def _devices(arguments: Sequence[str]) -> int:
+    import argparse
+
+    from finequery.jetson.device import report
+
+    argparse.ArgumentParser(
+        prog="finequery devices", description="Show the processor and the GPU, and what follows from them."
+    ).parse_args(arguments)
+    print(report())
+    return 0
 
 
 def _run(shell: Shell, options: argparse.Namespace) -> int:

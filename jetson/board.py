@@ -184,7 +184,7 @@ def load(name: str) -> Board:
     known = {n.lower(): n for n in [*names(), REFERENCE]}
     if stem.lower() not in known:
         raise OperationalError(
-            f'there is no board "{stem}"',
+            f'There is no board "{stem}"',
             hint=(nearest(stem, names()) + " Boards: " + ", ".join(names()) + ".").strip(),
         )
     stem = known[stem.lower()]
@@ -197,7 +197,7 @@ def _load(stem: str, mode: str) -> Board:
     available: dict[str, Any] = document.get("modes", {})
     if mode and mode.lower() not in {m.lower() for m in available}:
         raise OperationalError(
-            f'board "{stem}" has no power mode "{mode}"',
+            f'Board "{stem}" has no power mode "{mode}"',
             hint=(
                 nearest(mode, available) + (" Modes: " + ", ".join(available) + "." if available else " It has one.")
             ).strip(),
@@ -314,7 +314,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
-        raise OperationalError(f"board file {path.name} can't be read: {e.strerror or e}") from e
+        raise OperationalError(f"Board file {path.name} can't be read: {e.strerror or e}") from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise _damaged(path.stem, str(e)) from e
 
@@ -427,4 +427,4 @@ def _cpus(text: str) -> list[int]:
 
 
 def _damaged(name: str, what: str, hint: str = "") -> OperationalError:
-    return OperationalError(f'board file "{name}" is damaged: {what}', hint=hint or None)
+    return OperationalError(f'Board file "{name}" is damaged: {what}', hint=hint or None)

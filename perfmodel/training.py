@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -22,15 +23,20 @@ SUBTASKS = 90
 NOISE = 0.03
 
 
+def check() -> None:
+    """NotSupportedError where models can't be fitted."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise NotSupportedError(
+            "Fitting a performance model needs scikit-learn", hint="Install it with: pip install 'finequery[train]'"
+        )
+
+
 def train(board: Board | None, samples: Sequence[Sample], progress: Callable[[str], None] = print) -> store.Stored:
     """The models of a machine from its samples. NotSupportedError where scikit-learn is missing, or where the samples
     are too few for any model."""
-    try:
-        from finequery.perfmodel import fit
-    except ImportError as error:
-        raise NotSupportedError(
-            "fitting a performance model needs scikit-learn", hint="Install it with: pip install 'finequery[train]'"
-        ) from error
+    check()
+    from finequery.perfmodel import fit
+
     models = fit.fit(samples, Analytic(board), progress=progress)
     if not models:
         raise NotSupportedError(

@@ -19,7 +19,6 @@ from finequery.perfmodel.compose import Price
 from finequery.perfmodel.features import Features
 from finequery.perfmodel.model import Model, Variant
 from finequery.planner.stages import (
-    BATCHES,
     Part,
     Site,
     coherence,
@@ -30,12 +29,14 @@ from finequery.planner.stages import (
 )
 
 #: Shares of the rows that the GPU may take.
-SHARES = tuple(n / 10 for n in range(1, 10))
+SHARES = tuple(n / 20 for n in range(1, 20, 2))
 #: Steps of the best share between two of those.
 _PARTS = 5
 _FINE = np.round(np.arange(SHARES[0], SHARES[-1] + 1e-9, (SHARES[1] - SHARES[0]) / _PARTS), 3)
 #: Prices at shares of the grid, times this: prices at all of ``_FINE``.
 _BETWEEN = np.array([np.interp(_FINE, SHARES, unit) for unit in np.eye(len(SHARES))])
+#: Batches that a pipeline in phases may be run in.
+COUNTS = (4, 8, 16)
 #: Rows below which a pipeline is not taken apart.
 FEW_ROWS = 1 << 17
 
@@ -55,7 +56,8 @@ class Candidate:
             return f"both, GPU {p.share:.0%}"
         if p.device == "phases":
             other = "GPU" if p.first == "cpu" else "CPU"
-            return f"{p.first.upper()} for the first {p.cut} steps, then {other}"
+            steps = "the first step" if p.cut == 1 else f"the first {p.cut} steps"
+            return f"{p.first.upper()} for {steps}, then {other}"
         return p.device.upper()
 
 
@@ -84,7 +86,7 @@ class Offers:
         self.batch = self.shared = 0  # numbers of the variants of a batch of a phase, and of the first share
         if self.gpu and asked.forced == "auto" and "phases" in asked.forms:
             self.batch = len(variants)
-            variants += [replace(v, share=1.0 / BATCHES) for v in (cpu, gpu)]
+            variants += [replace(v, share=1.0 / n) for v in (cpu, gpu) for n in COUNTS]
         if self.gpu and asked.forced == "auto" and "both" in asked.forms:
             self.shared = len(variants)
             variants += [replace(cpu, share=1.0 - s) for s in SHARES]
@@ -191,24 +193,38 @@ class Offers:
         return [self._candidate(Placement("both", float(_FINE[n])), numbers[:, n]) for n in shown]
 
     def _phases(self, place: int, at: int, cut: int, first: str) -> Candidate:
-        """Two phases over batches: t1 + t2 + (n - 1)·step, by batch (perfmodel.compose.batch_pipeline)."""
-        part, board = self.parts[place], self.site.board
-        lead, rest = (0, 1) if first == "cpu" else (1, 0)
-        one, two = self._span(self.batch + lead, place, "front", at), self._span(self.batch + rest, place, "back", at)
-        spans = (0, at) if lead else (at, len(part.features))
-        on_gpu = one if lead else two
-        on_gpu[:3] += self.once + coherence(board, part.probed_bytes(*spans))
-        step = together(one, two, self.peak)
-        numbers = one + two
+        """Two phases over the best number of batches: t1 + t2 + (n - 1)·step of a batch's times, as
+        perfmodel.compose.batch_pipeline has it. What the CPU pays once is not paid for every batch."""
+        part, board, counts = self.parts[place], self.site.board, np.array(COUNTS)
+        spans = {"front": (0, at), "back": (at, len(part.features))}
+        on_cpu, on_gpu = ("front", "back") if first == "cpu" else ("back", "front")
+        numbers = [self._number[place, what, at] for what in (on_cpu, on_gpu)]
+        one, two = (
+            self.prices[:, self.batch + n * len(COUNTS) : self.batch + (n + 1) * len(COUNTS), number].copy()
+            for n, number in enumerate(numbers)
+        )
+        once = np.minimum(self._starts(part, *spans[on_cpu]), 0.9 * one[:3])
+        one[:3] -= once
+        two[:3] += self.once + coherence(board, part.probed_bytes(*spans[on_gpu]))
+        step, total = together(one, two, self.peak), one + two
+        total[:3] += once
         if board.discrete and board.link is not None:
-            gbs = board.link.d2h_gbs if lead else board.link.h2d_gbs
-            handed = self._handed(part, at) / BATCHES
-            copy = board.link.latency_us * 1e-6 + handed / (gbs * 1e9)
-            numbers[:3] += copy
+            gbs = board.link.h2d_gbs if first == "cpu" else board.link.d2h_gbs
+            copy = board.link.latency_us * 1e-6 + self._handed(part, at) / counts / (gbs * 1e9)
+            total[:3] += copy
             step[:3] = np.maximum(step[:3], copy)
-        numbers[:3] += (BATCHES - 1) * step[:3]
-        numbers[3:] *= BATCHES
-        return self._candidate(Placement("phases", cut=cut, first=first, batch=int(part.rows / BATCHES)), numbers)
+        total[:3] += (counts - 1) * step[:3]
+        total[3:] *= counts
+        best = int(np.argmin(total[0]))
+        return self._candidate(
+            Placement("phases", cut=cut, first=first, batch=int(part.rows / counts[best])), total[:, best]
+        )
+
+    def _starts(self, part: Part, first: int, end: int) -> float:
+        """Seconds that the CPU pays once for sub-tasks, however many batches there are."""
+        table = costs.load()
+        fixed = sum(costs.cpu_entry(table, f.model).fixed_us for f in part.features[first:end])
+        return fixed * 1e-6 / self.site.board.cpu.speed
 
     def _handed(self, part: Part, at: int) -> float:
         """Bytes between two phases."""

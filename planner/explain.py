@@ -90,15 +90,16 @@ class Report:
 
     def text(self) -> str:
         count, parts = len(self.pipelines), sum(len(p.subtasks) for p in self.pipelines)
-        threads = self.context.pool.threads
+        scheduler = self.scheduler
+        threads = self.context.pool.threads if scheduler is None else scheduler.site.threads
         title = f"{_plural(count, 'pipeline')}, {_plural(parts, 'sub-task')}, {_plural(threads, 'thread')}"
         lines = [title.ljust(WIDTH - ROWS * len(self.heads)) + "".join(h.rjust(ROWS) for h in self.heads)]
-        if self.scheduler is not None:
-            lines.append(self.site(self.scheduler))
+        if scheduler is not None:
+            lines.append(self.site(scheduler))
         for pipeline in self.pipelines:
             lines += ["", *self.pipeline(pipeline)]
-        if self.simulated is not None and self.scheduler is not None:
-            lines += ["", *self.outcome(self.simulated, self.scheduler)]
+        if self.simulated is not None and scheduler is not None:
+            lines += ["", *self.outcome(self.simulated, scheduler)]
         elif self.seconds is not None:
             inside = sum(self.time(p) for p in self.pipelines)
             lines += [
@@ -176,19 +177,23 @@ class Report:
 
     def site(self, scheduler: Scheduler) -> str:
         """What the plan was placed for, and by which model."""
-        board = scheduler.site.board
-        return f"{board.title}{', simulated' if scheduler.simulated else ''}; model: {scheduler.model.source}"
+        board, model = scheduler.site.board, scheduler.model.source.removeprefix("model ")
+        return f"{board.title}{', simulated' if scheduler.simulated else ''}; model: {model}"
 
     def outcome(self, run: Simulated, scheduler: Scheduler) -> list[str]:
         """What a run on a simulated board took."""
         line, schedule = run.timeline, scheduler.schedule
         watts = line.joules / line.seconds if line.seconds else 0.0
-        moved = f"{size(line.memory_bytes)} at {line.memory_bytes / max(line.seconds, 1e-12) / 1e9:.1f} GB/s"
+        anew = f", {_plural(scheduler.anew, 'time')} anew" if scheduler.anew else ""
+        moved = "all from caches"
+        if line.memory_bytes:
+            rate = line.memory_bytes / max(line.seconds, 1e-12) / 1e9
+            moved = f"{size(line.memory_bytes)} at {rate:.1f} GB/s, {line.utilisation:.0%} of the peak"
         text = (
             f"{_plural(self.rows, 'row')} in {ms(line.seconds)} simulated, expected {interval(schedule.price)}; "
-            f"{moved}, {line.utilisation:.0%} of the peak; {line.joules * 1e3:.2f} mJ, {watts:.1f} W. Placing took "
-            f"{ms(scheduler.spent)}{f', {scheduler.anew} times anew' if scheduler.anew else ''}. The answer was "
-            f"computed here in {ms(self.seconds or 0.0)}."
+            f"{moved}; {line.joules * 1e3:.2f} mJ, {watts:.1f} W. Placing took "
+            f"{ms(scheduler.spent)}{anew}. The answer was computed here in"
+            f" {ms(self.seconds or 0.0)}."
         )
         return [*textwrap.wrap(text, WIDTH), "", *of_simulation(run).text(WIDTH).split("\n")]
 

@@ -37,6 +37,7 @@ OBJECTIVES: dict[str, Callable[[Price], float]] = {
     "energy": lambda p: p.joules,
     "edp": lambda p: p.seconds * p.joules,
 }
+_BETTER = {"latency": "faster", "energy": "thriftier", "edp": "better in energy by time"}
 
 
 @dataclass(slots=True)
@@ -234,7 +235,7 @@ def _branches(placed: list[Placed], price: Price, transfers: _Transfers) -> Pric
 
 def why(item: Placed, objective: str) -> str:
     """The reason for a choice, in words for EXPLAIN."""
-    cost = OBJECTIVES[objective]
+    cost, better = OBJECTIVES[objective], _BETTER[objective]
     if len(item.candidates) == 1:
         return "; ".join(item.only) or "the only candidate"
     ranked = sorted(item.candidates, key=lambda c: cost(c.price))
@@ -243,5 +244,5 @@ def why(item: Placed, objective: str) -> str:
     second = others[0]
     ratio = cost(second.price) / max(cost(chosen.price), 1e-300)
     if ratio < 1.0:
-        return f"{second.text} alone would be {1.0 / ratio:.2f} times faster, but not with what it hands on"
-    return f"{ratio:.2f} times faster than {second.text}"
+        return f"{second.text} alone would be {1.0 / ratio:.2f} times {better}, but not with what it hands on"
+    return f"{ratio:.2f} times {better} than {second.text}"

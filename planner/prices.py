@@ -35,11 +35,19 @@ def prices(scheduler: Scheduler, pipeline: PipelineInfo, width: int, measured: f
         head = f"{how} {ms(measured)}{energy}; {head} (error {error:+.0%})"
     lines = textwrap.wrap(head, width)
     if len(item.candidates) > 1:
-        lines += textwrap.wrap(
-            "candidates: " + " · ".join(f"{c.text}\xa0{interval(c.price, True)}" for c in item.candidates), width
-        )
+        lines += textwrap.wrap(f"candidates: {' · '.join(offered(item))}", width)
     lines += textwrap.wrap("memory: " + ", ".join(f"{size(n)} {kind}" for kind, n in kinds(scheduler, item)), width)
     return lines
+
+
+def offered(item: Placed) -> list[str]:
+    """All candidates with their prices; of those on both devices, from the second on, only the GPU's share."""
+    found, shared = [], False
+    for c in item.candidates:
+        text = f"{c.placement.share:.0%}" if shared and c.placement.device == "both" else c.text
+        shared |= c.placement.device == "both"
+        found.append(f"{text} {interval(c.price, True)}".replace(" ", "\xa0"))
+    return found
 
 
 def kinds(scheduler: Scheduler, item: Placed) -> list[tuple[str, float]]:

@@ -113,7 +113,8 @@ def device_works(
 
     made = []
     for number, f in enumerate(features):
-        table = "managed" if not board.discrete and any(managed[number : number + 1]) else "device"
+        both = f.kind == "probe" and any(managed[number : number + 1])  # what a device writes at random is its own
+        table = "managed" if both and not board.discrete else "device"
         work = works(f, streamed)
         touches = (replace(t, memory=table if t.random else streamed) for t in work.touches)
         made.append(scaled(replace(work, touches=tuple(touches)), share))

@@ -8,6 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finequery.errors import FileError, NotSupportedError
+
 if TYPE_CHECKING:
     from finequery.operators.context import Context
     from finequery.operators.tasks import Task
@@ -54,7 +56,7 @@ class Timeline:
         had most of it (the last digit), or "·" where the engine rested."""
         columns = max(width - 9, 10)
         step = self.seconds / columns if self.seconds > 0 else 1.0
-        lines = [f"{self.heading} ({step * 1e6:.0f} us a column)"]
+        lines = [f"{self.heading} ({step * 1e6:{'.0f' if step >= 1e-5 else '.2g'}} us a column)"]
         for engine in self.engines:
             row = ""
             for column in range(columns):
@@ -104,18 +106,27 @@ class Timeline:
         return "\n".join([*parts, "</svg>"])
 
     def save(self, path: str | Path) -> None:
-        """Write ``.svg``, or ``.png`` (which needs matplotlib). ValueError for another ending."""
-        path = Path(path)
-        if path.suffix == ".svg":
-            path.write_text(self.svg(), encoding="utf-8")
-        elif path.suffix == ".png":
-            self._png(path)
-        else:
+        """Write ``.svg``, or ``.png`` (which needs matplotlib: NotSupportedError without it). ValueError for another
+        ending, FileError where the file can't be written."""
+        path = Path(path).expanduser()
+        if path.suffix not in (".svg", ".png"):
             raise ValueError(f"a timeline is written as .svg or .png, not {path.suffix or path.name!r}")
+        try:
+            if path.suffix == ".svg":
+                path.write_text(self.svg(), encoding="utf-8")
+            else:
+                self._png(path)
+        except OSError as error:
+            raise FileError(f"Can't write '{path}': {error.strerror or error}") from None
 
     def _png(self, path: Path) -> None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        try:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
+        except ImportError:
+            raise NotSupportedError(
+                "A timeline as PNG needs matplotlib", hint="pip install 'finequery[plots]', or save it as .svg."
+            ) from None
 
         figure = Figure(figsize=(8, 1 + 0.4 * len(self.engines)), layout="constrained")
         FigureCanvasAgg(figure)

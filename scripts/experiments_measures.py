@@ -52,7 +52,6 @@ def query(plan: Plan, site: Site, model: Model, search: bool = True) -> Numbers:
         t = run.timeline
         numbers |= {f"{name}_ms": t.seconds * 1e3, f"{name}_mj": t.joules * 1e3, f"{name}_used": t.utilisation}
     numbers["predicted_ms"] = schedule.price.seconds * 1e3
-    numbers["place_ms"] = schedule.seconds * 1e3
     numbers["devices"] = "".join(sorted({p.device[0] for p in mine}))
     numbers["along"] = any(p.along for p in mine)
     numbers["plan"] = " ".join(map(short, mine))

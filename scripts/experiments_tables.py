@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -38,6 +39,11 @@ def mean(values: Iterable[float]) -> float:
     """Arithmetic mean; 0 of nothing."""
     found = list(values)
     return sum(found) / len(found) if found else 0.0
+
+
+def geomean(values: Iterable[float]) -> float:
+    """Geometric mean."""
+    return math.exp(mean(map(math.log, values)))
 
 
 def percent(value: float) -> str:

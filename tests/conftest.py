@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 # Kernels run in Numba's simulator, which has to be said before anybody imports Numba. The engine's own builders do that
-# in processes of their own.
+# in processes of their own. scripts/gpu_check.py sets FINEQUERY_CUDA=device to use a chip.
 os.environ.setdefault("FINEQUERY_CUDA", "simulator")
 if os.environ["FINEQUERY_CUDA"] == "simulator":
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
@@ -20,10 +20,6 @@ ROOT = Path(__file__).resolve().parent.parent
 for folder in (ROOT, ROOT / "scripts", ROOT / "tests"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-
-# Numba reads its own switch when it is imported. scripts/gpu_check.py sets FINEQUERY_CUDA=device to use a chip.
-if os.environ.setdefault("FINEQUERY_CUDA", "simulator") == "simulator":
-    os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
 
 TPCH_SCALE = 0.01
 SSB_SCALE = 0.05

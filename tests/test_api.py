@@ -561,6 +561,11 @@ def test_closed_connection_refuses(con: Any) -> None:
             use()
 
 
+def test_a_result_holds_its_connection() -> None:
+    assert finequery.connect().sql("select 6 * 7").fetchall() == [(42,)]
+    assert finequery.connect().prepare("select ? + 1")(1).fetchall() == [(2,)]
+
+
 def test_cursors_share_the_database(con: Any) -> None:
     con.execute("create table t as select 1 as a")
     other = con.cursor()

@@ -108,17 +108,17 @@ def test_caches_of_sysfs(tmp_path: Path) -> None:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(OperationalError, match='there is no board "agx-xaver"\nDid you mean "agx-xavier"') as e:
+    with pytest.raises(OperationalError, match='There is no board "agx-xaver"\nDid you mean "agx-xavier"') as e:
         board.load("agx-xaver")
     assert "Boards: agx-orin, agx-xavier" in str(e.value)
     with pytest.raises(OperationalError, match=r'no power mode "16W"\nDid you mean "15W".*Modes: MAXN, 10W'):
         board.load("agx-xavier:16W")
-    with pytest.raises(OperationalError, match='board "h100" has no power mode "15W"\nIt has one'):
+    with pytest.raises(OperationalError, match='Board "h100" has no power mode "15W"\nIt has one'):
         board.load("h100:15W")
     with pytest.raises(OperationalError, match="no power mode"):
         board.load("host:15W")
     for name in ("", "costs", "../pyproject"):
-        with pytest.raises(OperationalError, match="there is no board"):
+        with pytest.raises(OperationalError, match="There is no board"):
             board.load(name)
 
 
@@ -149,7 +149,7 @@ def test_impossible_numbers(path: str, value: float | None, message: str) -> Non
         del changed[path]
     else:
         changed[path] = (value, "test")
-    with pytest.raises(OperationalError, match=f'board file "x" is damaged: .*{message}'):
+    with pytest.raises(OperationalError, match=f'Board file "x" is damaged: .*{message}'):
         board.parse("x", "x", "", changed)
 
 
@@ -185,7 +185,7 @@ def test_damaged_files(text: str, message: str, tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_file_that_is_gone(tmp_path: Path) -> None:
-    with pytest.raises(OperationalError, match=r"board file gone.toml can't be read: No such file"):
+    with pytest.raises(OperationalError, match=r"Board file gone.toml can't be read: No such file"):
         board.read_toml(tmp_path / "gone.toml")
 
 

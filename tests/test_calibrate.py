@@ -147,6 +147,20 @@ def test_a_small_calibration_from_end_to_end(
     assert all(s.seconds >= 0 and 0 < s.weight <= 1 and s.clock_ghz > 0 for s in samples)
 
 
+def test_what_is_missing_is_said_before_measuring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(calibration, "journal", lambda: Journal(tmp_path / "j.jsonl").load())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for arguments in (["--quick"], ["--board", "agx-xavier"]):
+        assert shell(["calibrate", *arguments]) == 1
+        assert "needs scikit-learn" in capsys.readouterr().err
+    assert not (tmp_path / "j.jsonl").exists()
+    for arguments in (["--minutes", "0"], ["--board", "agx-xavier", "--out", "x"]):
+        with pytest.raises(SystemExit):
+            shell(["calibrate", *arguments])
+
+
 def test_planned_points_have_features() -> None:
     bench = calibration.Bench()
     for number in (1, 3, 13):

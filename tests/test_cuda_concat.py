@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from compare import assert_same
+from fake_cuda import H100, ORIN
+from test_moved_bytes import machine
 from test_sort import make, random_values
 
 from finequery import types as t
@@ -241,6 +243,23 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_union(sql: str, both: tuple[Any, Any], devices: list[str]) -> None:
     assert_same(*both, f"select * from ({sql}) q order by all")
     assert devices and set(devices) == {"gpu"}
+
+
+@pytest.mark.parametrize("attributes", [ORIN, H100], ids=["integrated", "discrete"])
+@pytest.mark.parametrize("sql", UNIONS[:4])
+def test_memory_of_its_own(
+    attributes: dict[int, int], sql: str, monkeypatch: pytest.MonkeyPatch, devices: list[str]
+) -> None:
+    """Parts and the whole stay where they lie on a board. A discrete GPU keeps the whole: the CPU gets a copy, and
+    what reads it next copies nothing."""
+    fake = machine(attributes, monkeypatch)
+    for engine in (fake.con, fake.duck):
+        engine.execute(TABLE)
+    fake.con.execute("set strict = true")
+    assert_same(fake.con, fake.duck, f"select * from ({sql}) q order by all")
+    assert devices and set(devices) == {"gpu"}
+    if attributes is ORIN:
+        assert fake.device.moved.total == 0
 
 
 def test_a_departure_is_told(both: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, devices: list[str]) -> None:

@@ -19,6 +19,7 @@ from finequery.operators import native
 OWN = (test_tile_primitives, test_group_primitives, test_key_primitives)
 #: Kernels that are tested through the functions that they are made for.
 ELSEWHERE = {
+    "test_coexecution.py": ("take_morsels",),
     "test_engine.py": ("run_program", "run_range", "worker", "dispatch"),
     "test_profile.py": ("run_program_profiled", "read_ticks"),
     "test_groups.py": ("find_rows", "find_rows_count", "find_rows_sum_*", "clear_rows", "flush_rows", "rehash_rows"),
@@ -28,6 +29,7 @@ ELSEWHERE = {
         *("length_s", "byte_length_s", "substring_s", "substring_ascii_s"),
     ),
     "test_parquet_decode.py": ("parquet_*",),
+    "test_profile.py": ("read_ticks", "run_program_profiled"),
     "test_sort.py": (
         *("sort_words", "sort_histogram", "sort_scatter", "sort_buckets", "sort_ties", "sort_text_prefix"),
         *("sort_text_ties", "sort_ranks", "sort_select"),

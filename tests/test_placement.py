@@ -12,7 +12,7 @@ import pytest
 
 import finequery
 from finequery import scheduling
-from finequery.errors import DataError, NotSupportedError, OperationalError
+from finequery.errors import DataError, FileError, NotSupportedError, OperationalError
 from finequery.jetson import board
 from finequery.operators.context import CPU, GPU, Placement
 from finequery.perfmodel.model import Model
@@ -201,6 +201,7 @@ def boarded(con: Any) -> Iterator[Any]:
     yield con
     con.execute("reset board")
     con.execute("reset gpu_load")
+    con.execute("reset objective")
     con.execute("reset device")
     con.execute("reset strict")
 
@@ -219,11 +220,13 @@ def test_answers_on_a_board_are_this_machine_s(sql: str, device: str, con: Any, 
 def test_explain_says_what_was_simulated(boarded: Any) -> None:
     before = boarded.sql(SCANNED).explain()
     assert "NVIDIA Jetson AGX Xavier (32 GB), simulated; model:" in before
-    assert re.search(r"Pipeline 1 \[.*simulated\]", before)
+    assert re.search(r"Pipeline 1 \[.*simulated\]", before) and ", 8 threads" in before
     assert "candidates: CPU" in before and "memory: " in before and " mapped" in before
     after = boarded.sql(SCANNED).explain(analyze=True)
     assert "│  simulated " in after and "(error " in after and "1 row in" in after
     assert re.search(r"GPU  1+", after) and "simulated (" in after
+    boarded.execute("set objective = 'energy'")
+    assert re.search(r"times\s(│\s+)?thriftier", boarded.sql(SCANNED).explain())
 
 
 def test_timeline(boarded: Any, tmp_path: Any) -> None:
@@ -233,6 +236,8 @@ def test_timeline(boarded: Any, tmp_path: Any) -> None:
     assert (tmp_path / "a.svg").read_text().startswith("<svg") and "simulated" in found.svg()
     with pytest.raises(ValueError, match=r"\.svg or \.png"):
         found.save(tmp_path / "a.gif")
+    with pytest.raises(FileError, match="No such file"):
+        found.save(tmp_path / "none" / "a.svg")
     boarded.execute("reset board")
     real = boarded.sql(SCANNED).timeline()
     assert not real.simulated and real.engines == ["cpu"]
@@ -245,6 +250,7 @@ def test_picture() -> None:
     assert len(bars) == 2
     lines = Timeline(bars, 2.0, "a board", True).text(29).splitlines()
     assert lines[0] == "a board: 2000.00 ms, simulated (100000 us a column)"
+    assert "(0.1 us a column)" in Timeline((), 2e-6, "a board", True).text(29)
     assert lines[1:] == ["    CPU  1111111111··········", "    GPU  ··········2222222222"]
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import duckdb
 import numpy as np
+import older_duckdb
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -328,6 +329,8 @@ CSV = [
 
 @pytest.mark.parametrize("text", CSV)
 def test_csv_is_read_as_duckdb_does(tmp_path, text):
+    if older_duckdb.OLDER and text == "a\n99999999999999999999\n":
+        pytest.skip("DuckDB 1 reads it as DOUBLE")
     path = tmp_path / "t.csv"
     path.write_bytes(text.encode())
     table = CsvTable(path)
