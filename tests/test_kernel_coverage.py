@@ -29,7 +29,6 @@ ELSEWHERE = {
         *("length_s", "byte_length_s", "substring_s", "substring_ascii_s"),
     ),
     "test_parquet_decode.py": ("parquet_*",),
-    "test_profile.py": ("read_ticks", "run_program_profiled"),
     "test_sort.py": (
         *("sort_words", "sort_histogram", "sort_scatter", "sort_buckets", "sort_ties", "sort_text_prefix"),
         *("sort_text_ties", "sort_ranks", "sort_select"),
