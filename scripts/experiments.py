@@ -153,7 +153,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     options = parse_arguments(argv)
     options.data.mkdir(parents=True, exist_ok=True)
-    run, scaled = ((0.01, 0.02), (1.0,)) if options.quick else (RUN, SCALED)
+    run, scaled = ((0.01, 0.02), ()) if options.quick else (RUN, SCALED)
     work = Work(Data(options.data), options.data / "plans", run, scaled)
     found = rounded(results(work, options))
     options.json.mkdir(parents=True, exist_ok=True)

@@ -66,8 +66,8 @@ the CPU of the machine that wrote this page, for its answer and its true numbers
 
 - **Queries.** All 22 of TPC-H and 13 of SSB. None was used to make the model: it is fitted on synthetic points, or is
   the analytic formula where no fitted model is there. Here: {sources}.
-- **Scales.** {", ".join(f"{s:g}" for s in cells.run)} ran. {", ".join(more)} (marked \\*) are *scaled statistics*:
-  rows, keys, groups and bytes go on growing as between the two that ran.
+- **Scales.** {", ".join(f"{s:g}" for s in cells.run)} ran. Others ({", ".join(more) or "none here"}; marked \\*) are
+  *scaled statistics*: rows, keys, groups and bytes go on growing as between the two that ran.
 - **Plans.** *chosen*: placed with true rows known, as in a plan's second run. *first run*: placed by estimates, and
   what is left anew whenever a pipeline gave far from what was expected. *CPU only*, *GPU only*: everything that can run
   there, there. *best*: see 1.
@@ -370,7 +370,7 @@ def _synthetic(cells: Cells, images: dict[str, str]) -> str:
         of = {k.rpartition("-")[2]: n for k, n in by_name.items() if k.startswith(f"{kind}-")}
         labels = [k if kind == "skew" else f"{int(k) / 10:g}%" for k in of]
         series = {name: [n[f"{key}_ms"] for n in of.values()] for name, key in _LINES}
-        images[kind] = plots.lines(f"{what}, ms (simulated)"[:70], labels, series, kind.partition("-")[0])
+        images[kind] = plots.lines(f"ms by {kind} (simulated)", labels, series, kind.partition("-")[0])
         rows = [
             [label, *(f"{n[f'{k}_ms']:.3g}" for _, k in _LINES), f"`{n['plan']}`"]
             for label, n in zip(labels, of.values())

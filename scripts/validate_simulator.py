@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,8 @@ from finequery.settings import available_cores  # noqa: E402
 
 #: The median pipeline's relative error that the simulator has to stay below.
 WANTED = 0.20
+#: Seconds from which on a pipeline is long.
+LONG = 1e-3
 #: Runs of a query on each number of threads, at least.
 RUNS = 11
 RESULTS = ROOT / "benchmarks" / "results"
@@ -102,6 +105,21 @@ def medians(rows: list[Row]) -> dict[str, float]:
     return {key: statistics.median(errors) for key, errors in groups.items() if errors}
 
 
+def scaling(rows: list[Row]) -> str:
+    """What more threads brought: time on many over that on one, of pipelines that are long enough for them."""
+    one = {(r.benchmark, r.query, r.number): r for r in rows if r.threads == 1}
+    pairs = [(r, one.get((r.benchmark, r.query, r.number))) for r in rows if r.threads > 1]
+    found = [(r, o) for r, o in pairs if o is not None and o.measured > LONG]
+    if not found:
+        return ""
+    measured = statistics.median(r.measured / o.measured for r, o in found)
+    predicted = statistics.median(r.predicted / o.predicted for r, o in found)
+    return (
+        f"Pipelines beyond {1e3 * LONG:g} ms took {measured:.2f} of one thread's time on more threads at the median; "
+        f"predicted: {predicted:.2f}."
+    )
+
+
 def by_kind(rows: list[Row], table: costs.Costs, board: Any) -> dict[str, tuple[int, float, float, float]]:
     """By kind of sub-task: how many, milliseconds measured, median absolute error, predicted over measured in all."""
     simulated = Machine(board, table=table)
@@ -122,11 +140,19 @@ def by_kind(rows: list[Row], table: costs.Costs, board: Any) -> dict[str, tuple[
     }
 
 
+def _verdict(error: float) -> str:
+    return "holds" if error <= WANTED else "does NOT hold"
+
+
 def report(rows: list[Row], kinds: dict[str, tuple[int, float, float, float]], fitted: costfit.Fit) -> str:
     """The page."""
     medians_, total = medians(rows), len(rows)
     fitted_to = sum(n for k, n in fitted.samples.items() if ":" not in k)
-    verdict = "holds" if medians_["all"] <= WANTED else "does NOT hold"
+    verdicts = [
+        f"- {key.removeprefix('all, ')}: {value:.1%} (the bound of {WANTED:.0%} {_verdict(value)})"
+        for key, value in medians_.items()
+        if key.startswith("all, ")
+    ]
     lines = [
         "# The simulator's CPU against the machine",
         "",
@@ -134,7 +160,11 @@ def report(rows: list[Row], kinds: dict[str, tuple[int, float, float, float]], f
         f"{available_cores()} cores. Fitted to {fitted_to} sub-tasks of `finequery calibrate`, "
         "none of them from these queries. Made by `python scripts/validate_simulator.py`.",
         "",
-        f"Median relative error {medians_['all']:.1%}: the bound of {WANTED:.0%} {verdict}.",
+        "Median relative error of all pipelines on",
+        "",
+        *verdicts,
+        "",
+        f"The machine's load average was {os.getloadavg()[0]:.1f} at the end. {scaling(rows)}",
         "",
         "| pipelines of | median error |",
         "| --- | ---: |",
@@ -194,6 +224,7 @@ def main(argv: list[str] | None = None) -> int:
     (RESULTS / f"{options.name}.md").write_text(text, encoding="utf-8")
     plain = {
         "machine": machine.processor(),
+        "load_average": os.getloadavg()[0],
         "medians": medians(rows),
         "kinds": kinds,
         "pipelines": [
@@ -203,7 +234,7 @@ def main(argv: list[str] | None = None) -> int:
         ],
     }
     (RESULTS / f"{options.name}.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-    return 0 if medians(rows)["all"] <= WANTED else 1
+    return 0 if max(v for k, v in medians(rows).items() if k.startswith("all, ")) <= WANTED else 1
 
 
 if __name__ == "__main__":
