@@ -340,6 +340,9 @@ def _run(shell: Shell, options: argparse.Namespace) -> int:
 def interact(shell: Shell) -> None:
     """Read from the terminal until Ctrl-D or .quit."""
     print(f"FineQuery {__version__}. End a statement with ; — .help for help, Ctrl-D to leave.")
+    board = shell.connection.settings["board"]
+    if board:
+        print(f"Simulated board: {board}. Answers are this machine's; the times of EXPLAIN ANALYZE are the board's.")
     read = reader(shell)
     while not shell.done:
         try:
