@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import older_duckdb
 import pytest
 import slt
 import tiny
@@ -112,10 +113,8 @@ def test_edges(path: Path, con: Any, duck: Any, foreseen: list[Any]) -> None:
     that was computed is coded depends on the data."""
     import duckdb
 
-    for sql in path.read_text().split(";\n"):
-        if not sql.strip():
-            continue
-        if not sql.lstrip().startswith(("select", "with")):
+    for sql in older_duckdb.statements(path):
+        if not sql.startswith(("select", "with")):
             con.execute(sql)
             duck.execute(sql)
             continue
