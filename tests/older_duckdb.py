@@ -7,6 +7,8 @@ else, tests leave out the comparisons that this module names; each was seen with
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -27,10 +29,13 @@ _DOMAINS = {"sqrt", "ln", "log10", "log2", "sin", "cos", "tan", "asin", "acos"}
 _SINCE = "-- since DuckDB 2\n"
 
 
-def statement(sql: str) -> str | None:
-    """A statement of a script without its mark; None if it is marked ``-- since DuckDB 2`` and the oracle is older."""
-    sql = sql.lstrip()
-    return None if OLDER and sql.startswith(_SINCE) else sql.removeprefix(_SINCE)
+def statements(path: Path) -> Iterator[str]:
+    """The statements of a script; those marked ``-- since DuckDB 2`` without their mark, and not if the oracle is
+    older."""
+    for sql in path.read_text().split(";\n"):
+        sql = sql.lstrip()
+        if sql and not (OLDER and sql.startswith(_SINCE)):
+            yield sql.removeprefix(_SINCE)
 
 
 def reads(text: str, type_: SqlType) -> bool:

@@ -117,10 +117,7 @@ def test_edges(path: Path, con: Any, duck: Any, foreseen: list[Any]) -> None:
     that was computed is coded depends on the data."""
     import duckdb
 
-    for text in path.read_text().split(";\n"):
-        sql = older_duckdb.statement(text)
-        if not sql or not sql.strip():
-            continue
+    for sql in older_duckdb.statements(path):
         if not sql.startswith(("select", "with")):
             con.execute(sql)
             duck.execute(sql)

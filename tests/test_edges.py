@@ -24,10 +24,7 @@ SCRIPTS = sorted((Path(__file__).parent / "data" / "edges").glob("*.sql"))
 def test_script(path: Path, con: Any, duck: Any) -> None:
     import duckdb
 
-    for sql in path.read_text().split(";\n"):
-        sql = older_duckdb.statement(sql)
-        if not sql or not sql.strip():
-            continue
+    for sql in older_duckdb.statements(path):
         if not sql.startswith(("select", "with")):
             con.execute(sql)
             duck.execute(sql)
