@@ -97,7 +97,8 @@ class Offers:
             self._price(place, part)
         p = model.price_all(self._sets, variants).pipelines()
         self.prices = np.stack([p.seconds, p.low, p.high, p.nbytes, p.joules])
-        self.once = model.analytic.batch_seconds("gpu") / (1.0 - gpu.load) if self.gpu else 0.0
+        self.slowed = 1.0 / (1.0 - gpu.load)  # what the GPU pays for a batch, while others keep it busy
+        self.once = model.analytic.batch_seconds("gpu") * self.slowed if self.gpu else 0.0
         self.idle_w = site.board.power.idle_w
         self.peak = np.inf if site.board.discrete else site.board.memory.shared_gbs * 1e9
 
@@ -184,7 +185,7 @@ class Offers:
         number = self._number[place, "all" if part.shared_end else "rows", 0]
         cpu, gpu = (self.prices[:, i : i + len(SHARES), number] for i in (self.shared, self.shared + len(SHARES)))
         gpu = self._gpu(gpu @ _BETWEEN, part.base_bytes * _FINE)
-        gpu[:3] += coherence(board, part.probed_bytes(0, len(part.features)))
+        gpu[:3] += coherence(board, part.probed_bytes(0, len(part.features))) * self.slowed
         numbers = together(cpu @ _BETWEEN, gpu, self.peak) + self._merge(place)[:, None]
         if board.discrete and board.link is not None:
             numbers[:3] += board.link.latency_us * 1e-6 + part.result_bytes * _FINE / (board.link.d2h_gbs * 1e9)
@@ -205,7 +206,7 @@ class Offers:
         )
         once = np.minimum(self._starts(part, *spans[on_cpu]), 0.9 * one[:3])
         one[:3] -= once
-        two[:3] += self.once + coherence(board, part.probed_bytes(*spans[on_gpu]))
+        two[:3] += self.once + coherence(board, part.probed_bytes(*spans[on_gpu])) * self.slowed
         step, total = together(one, two, self.peak), one + two
         total[:3] += once
         if board.discrete and board.link is not None:

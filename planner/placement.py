@@ -118,7 +118,8 @@ class _Transfers:
             return 0.0
         number, user = part.info.number, self.parts[reader]
         found = [f.table_bytes for s, f in zip(user.info.subtasks, user.features) if number in s.reads]
-        return coherence(board, sum(found)) if part.features[-1].kind == "build" else 0.0
+        slowed = 1.0 / (1.0 - self.site.load.get("gpu", 0.0)) if needs == ("gpu",) else 1.0
+        return coherence(board, sum(found)) * slowed if part.features[-1].kind == "build" else 0.0
 
     def _copied(self, part: Part, held: str, needs: str) -> float:
         link = self.site.board.link

@@ -121,7 +121,7 @@ def _measure(work: Work, job: tuple[str, Cell]) -> tuple[str, Any]:
     if what == "load":
         return source, each(work, cell, functools.partial(measures.under_load, loads=LOADS))
     if what == "host":
-        return source, each(work, cell, functools.partial(measures.query, search=False))
+        return source, each(work, cell, measures.host)
     return source, each(work, cell, getattr(measures, what))
 
 

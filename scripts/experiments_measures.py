@@ -36,7 +36,17 @@ def ran(plan: Plan, placements: Sequence[Placement], site: Site) -> Simulated:
     return simulate(plan.true, placements, site)
 
 
-def query(plan: Plan, site: Site, model: Model, search: bool = True) -> Numbers:
+def host(plan: Plan, site: Site, model: Model) -> Numbers:
+    """What boards are compared with: ms and mJ on a host."""
+    numbers: Numbers = {"query": plan.name}
+    ways = (("chosen", chosen), ("gpu", single(GPU)))
+    for name, policy in ways:
+        t = ran(plan, policy(plan, site, model), site).timeline
+        numbers |= {f"{name}_ms": t.seconds * 1e3, f"{name}_mj": t.joules * 1e3}
+    return numbers
+
+
+def query(plan: Plan, site: Site, model: Model) -> Numbers:
     """All that the tables say of a query on a board: ms, mJ, share of peak bandwidth."""
     schedule = plan.second_run(site, model)
     mine = [p.chosen.placement for p in schedule.placed]
@@ -55,11 +65,9 @@ def query(plan: Plan, site: Site, model: Model, search: bool = True) -> Numbers:
     numbers["devices"] = "".join(sorted({p.device[0] for p in mine}))
     numbers["along"] = any(p.along for p in mine)
     numbers["plan"] = " ".join(map(short, mine))
-    if search:
-        found = best(plan, site, [mine, first])
-        numbers |= {"best_ms": found.seconds * 1e3, "best_plan": " ".join(map(short, found.placements))}
-        numbers |= {"plans": found.plans, "exact": found.exact}
-    return numbers
+    found = best(plan, site, [mine, first])
+    numbers |= {"best_ms": found.seconds * 1e3, "best_plan": " ".join(map(short, found.placements))}
+    return numbers | {"plans": found.plans, "exact": found.exact}
 
 
 def short(p: Placement) -> str:

@@ -6,6 +6,8 @@ pipelines are numbers. ``plans`` makes them or reads what it made before. ``cont
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -26,8 +28,16 @@ from finequery.planner.scheduler import far, known
 from finequery.planner.stages import Part, Site, cut_in_features
 
 QUERIES = Path(__file__).resolve().parent.parent / "tests" / "data"
-#: Changes with what is kept of a plan.
-VERSION = 1
+ROOT = QUERIES.parent.parent
+#: What is kept of a plan depends on these; if one changes, queries are run again.
+SOURCES = (
+    "scripts/experiments_plans.py",
+    "scripts/experiments_synthetic.py",
+    "planner/**/*.py",
+    "perfmodel/features.py",
+)
+#: But not on these, which place what is kept.
+PLACING = ("placement", "candidates", "overlap", "stages", "scheduler", "prices", "timeline", "explain")
 _DEFAULTS = asdict(Features(""))
 
 
@@ -94,11 +104,18 @@ def plans(suite: str, scale: float, data: Data, cache: Path) -> list[Plan]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         document = {}
-    if document.get("version") != VERSION:
-        document = {"version": VERSION, "suite": suite, "scale": scale, "plans": _collect(suite, scale, data)}
+    if document.get("sources") != _sources():
+        document = {"sources": _sources(), "suite": suite, "scale": scale, "plans": _collect(suite, scale, data)}
         cache.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(document, indent=0) + "\n", encoding="utf-8")
     return [_plan(kept, scale) for kept in document["plans"]]
+
+
+@functools.cache
+def _sources() -> str:
+    """A hash of what plans depend on."""
+    files = sorted(f for pattern in SOURCES for f in ROOT.glob(pattern) if f.stem not in PLACING)
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
 
 
 def _collect(suite: str, scale: float, data: Data) -> list[dict[str, Any]]:

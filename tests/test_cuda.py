@@ -26,6 +26,8 @@ from finequery.session import Session
 
 DATA = Path(__file__).parent / "data"
 EDGES = sorted((DATA / "edges").glob("*.sql"))
+#: Those that the simulator is through with in seconds.
+QUICK = {"intervals", "null_safe_joins", "payloads_by_packed_key", "text", "untaken_branches", "wide_numbers"}
 #: What stays on the CPU in the edge scripts. A reason that ends otherwise is new.
 KNOWN = ("is a host function", "string_agg joins text on the CPU")
 #: A script of joins with build sides that turn out to have no rows: their columns are then constants.
@@ -107,7 +109,9 @@ def test_ssb(path: Path, ssb_tiny: Engines, devices: set[str], foreseen: list[An
     assert devices == {"gpu"} and foreseen == [({}, set())]
 
 
-@pytest.mark.parametrize("path", EDGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=p.stem, marks=[] if p.stem in QUICK else pytest.mark.slow) for p in EDGES]
+)
 def test_edges(path: Path, con: Any, duck: Any, foreseen: list[Any]) -> None:
     """Answers, and departures that are known from the plan. One that is not certain may come to nothing: whether text
     that was computed is coded depends on the data."""

@@ -86,7 +86,10 @@ def test_a_busy_gpu_gets_less() -> None:
     made, model, part_of = plan(), load_model(BOARD), []
     for load in (0.0, 0.5, 0.8, 0.95):
         site = dataclasses.replace(SITE, load={"gpu": load})
-        chosen = made.second_run(site, model).placed[2].chosen.placement
+        placed = made.second_run(site, model).placed
+        took = seconds(made.true, [p.chosen.placement for p in placed], site)
+        assert took <= 1.02 * min(seconds(made.true, [device] * 4, site) for device in (CPU, GPU))
+        chosen = placed[2].chosen.placement
         part_of.append({"gpu": 1.0, "cpu": 0.0}.get(chosen.device, chosen.share))
     assert part_of == sorted(part_of, reverse=True)
     assert part_of[-1] < part_of[0]
