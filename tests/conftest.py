@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ import pytest
 os.environ.setdefault("FINEQUERY_CUDA", "simulator")
 if os.environ["FINEQUERY_CUDA"] == "simulator":
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
+
+# A shell's background processes, and theirs, ignore Ctrl-C, which some tests press.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 for folder in (ROOT, ROOT / "scripts", ROOT / "tests"):
@@ -30,6 +35,14 @@ class Engines(NamedTuple):
 
     con: Any
     duck: Any
+
+
+def set_morsel(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Morsels of so many rows, so that small tables have several."""
+    from finequery.operators import evaluate, phases, program, row_tables, run, sides
+
+    for module in (evaluate, phases, program, row_tables, run, sides):
+        monkeypatch.setattr(module, "MORSEL", rows)
 
 
 def connect() -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -141,15 +141,7 @@ def branch(*inputs: Any) -> Any:
     return SimpleNamespace(inputs=inputs)
 
 
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Ctrl-C as in a terminal: a shell's background processes, and theirs, ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_ctrl_c_while_waiting(ctrl_c: None) -> None:
+def test_ctrl_c_while_waiting() -> None:
     """The calling thread is through, and waits for the other one, which is told to stop."""
     one, two = branch(), branch()
     made = context(two)

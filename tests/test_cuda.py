@@ -14,12 +14,12 @@ import pytest
 import slt
 import tiny
 from compare import assert_same
-from conftest import Engines, connect, connect_duckdb
+from conftest import Engines, connect, connect_duckdb, set_morsel
 
 from finequery.errors import DataError, Error, NotSupportedError
 from finequery.jetson import device
-from finequery.operators import phases, program, sides
 from finequery.operators import run as run_module
+from finequery.operators import sides
 from finequery.operators.context import Measured, Placement
 from finequery.operators.cuda import run
 from finequery.session import Session
@@ -318,8 +318,7 @@ def test_a_defect_is_no_departure(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 def several_morsels(con: Any, monkeypatch: pytest.MonkeyPatch, placement: Placement) -> list[Any]:
     """Small morsels, so that there are several, and all pipelines placed so; the contexts of later queries."""
-    for module in (program, run_module, sides, phases):
-        monkeypatch.setattr(module, "MORSEL", 64)
+    set_morsel(monkeypatch, 64)
     plain, contexts = Session.context, []
 
     def context(self: Session, physical: Any) -> Any:

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import tiny
 from compare import assert_same
-from conftest import Engines, connect, connect_duckdb
+from conftest import Engines, connect, connect_duckdb, set_morsel
 
-from finequery.operators import program, run, sides
 from finequery.planner import candidates, placement
 
 DATA = Path(__file__).parent / "data"
@@ -42,8 +41,7 @@ def test_answers(path: Path, seed: int, engines: dict[str, Engines], monkeypatch
         found.extend(drawn.choice(p.candidates) for p in placed)
         return found[-len(placed) :]
 
-    for module in (program, run, sides):
-        monkeypatch.setattr(module, "MORSEL", 256)
+    set_morsel(monkeypatch, 256)
     monkeypatch.setattr(candidates, "FEW_ROWS", 1)
     monkeypatch.setattr(placement, "_cheapest", draw)
     monkeypatch.setattr(placement, "_safer", lambda *_: True)
