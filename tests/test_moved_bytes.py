@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import pytest
 import tiny
 from compare import assert_same
-from conftest import connect, connect_duckdb
+from conftest import connect, connect_duckdb, set_morsel
 from fake_cuda import H100, ORIN, Library, Simulated, install
 
 import finequery
 from finequery.errors import DataError
 from finequery.jetson import cuda, gpu, memory
-from finequery.operators import program, run, sides
+from finequery.operators import run, sides
 from finequery.operators.context import Placement
 from finequery.session import Session
 
@@ -231,8 +231,7 @@ def test_both_devices_at_one_pipeline(monkeypatch: pytest.MonkeyPatch, attribute
         found.placement = Placement("both", 0.5)
         return found
 
-    for module in (program, run, sides):
-        monkeypatch.setattr(module, "MORSEL", 64)
+    set_morsel(monkeypatch, 64)
     monkeypatch.setattr(Session, "context", context)
     monkeypatch.setattr(sides.CudaSide, "batch", lambda self, *a: (begun.set(), batch(self, *a)))
     monkeypatch.setattr(run._Run, "_on_cpu", lambda self, job: (begun.wait(60), on_cpu(self, job)))
