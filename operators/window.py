@@ -132,6 +132,8 @@ def _sorted(
 class WindowCall:
     """What the kernels of one call share."""
 
+    device: Any = None  # the GPU, where the call is there
+
     def __init__(self, order: Any, running: bool, type: SqlType, length: int, pool: Pool):
         self.order, self.running, self.type, self.length, self.pool = order, running, type, length, pool
 
@@ -149,7 +151,7 @@ class WindowCall:
 
     def rows(self, column: ColumnData, source: np.ndarray) -> ColumnData:
         """The values of the rows that a call chose."""
-        return take(column, source, self.pool, missing=True)
+        return take(column, source, self.pool, missing=True, device=self.device)
 
     def ntile(self, buckets: ColumnData) -> ColumnData:
         constant, by_row, null = constant_or_rows(buckets)
@@ -172,7 +174,7 @@ class WindowCall:
                 raise NotSupportedError(
                     f"lag and lead with a default over {above} rows: fewer than 2**31 are supported"
                 )
-            column = concat_columns([column, args[2]], statistics=False)
+            column = concat_columns([column, args[2]], statistics=False, device=self.device)
         source = memory.array(self.length, np.uint32)
         self.run("window_shift", source, constant, by_row, sign, above)
         if null is not None:

@@ -80,7 +80,7 @@ class Framed:
         options = int(validity is not None), int(name == "last_value"), constant, int(by_row is not None)
         source = memory.array(self.length, np.uint32)
         self._write(write_nth, source, *options, before, places, numbers)
-        return take(args[0], source, self.pool, missing=True)
+        return take(args[0], source, self.pool, missing=True, device=self.device)
 
     def extreme(self, column: ColumnData, greatest: bool) -> ColumnData:
         """The least or greatest value: rows are compared by their place in an order of all values."""
@@ -97,7 +97,7 @@ class Framed:
         self._launch(write_best, self.order.rows, best, by_value, source)
         rows = memory.array(length, np.uint32)
         rows[:] = device.to_host(source)
-        return take(column, rows, self.pool, missing=True)
+        return take(column, rows, self.pool, missing=True, device=self.device)
 
     def total(self, column: ColumnData, mean: bool) -> ColumnData:
         """Sum or average. Exact sums are of 64 bits where the bounds prove that enough, else of 128."""
