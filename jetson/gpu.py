@@ -70,7 +70,9 @@ class Device:
     def empty(self, count: int, dtype: Any, kind: str = "scratch") -> Any:
         """A kernel argument over new memory, of a kind or for a use (``memory.kind_for``). It lives as long as the
         argument or any slice of it. Readable for memory.PADDING bytes past its end."""
-        return memory.array(count, dtype)
+        array = memory.array(count, dtype)
+        array.view(np.uint8)[...] = 0xA5  # a kernel that reads what nobody wrote must not find lucky zeros
+        return array
 
     def zeros(self, count: int, dtype: Any, kind: str = "scratch") -> Any:
         """``empty``, filled with zeros before the next kernel."""

@@ -76,8 +76,9 @@ def words_of(device: Any, chunk: Sequence[Piece], rows: Any) -> Any:
     words = device.zeros(rows.size, np.uint64)
     for field, shift, bits in chunk:
         item, step, offset, turned, floats = _LOADS[field.load]
-        source = device.empty(1, np.uint8)
-        if field.load != "none":
+        if field.load == "none":
+            source = device.zeros(1, np.uint8)  # read for every row
+        else:
             source = device.view(field.source.reshape(-1).view(item))
         masked = field.validity is not None
         valid = device.view(field.validity.view(np.uint8)) if masked else device.empty(1, np.uint8)
