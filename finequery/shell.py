@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import time
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from finequery.relation import Relation
 
 MODES = ("box", "csv", "json", "markdown")
+#: First words that are programs of their own: the modules whose ``main`` takes the words after them.
+PROGRAMS = {"calibrate": "finequery.calibration", "devices": "finequery.devices"}
 _DATA = (".parquet", ".pq", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 HELP = """\
@@ -283,12 +286,8 @@ def _open(options: argparse.Namespace) -> Connection:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The ``finequery`` command; its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["calibrate"]:
-        from finequery.calibration import main as calibrate
-
-        return calibrate(given[1:])
-    if given[:1] == ["devices"]:
-        return _devices(given[1:])
+    if given and given[0] in PROGRAMS:
+        return int(importlib.import_module(PROGRAMS[given[0]]).main(given[1:]))
     options = _parser().parse_args(given)
     try:
         connection = _open(options)
@@ -302,18 +301,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # the reader of a pipe went away, as head does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
-
-
-def _devices(arguments: Sequence[str]) -> int:
-    import argparse
-
-    from finequery.jetson.device import report
-
-    argparse.ArgumentParser(
-        prog="finequery devices", description="Show the processor and the GPU, and what follows from them."
-    ).parse_args(arguments)
-    print(report())
-    return 0
 
 
 def _run(shell: Shell, options: argparse.Namespace) -> int:
