@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finequery.errors import BindError, FileError, NotSupportedError
+from finequery.operators import watch
 
 if TYPE_CHECKING:
     import pyarrow
 
     from finequery.types import SqlType
 
+#: Rows that are written at a time, at the least.
+_PART = 1 << 17
 _COMPRESSIONS = ("uncompressed", "snappy", "gzip", "zstd", "lz4", "brotli")
 
 
@@ -44,11 +48,15 @@ def _parquet(table: pyarrow.Table, types: Sequence[SqlType], path: str, options:
     compression = str(options.pop("compression", options.pop("codec", "snappy"))).lower()
     size = options.pop("row_group_size", 122_880)
     _refuse(options, "parquet")
+    if not str(size).isdigit() or int(size) < 1:
+        raise BindError(f"row_group_size is a number of rows, 1 or more, not {size!r}")
     if compression not in _COMPRESSIONS:
         raise BindError(f"There is no compression {compression}", hint="There are " + ", ".join(_COMPRESSIONS) + ".")
     _refuse_intervals(table, types, "Parquet")
     compression = "none" if compression == "uncompressed" else compression
-    parquet.write_table(table, path, compression=compression, row_group_size=int(size))
+    with parquet.ParquetWriter(path, table.schema, compression=compression) as writer:
+        for part in _parts(table, int(size)):
+            writer.write_table(part, row_group_size=int(size))
 
 
 def _csv(table: pyarrow.Table, types: Sequence[SqlType], path: str, options: dict[str, Any]) -> None:
@@ -62,7 +70,20 @@ def _csv(table: pyarrow.Table, types: Sequence[SqlType], path: str, options: dic
     if not isinstance(delimiter, str) or len(delimiter.encode()) != 1:
         raise BindError(f"The delimiter of a CSV file is one ASCII character, not {delimiter!r}")
     _refuse_intervals(table, types, "CSV")
-    csv.write_csv(table, path, csv.WriteOptions(include_header=bool(header), delimiter=delimiter))
+    with csv.CSVWriter(
+        path, table.schema, write_options=csv.WriteOptions(include_header=bool(header), delimiter=delimiter)
+    ) as writer:
+        for part in _parts(table, 1):
+            writer.write_table(part)
+
+
+def _parts(table: pyarrow.Table, size: int) -> Iterator[pyarrow.Table]:
+    """The table in parts of whole row groups of ``size`` rows, one for an empty table, each after a look whether it is
+    to stop."""
+    step = max(_PART // size, 1) * size
+    bounds = [*range(0, table.num_rows, step), table.num_rows] if table.num_rows else [0, 0]
+    parts = (table.slice(first, end - first) for first, end in itertools.pairwise(bounds))
+    yield from watch.staged("writing", parts, len(bounds) - 1)
 
 
 def _refuse(options: dict[str, Any], format: str) -> None:

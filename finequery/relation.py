@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from finequery.operators.table import Table
     from finequery.plan_cache import Plan
     from finequery.planner.timeline import Timeline
-    from finequery.session import Session
+    from finequery.session import Session, Working
 
 Row = tuple[Any, ...]
 
@@ -53,6 +53,8 @@ class Relation:
         self.changed: int | None = None
         #: The connection that gave it: one that nobody holds any more is closed.
         self.connection: Connection | None = None
+        #: Seconds after which its query, or a conversion of its rows, is stopped; None: as the setting says; 0: never.
+        self.timeout: float | None = None
         self._session = session
         self._values = values
         self._variables = variables or {}  # of the caller, in case the query has to be planned again
@@ -98,13 +100,17 @@ class Relation:
             self._computed()
         return self
 
+    def _working(self) -> Working:
+        """What runs inside can be interrupted, and has the relation's timeout."""
+        return self._session.working("" if self.plan is None else self.plan.text, self.timeout)
+
     def _computed(self) -> Frame:
         if self._frame is None:
             if self._constant is not None:
                 self._frame = self._constant_frame()
             else:
                 assert self.plan is not None
-                with self._session.lock:
+                with self._session.lock, self._working():
                     self._refresh()
                     self._frame = self._session.execute(self.plan, self._values)
                     self._ran = self._session.ran
@@ -142,10 +148,11 @@ class Relation:
         from finequery.operators.export import frame_to_python
         from finequery.operators.slice import slice_frame
 
-        frame, ids = self._computed(), self._ids()
-        if start or stop is not None:
-            frame = slice_frame(frame, ids, start, frame.length if stop is None else stop)
-        return frame_to_python(frame, ids)
+        with self._working():
+            frame, ids = self._computed(), self._ids()
+            if start or stop is not None:
+                frame = slice_frame(frame, ids, start, frame.length if stop is None else stop)
+            return frame_to_python(frame, ids)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -190,7 +197,8 @@ class Relation:
         """A pyarrow Table."""
         from finequery.operators.export import frame_to_arrow
 
-        return frame_to_arrow(self._computed(), self._ids(), self.columns)
+        with self._working():
+            return frame_to_arrow(self._computed(), self._ids(), self.columns)
 
     def record_batches(self, rows: int = 65536) -> pyarrow.RecordBatchReader:
         """A pyarrow RecordBatchReader with at most ``rows`` rows in a batch."""
@@ -198,13 +206,17 @@ class Relation:
 
     def df(self) -> pandas.DataFrame:
         """A pandas DataFrame."""
-        return self.arrow().to_pandas()
+        from finequery.operators.export import arrow_to_pandas
+
+        with self._working():
+            return arrow_to_pandas(self.arrow())
 
     def pl(self) -> polars.DataFrame:
         """A polars DataFrame."""
         import polars
 
-        frame = polars.from_arrow(self.arrow())
+        with self._working():
+            frame = polars.from_arrow(self.arrow())
         assert isinstance(frame, polars.DataFrame)
         return frame
 
@@ -212,7 +224,8 @@ class Relation:
         """Column name to array; a masked array where the column has NULLs."""
         from finequery.operators.export import frame_to_numpy
 
-        return frame_to_numpy(self._computed(), self._ids(), self.columns)
+        with self._working():
+            return frame_to_numpy(self._computed(), self._ids(), self.columns)
 
     def arrays(self, device: str = "cpu") -> dict[str, Array]:
         """Column name to an array that CuPy, PyTorch, JAX and numpy take without a copy where they can. ``device``

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from finequery import scheduling
+from finequery import logs, progress, scheduling
 from finequery.convert import parameters
-from finequery.errors import Error, InterfaceError, ProgrammingError
+from finequery.errors import Error, InterfaceError, InterruptError, ProgrammingError, TimeoutError
 from finequery.jetson import accounts
+from finequery.operators import watch
 from finequery.plan_cache import Key, Plan, PlanCache
 from finequery.resolver import Resolver, Scope, Sources
 from finequery.types import SqlType
@@ -30,6 +31,47 @@ if TYPE_CHECKING:
 Values = Sequence[Any] | Mapping[str, Any] | None
 
 
+class Working:
+    """``with session.working(text)``: a statement, or a conversion of its answer, runs here. It can be stopped and looked
+    at; inside of another one it is part of that."""
+
+    __slots__ = ("_outer", "_seconds", "_session", "_text", "_token", "watch")
+
+    def __init__(self, session: Session, text: str, seconds: float | None):
+        self._session, self._text, self._seconds = session, text, seconds
+
+    def __enter__(self) -> watch.Watch:
+        self._outer = watch.current.get()
+        if self._outer is not None:
+            return self._outer
+        session, seconds = self._session, self._seconds
+        self.watch = watch.Watch(
+            self._text, session.settings["timeout"] if seconds is None else seconds or None, session
+        )
+        self._token = watch.current.set(self.watch)
+        session.running.append(self.watch)
+        progress.enter(self.watch)
+        return self.watch
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if self._outer is not None:
+            return
+        mine = self.watch
+        watch.current.reset(self._token)
+        progress.leave(mine)
+        self._session.running.remove(mine)
+        mine.plan = mine.context = None  # a traceback may keep it
+        if isinstance(error, KeyboardInterrupt) or (isinstance(error, InterruptError) and not mine.asked and mine.late):
+            if isinstance(error, KeyboardInterrupt):
+                raise watch.interrupted() from None
+            assert mine.deadline is not None
+            seconds = mine.deadline - mine.begin
+            raise TimeoutError(
+                f"The statement was stopped after {seconds:g} s, its timeout",
+                hint="SET timeout, or timeout= of the call, gives it longer; 0 sets no limit.",
+            ) from None
+
+
 class Session:
     """The state behind one connection. Its methods run under its lock, one query at a time."""
 
@@ -42,12 +84,17 @@ class Session:
         self.lock = threading.RLock()
         self.closed = False
         self.ran: Context | None = None  # the last query's
-        self._stop = threading.Event()  # of the query that runs now or ran last
+        self.running: list[watch.Watch] = []  # what runs now; more than one where threads share the session
         self._account = accounts.Account()  # of what is made outside of queries: tables while they are bound
 
     def resolver(self, scope: Scope) -> Resolver:
         """A resolver over what this session knows and the variables of ``scope``."""
         return Resolver(self.catalog, self.registered, self.sources, scope)
+
+    def working(self, text: str = "", seconds: float | None = None) -> Working:
+        """What runs inside can be stopped by ``interrupt``, and is, after ``seconds`` (None: the setting ``timeout``;
+        0: never)."""
+        return Working(self, text, seconds)
 
     def run(self, text: str, values: Values, scope: Scope) -> Relation:
         """Run the statements in ``text``; the last one's result. A query is bound here and executed when asked."""
@@ -155,6 +202,7 @@ class Session:
             return statement, None
         plan = self.plan(parsed.text, statement, query, resolver, types, lifting)
         plan.planning = time.perf_counter() - begin
+        logs.planned(parsed.text, plan.planning)
         return statement, plan
 
     def plan(
@@ -211,15 +259,22 @@ class Session:
         """Run a plan. Ctrl-C and ``interrupt`` stop it and leave the session as it was."""
         from finequery.operators.executor import execute
 
-        with self.lock:
+        with self.lock, self.working(plan.text) as running:
             if self.closed:
                 raise InterfaceError("The connection is closed")
             try:
-                context = self.context(physical | plan.lifted)
+                begin = time.perf_counter()
+                context = self.context(physical | plan.lifted, running)
                 scheduler = scheduling.schedule(self.settings, plan, context)
+                if scheduler is not None:
+                    logs.placed(scheduler)
+                running.plan, running.context = plan, context
                 frame = execute(plan.root, context)
                 if scheduler is not None:
                     scheduler.finish(context)
+                if context.gpu is not None:
+                    logs.departed(context)
+                logs.ran(plan.text, time.perf_counter() - begin, frame.length, self.settings["log_slow"])
                 self.ran = context
                 return frame
             except Error as error:
@@ -229,19 +284,18 @@ class Session:
                     error.message, error.subject = f"{error.message}, in {format_expr(error.subject)}.", None
                 raise
 
-    def context(self, physical: dict[int | str, Any]) -> Context:
-        """What the executor needs to know besides the plan."""
+    def context(self, physical: dict[int | str, Any], running: watch.Watch) -> Context:
+        """What the executor needs to know besides the plan; ``running``: what it runs for."""
         from finequery.jetson import memory
         from finequery.operators.context import CPU, GPU, Context
         from finequery.operators.pool import get_pool
 
         gpu = scheduling.posing(self.settings["board"]) if self.settings["board"] else self.device()
         memory.set_limit(self.settings["memory_limit"])
-        self._stop = threading.Event()
         return Context(
             get_pool(self.settings["threads"]),
             physical,
-            stopped=self._stop.is_set,
+            stopped=running.stopped,
             gpu=gpu,
             placement=GPU if self.settings["device"] == "gpu" and gpu is not None else CPU,
             strict=self.settings["strict"],
@@ -253,9 +307,10 @@ class Session:
         """EXPLAIN and EXPLAIN ANALYZE."""
         from finequery.planner.explain import explain
 
-        with self.lock:
-            context = self.context(physical | plan.lifted)
+        with self.lock, self.working(plan.text) as running:
+            context = self.context(physical | plan.lifted, running)
             scheduling.schedule(self.settings, plan, context, shown=True)
+            running.plan, running.context = plan, context
             return explain(plan, context, analyze)
 
     def observe(self, plan: Plan, physical: dict[int | str, Any]) -> list[Observed]:
@@ -264,15 +319,17 @@ class Session:
         from finequery.planner.features import observed
         from finequery.planner.subtasks import split
 
-        with self.lock:
-            context = self.context(physical | plan.lifted)
+        with self.lock, self.working(plan.text) as running:
+            context = self.context(physical | plan.lifted, running)
             context.profile = True
+            running.plan, running.context = plan, context
             execute(plan.root, context)
             return observed(split(plan.root), context)
 
     def interrupt(self) -> None:
-        """Stop the query that is running now, from another thread."""
-        self._stop.set()
+        """Stop what is running now, from another thread."""
+        for one in list(self.running):
+            one.stop()
 
 
 def _check_parameters(wanted: Sequence[int | str], given: Mapping[int | str, Any]) -> None:

@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
 from finequery.errors import NotSupportedError
 from finequery.jetson import memory
+from finequery.operators import watch
 from finequery.operators.expr import Expr
 from finequery.operators.pool import Pool
 from finequery.operators.profile import Profile
@@ -59,6 +62,9 @@ class Measured:
     profile: Profile | None = None  # of its programs on the CPU, by step, where the setting asks for it
     spans: list[tuple[str, float, float]] = field(default_factory=list)  # device, begin and end by perf_counter
     departed: list[str] = field(default_factory=list)  # why a program did not run on the device that was asked for
+    #: Words of its programs' jobs, which count the morsels taken, each with its first morsel: for who looks how far it is.
+    jobs: list[tuple[np.ndarray, int]] = field(default_factory=list)
+    begin: float = field(default_factory=time.perf_counter)  # when it was begun to be measured
 
     def profiled(self) -> Profile:
         """The profile of this run, to be added to."""
@@ -196,6 +202,8 @@ class Context:
     def placed(self, item: Any, measured: Measured, what: str, work: Callable[[Any], _Result]) -> _Result:
         """What ``work`` gives for a sub-task that is no pipeline; it takes the device, or None for the CPU. It raises
         ``Unsupported`` before it changes anything; that reason, or a failure of the device, is a departure."""
+        if self.halted():
+            raise watch.interrupted()
         if self.where(item).device != "gpu" or not getattr(self.gpu, "kernels", True):
             begin = time.perf_counter()
             result = work(None)

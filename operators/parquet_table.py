@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from finequery.errors import FileError
-from finequery.operators import files
+from finequery.operators import files, watch
 from finequery.operators.arrow_types import from_arrow, supported
 from finequery.operators.column import ColumnData, Stats
 from finequery.operators.parquet_decode import decode, leaf
@@ -107,8 +107,12 @@ class ParquetTable(KeptTable):
             if piece.kind == "string":
                 plain.add(name)
             pieces[name].append((order, _relabel(piece, self.type_of(name), path, name)))
+            if stage is not None:
+                stage.done += 1
 
-        parallel(read, self._tasks(names))
+        tasks = self._tasks(names)
+        stage = watch.counting(len(tasks)) if tasks else None
+        parallel(read, tasks)
 
         def join(name: str) -> ColumnData:
             parts = [piece for _, piece in sorted(pieces.pop(name), key=lambda p: p[0])]

@@ -199,7 +199,9 @@ class _Run:
         tile = getattr(sink, "tile", None) or TILE
         segments = self.segments if sink.wants_segments else None
         skip = self.skip if skip is None else skip
-        return Job(self.rows, tile=tile, bounds=self.bounds, skip=skip, segments=segments, first=first, end=end)
+        job = Job(self.rows, tile=tile, bounds=self.bounds, skip=skip, segments=segments, first=first, end=end)
+        self.measured.jobs.append((job.words, first))
+        return job
 
     def _on_cpu(self, job: Job) -> None:
         context, sink = self.context, self.compiled.sink

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from finequery.errors import InternalError
 from finequery.jetson import accounts, memory
+from finequery.operators import watch
 from finequery.operators.column import ColumnData, Stats
 from finequery.operators.threads import parallel
 from finequery.types import SqlType
@@ -70,7 +71,8 @@ class KeptTable(Table):
             for name in missing:
                 require(self.type_of(name), name, self.name)
             if missing:
-                self._kept.update(zip(missing, self._encode(missing)))
+                with watch.stage(f"reading {self.name}", 1):
+                    self._kept.update(zip(missing, self._encode(missing)))
             for name in names:
                 self._kept[name] = self.reachable(self._kept[name])
             return [self._kept[name] for name in names]

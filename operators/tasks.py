@@ -57,9 +57,9 @@ class Scan(Task):
 
     def execute(self, context: Context) -> Frame:
         begin = time.perf_counter()
+        record = self.measure(context)
         loaded = self.table.load(self.names) if self.names else []
         rows = loaded[0].length if loaded else self.table.rows
-        record = self.measure(context)
         record.rows_out, record.seconds = rows, time.perf_counter() - begin
         return Frame({c.id: data for c, data in zip(self.columns, loaded)}, rows)
 
