@@ -1,4 +1,4 @@
-"""What FineQuery logs: the logger ``finequery``, silent unless the program, or the setting ``log_level``, says where to.
+"""What FineQuery logs: the logger ``finequery``, silent unless the program or the setting ``log_level`` says where to.
 
 =======  ==============================================================================================================
 DEBUG    planning: how long it took, or that a plan was there; where each pipeline was placed

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _thread
 import os
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -133,17 +132,11 @@ def _pipelines(look: _Look, loading: float) -> tuple[list[PipelineProgress], flo
             others += total
         rows = int(records[0].rows_out or info.rows) if records else int(info.rows)
         done = rows if share == 1.0 else min(int(_taken(records) * rows), rows)
-        device = (
-            next((r.device for r in records if r.device), "cpu") if records and (share or spent_on(records)) else ""
-        )
+        begun = share > 0.0 or any(r.jobs or r.seconds for r in records)
+        device = next((r.device for r in records if r.device), "cpu") if begun else ""
         found.append(PipelineProgress(info.number, _name(info), device, done, rows, share))
     factor = min(max(taken / expected, 0.1), 10.0) if expected > 0.0 and taken > 0.05 else 1.0
     return found, own + others * factor
-
-
-def spent_on(records: Sequence[Measured]) -> bool:
-    """Whether any work has begun."""
-    return any(r.jobs or r.seconds for r in records)
 
 
 def _through(info: PipelineInfo, context: Context) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finequery import display
 from finequery.errors import NotSupportedError
+from finequery.operators import watch
 from finequery.types import INTEGER, Interval, SqlType
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from finequery.operators.table import Table
     from finequery.plan_cache import Plan
     from finequery.planner.timeline import Timeline
-    from finequery.session import Session, Working
+    from finequery.session import Session
+    from finequery.working import Working
 
 Row = tuple[Any, ...]
 
@@ -216,7 +218,8 @@ class Relation:
         import polars
 
         with self._working():
-            frame = polars.from_arrow(self.arrow())
+            table = self.arrow()
+            frame = watch.aside(table.num_rows, polars.from_arrow, table)
         assert isinstance(frame, polars.DataFrame)
         return frame
 

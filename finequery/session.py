@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from finequery import logs, progress, scheduling
+from finequery import logs, scheduling
 from finequery.convert import parameters
-from finequery.errors import Error, InterfaceError, InterruptError, ProgrammingError, TimeoutError
+from finequery.errors import Error, InterfaceError, ProgrammingError
 from finequery.jetson import accounts
 from finequery.operators import watch
 from finequery.plan_cache import Key, Plan, PlanCache
 from finequery.resolver import Resolver, Scope, Sources
 from finequery.types import SqlType
+from finequery.working import Working
 
 if TYPE_CHECKING:
     from finequery.catalog import Catalog
@@ -29,47 +30,6 @@ if TYPE_CHECKING:
 
 #: What a user may pass as parameters.
 Values = Sequence[Any] | Mapping[str, Any] | None
-
-
-class Working:
-    """``with session.working(text)``: a statement, or a conversion of its answer, runs here. It can be stopped and looked
-    at; inside of another one it is part of that."""
-
-    __slots__ = ("_outer", "_seconds", "_session", "_text", "_token", "watch")
-
-    def __init__(self, session: Session, text: str, seconds: float | None):
-        self._session, self._text, self._seconds = session, text, seconds
-
-    def __enter__(self) -> watch.Watch:
-        self._outer = watch.current.get()
-        if self._outer is not None:
-            return self._outer
-        session, seconds = self._session, self._seconds
-        self.watch = watch.Watch(
-            self._text, session.settings["timeout"] if seconds is None else seconds or None, session
-        )
-        self._token = watch.current.set(self.watch)
-        session.running.append(self.watch)
-        progress.enter(self.watch)
-        return self.watch
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if self._outer is not None:
-            return
-        mine = self.watch
-        watch.current.reset(self._token)
-        progress.leave(mine)
-        self._session.running.remove(mine)
-        mine.plan = mine.context = None  # a traceback may keep it
-        if isinstance(error, KeyboardInterrupt) or (isinstance(error, InterruptError) and not mine.asked and mine.late):
-            if isinstance(error, KeyboardInterrupt):
-                raise watch.interrupted() from None
-            assert mine.deadline is not None
-            seconds = mine.deadline - mine.begin
-            raise TimeoutError(
-                f"The statement was stopped after {seconds:g} s, its timeout",
-                hint="SET timeout, or timeout= of the call, gives it longer; 0 sets no limit.",
-            ) from None
 
 
 class Session:
@@ -246,7 +206,7 @@ class Session:
     def refreshed(self, plan: Plan, variables: Mapping[str, Any]) -> Plan:
         """The plan, or one made anew where a table it reads or a setting was changed. ``variables``: the caller's that
         it used."""
-        same = plan.deterministic == self.settings["deterministic"]
+        same = plan.deterministic == self.settings["deterministic"] and not plan.root.spoiled
         if same and plan.holds(self.resolver(Scope(values=variables))):
             return plan
         from finequery.planner.parse import parse

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from finequery.operators import watch
 from finequery.operators.aggregate_calls import Call
 from finequery.operators.aggregate_sink import KEEPS_ROWS, AggregateSink, Given
 from finequery.operators.build import padded
@@ -99,7 +100,7 @@ class Aggregate(Task):
         rows = pipeline.run(context, frame, record, context.where(self))
         begin = time.perf_counter()
         before = rows.columns
-        rows = Frame({i: _orderable(c, self.calls, i) for i, c in before.items()}, rows.length)
+        rows = watch.aside(rows.length, self._ordered, rows)
         groups = [rows.columns[c.id] for c in self.groups]
         whole = all(c.name not in KEEPS_ROWS and not c.exact for c in self.calls)  # no partitions for the others
         one_device = context.where(self).device != "gpu"  # a kernel reads all rows at once, not partition by partition
@@ -114,11 +115,11 @@ class Aggregate(Task):
                 keys = {c.id: take(data, firsts, context.pool, device=device) for c, data in zip(self.groups, groups)}
                 return numbers, count, keys
 
-            numbers, count, keys = context.placed(self, record, "The numbering of groups", number)
+            numbers, count, keys = context.placed(self, record, "The numbering of groups", rows.length, number)
             result, _ = self._add_up(context, _with_number(rows, numbers, count), Given(NUMBER, max(count, 1)), record)
             result.columns |= keys
         else:
-            result = self._partitioned(context, rows, groups, record)
+            result = watch.aside(rows.length, self._partitioned, context, rows, groups, record)
         for call in self.calls:  # what was made codes for the comparison alone
             if call.argument is not None and before[call.argument.id].kind == "string":
                 found = result.columns[call.output.id]
@@ -129,6 +130,9 @@ class Aggregate(Task):
         record.seconds += spent
         record.rows_out = result.length
         return result
+
+    def _ordered(self, rows: Frame) -> Frame:
+        return Frame({i: _orderable(c, self.calls, i) for i, c in rows.columns.items()}, rows.length)
 
     def _add_up(
         self,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SAMPLE = 1 << 18
+#: Bytes of a line, about.
+_ROW = 16
 _DELIMITERS = ",|;\t"
 _TRUE = ["true", "TRUE", "True", "t", "T", "yes", "YES", "Yes"]
 _FALSE = ["false", "FALSE", "False", "f", "F", "no", "NO", "No"]
@@ -114,9 +116,13 @@ class CsvTable(KeptTable):
     def rows(self) -> int:
         with self._lock:
             if self._rows is None:
-                self._parse()
+                with watch.stage(f"reading {self.name}", 1):
+                    watch.aside(self._size(), self._parse)
             assert self._rows is not None
             return self._rows
+
+    def _size(self) -> int:
+        return sum(map(os.path.getsize, self._paths)) // _ROW
 
     def _encode(self, names: list[str]) -> list[ColumnData]:
         self._parse()

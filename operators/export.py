@@ -6,6 +6,7 @@ import datetime
 import itertools
 from collections.abc import Iterator, Sequence
 from decimal import Context, Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,7 +139,7 @@ def frame_to_arrow(frame: Frame, ids: Sequence[int], names: Sequence[str], *, di
     import pyarrow as pa
 
     columns = watch.staged("converting to Arrow", (frame.columns[i] for i in ids), len(ids))
-    arrays = [column_to_arrow(column, dictionary=dictionary) for column in columns]
+    arrays = [watch.aside(frame.length, partial(column_to_arrow, column, dictionary=dictionary)) for column in columns]
     schema = pa.schema([pa.field(name, array.type) for name, array in zip(names, arrays)])
     return pa.Table.from_arrays(arrays, schema=schema)
 
@@ -154,7 +155,7 @@ def arrow_to_pandas(table: pa.Table) -> pandas.DataFrame:
     def converted(column: pa.ChunkedArray) -> pandas.Series:
         kind = column.type
         if not (kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_decimal(kind) or kinds.is_date(kind)):
-            return column.to_pandas()
+            return watch.aside(len(column), column.to_pandas)
         parts = [column.slice(first, end - first).to_pandas() for first, end in watch.pieces(len(column))]
         return pandas.concat(parts, ignore_index=True)
 
@@ -196,9 +197,9 @@ def frame_to_python(frame: Frame, ids: Sequence[int]) -> list[tuple[Any, ...]]:
 def column_to_python(column: ColumnData) -> list[Any]:
     """Python values: int, float, bool, str, Decimal, date, datetime, timedelta; None is NULL."""
     if column.length > watch.PIECE:
-        from finequery.operators.take import slice_column
+        from finequery.operators.slice import slice_column
 
-        parts = (slice_column(column, first, end - first) for first, end in watch.pieces(column.length))
+        parts = (slice_column(column, first, end) for first, end in watch.pieces(column.length))
         return [value for part in parts for value in column_to_python(part)]
     values = _python_values(column)
     mask = mask_of(column)
@@ -321,4 +322,4 @@ def plain_dtype(column: ColumnData) -> np.dtype[Any] | None:
 def frame_to_numpy(frame: Frame, ids: Sequence[int], names: Sequence[str]) -> dict[str, np.ndarray]:
     """numpy arrays by name; where a name repeats, the last column has it."""
     columns = watch.staged("converting to numpy", ids, len(ids))
-    return {name: column_to_numpy(frame.columns[i]) for i, name in zip(columns, names)}
+    return {name: watch.aside(frame.length, column_to_numpy, frame.columns[i]) for i, name in zip(columns, names)}

@@ -19,7 +19,7 @@ from finequery.jetson import memory
 from finequery.operators import native, watch
 
 #: Morsels that a thread takes before it comes back to Python, where a stop is seen: at first, and at the most.
-FIRST, MOST = 16, 1024
+FIRST, MOST = 4, 1024
 #: Rows of a range kernel above which more than one thread is woken.
 MORE_THREADS = 1 << 14
 DONE, AGAIN = 0, 1

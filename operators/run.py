@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from finequery.errors import InterruptError
+from finequery.operators import watch
 from finequery.operators.branches import Helper, join
 from finequery.operators.column import BLOCK, Frame
 from finequery.operators.context import Context, Measured, Placement
@@ -124,7 +125,7 @@ class Compiled:
     def finish(self, segments: np.ndarray, rows: int, pool: Pool, measured: Measured) -> Frame:
         """What the sink makes of all that the workers have done."""
         begin = time.perf_counter()
-        result = self.sink.finish(segments, rows, pool)
+        result = watch.aside(rows, self.sink.finish, segments, rows, pool)
         if measured.profile is not None:
             measured.profile.add(SINK, time.perf_counter() - begin)
         return result

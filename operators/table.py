@@ -56,6 +56,10 @@ class KeptTable(Table):
         """Read and encode these columns."""
         raise NotImplementedError
 
+    def _size(self) -> int:
+        """About how many rows there are."""
+        return self.rows
+
     def type_of(self, name: str) -> SqlType:
         """The type of a column."""
         for column, sql_type in self.columns:
@@ -72,7 +76,7 @@ class KeptTable(Table):
                 require(self.type_of(name), name, self.name)
             if missing:
                 with watch.stage(f"reading {self.name}", 1):
-                    self._kept.update(zip(missing, self._encode(missing)))
+                    self._kept.update(zip(missing, watch.aside(self._size(), self._encode, missing)))
             for name in names:
                 self._kept[name] = self.reachable(self._kept[name])
             return [self._kept[name] for name in names]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from finequery.errors import DataError
+from finequery.operators import watch
 from finequery.operators.branches import together
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Frame, Stats
@@ -21,6 +22,7 @@ from finequery.operators.context import Context, Measured
 from finequery.operators.evaluate import evaluate
 from finequery.operators.expr import Column, Expr, WindowCall
 from finequery.operators.pipeline import Pipeline, materialize
+from finequery.operators.pool import Pool
 from finequery.operators.probe import Probe
 from finequery.operators.program import too_many_rows
 from finequery.operators.steps import Step
@@ -30,11 +32,13 @@ from finequery.types import BIGINT
 @dataclass(eq=False)
 class Task:
     """Base. ``columns``: what the frame holds, in order. ``estimate``: rows the planner expects. ``node``: the part of
-    the logical plan that it stands for, for the planner's own use."""
+    the logical plan that it stands for, for the planner's own use. ``spoiled``, of a plan's last task: something that a
+    stop has left behind may still work on the plan, which is not to be run again."""
 
     columns: tuple[Column, ...]
     estimate: float | None = field(default=None, kw_only=True)
     node: Any = field(default=None, kw_only=True)
+    spoiled: bool = field(default=False, kw_only=True)
 
     @property
     def inputs(self) -> tuple[Task, ...]:
@@ -155,7 +159,7 @@ def build(probe: Probe, frame: Frame, context: Context, rows: int) -> None:
     def prepare(device: Any) -> None:
         probe.prepare(frame, calculate, context.pool, rows, device)
 
-    context.placed(probe, record, "A build", prepare)
+    context.placed(probe, record, "A build", frame.length, prepare)
     record.rows_in = frame.length
     record.seconds += time.perf_counter() - begin
     record.bytes = probe.current().nbytes
@@ -194,7 +198,7 @@ class Sort(Task):
             columns = {c.id: take(frame.columns[c.id], rows, context.pool, device=device) for c in self.columns}
             return Frame(columns, len(rows))
 
-        result = context.placed(self, record, "A sort", sort)
+        result = context.placed(self, record, "A sort", frame.length, sort)
         record.rows_in, record.rows_out, record.seconds = frame.length, result.length, time.perf_counter() - begin
         return result
 
@@ -257,8 +261,8 @@ class UnionAll(Task):
             parts = [[f.columns[c.id] for c in own] for f, own in zip(frames, self.part_columns)]
             return {c.id: concat_columns(same, device=device) for c, *same in zip(self.columns, *parts)}
 
-        columns = context.placed(self, record, "A UNION ALL", join)
-        record.rows_in = record.rows_out = sum(f.length for f in frames)
+        record.rows_in = record.rows_out = rows = sum(f.length for f in frames)
+        columns = context.placed(self, record, "A UNION ALL", rows, join)
         record.seconds = time.perf_counter() - begin
         return Frame(columns, record.rows_out)
 
@@ -307,7 +311,7 @@ class Window(Task):
                 *(call.running, output.type, frame.length, context.pool, orders, call.frame, call.ignore_nulls),
             )
             work = functools.partial(evaluate_window, *operands)
-            columns[output.id] = context.placed(self, record, "A window function", work)
+            columns[output.id] = context.placed(self, record, "A window function", frame.length, work)
         record.rows_in = record.rows_out = frame.length
         record.seconds = time.perf_counter() - begin
         return Frame(columns, frame.length)
@@ -335,8 +339,6 @@ class PairJoin(Task):
             release_probes([self.probe])
 
     def _join(self, context: Context) -> Frame:
-        from finequery.operators.take import take
-
         row = Column(BIGINT, -60)
         right_row = Column(BIGINT, -61)
         right_source = self.probe.build
@@ -355,10 +357,17 @@ class PairJoin(Task):
             pairs = self.pipeline.run(context, wide, self.measure(context), context.where(self))
         finally:
             self.probe.payload = payload
-        lefts, rights = row_numbers(pairs.columns[row.id]), row_numbers(pairs.columns[right_row.id])
+        columns = pairs.columns[row.id], pairs.columns[right_row.id]
+        return watch.aside(left.length + pairs.length, self._answer, left, *columns, context.pool)
+
+    def _answer(self, left: Frame, left_rows: ColumnData, right_rows: ColumnData, pool: Pool) -> Frame:
+        """The pairs of rows as the kind of join wants them."""
+        from finequery.operators.take import take
+
+        lefts, rights = row_numbers(left_rows), row_numbers(right_rows)
         hit = np.zeros(left.length, dtype=bool)
         hit[lefts] = True
-        pool, kind = context.pool, self.kind
+        kind, payload = self.kind, self.probe.payload
         if kind in ("semi", "anti"):
             rows = as_rows(np.flatnonzero(hit if kind == "semi" else ~hit))
             return Frame({c.id: take(left.columns[c.id], rows, pool) for c in self.left_columns}, len(rows))
@@ -382,10 +391,10 @@ class PairJoin(Task):
             alone = np.flatnonzero(~seen)
             all_left.append(np.full(len(alone), none))
             all_right.append(alone)
-        left_rows, right_rows = as_rows(np.concatenate(all_left)), as_rows(np.concatenate(all_right))
-        columns = {c.id: take(left.columns[c.id], left_rows, pool, missing=True) for c in self.left_columns}
-        columns |= {c.id: take(right.columns[c.id], right_rows, pool, missing=True) for c in payload}
-        return Frame(columns, len(left_rows))
+        rows, others = as_rows(np.concatenate(all_left)), as_rows(np.concatenate(all_right))
+        columns = {c.id: take(left.columns[c.id], rows, pool, missing=True) for c in self.left_columns}
+        columns |= {c.id: take(right.columns[c.id], others, pool, missing=True) for c in payload}
+        return Frame(columns, len(rows))
 
 
 @dataclass(eq=False)
