@@ -45,7 +45,7 @@ def set_morsel(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
         monkeypatch.setattr(module, "MORSEL", rows)
 
 
-def on_gpu(con: Any, duck: Any, statement: str) -> tuple[Any, Any]:
+def only_gpu(con: Any, duck: Any, statement: str) -> tuple[Any, Any]:
     """Both engines after a statement; FineQuery's queries run on the GPU or not at all."""
     for engine in (con, duck):
         engine.execute(statement)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compare import assert_same
-from conftest import on_gpu
+from conftest import only_gpu
 from test_sort import make, random_values
 
 from finequery.jetson.gpu import open_device
@@ -52,7 +52,7 @@ QUERIES = {
 
 @pytest.fixture
 def both(con: Any, duck: Any) -> tuple[Any, Any]:
-    return on_gpu(con, duck, TABLE)
+    return only_gpu(con, duck, TABLE)
 
 
 @pytest.fixture
