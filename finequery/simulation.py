@@ -42,6 +42,11 @@ class OnBoard:
     source: str
     run: Simulated
 
+    def numbers(self) -> dict[str, Any]:
+        """All but the seconds and the run, for JSON."""
+        names = ("low", "high", "joules", "idle_joules", "utilisation", "devices", "resident", "source")
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True, slots=True)
 class Counted:

@@ -1,4 +1,4 @@
-"""A made table of page views, ``hits``, with the kinds of columns and the skew that ClickBench's table of that name has.
+"""A made table of page views, ``hits``, with the kinds of columns and the skew of ClickBench's table of that name.
 
 Scale 1 is a million rows; any number of rows can be made. A row is a view of a page of a site by a user, in order of
 time, over 31 days with a wave each day. Sites, users, pages and phrases follow power laws; what is of the user (region,
@@ -29,7 +29,7 @@ ROWS_PER_CHUNK = 1 << 20
 ROWS_PER_GROUP = 1 << 18
 FIRST_SECOND = np.datetime64("2024-03-01T00:00:00", "s")
 DAYS = 31
-#: How much of the day's traffic the daily wave moves: the density of views is from 1/(1+WAVE) to 1/(1-WAVE) of the mean.
+#: The daily wave: views come at 1/(1 + WAVE) to 1/(1 - WAVE) of their mean rate.
 WAVE = 0.6
 
 SITES, REGIONS, SYSTEMS, BROWSERS = 2_000, 400, 40, 60
@@ -38,10 +38,10 @@ SCREENS = ((1920, 1080), (1366, 768), (1536, 864), (360, 800), (390, 844), (1440
 MAKERS = ("Ando", "Birk", "Corva", "Deltia", "Enso", "Faro", "Gorm", "Hale", "Ikari", "Juno")
 PHONES = ["", *(f"{maker} {series}{number}" for number in range(1, 9) for series in "APX" for maker in MAKERS)]
 LANGUAGES = ("en", "de", "fr", "es", "pt", "it", "pl", "nl", "tr", "sv", "ja", "ko")
-TOPICS = ("news", "sport", "auto", "music", "travel", "garden", "kitchen", "health", "games", "jobs", "weather", "films",
-          "phones", "books", "maps", "shop")  # fmt: skip
-WORDS = ("cheap", "best", "how", "buy", "red", "new", "used", "online", "near", "free", "review", "price", "video", "song",
-         "winter", "boots", "recipe", "cake", "tickets", "train", "laptop", "repair", "house", "rent", "school", "map",
+TOPICS = ("news", "sport", "auto", "music", "travel", "garden", "kitchen", "health", "games", "jobs", "weather",
+          "films", "phones", "books", "maps", "shop")  # fmt: skip
+WORDS = ("cheap", "best", "how", "buy", "red", "new", "used", "online", "near", "free", "review", "price", "video",
+         "song", "winter", "boots", "recipe", "cake", "tickets", "train", "laptop", "repair", "house", "rent", "school", "map",
          "paint", "photo", "bank", "card", "night", "river")  # fmt: skip
 HOSTS = ("findall.example", "lookup.example", "seek.example", "wander.example", "askme.example")
 
@@ -196,7 +196,7 @@ def chunk(first: int, count: int, rows: int, seed: int) -> dict[str, Any]:
         "search_engine_id": engine.astype(np.int16),
         "search_phrase": texts(phrase, phrases),
         "campaign_id": campaign.astype(np.int16),
-        "traffic_source": np.where(searched, 2, np.where(campaign > 0, 3, np.where(origin < 0.35, 0, 1))).astype(np.int16),
+        "traffic_source": np.select([searched, campaign > 0, origin < 0.35], [2, 3, 0], 1).astype(np.int16),
         "is_refresh": (kind[0] < 0.12).astype(np.int16),
         "is_link": (kind[1] < 0.05).astype(np.int16),
         "is_download": (kind[2] < 0.01).astype(np.int16),
