@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MODES = ("box", "csv", "json", "markdown")
 #: First words that are programs of their own: the modules whose ``main`` takes the words after them.
 PROGRAMS = {
+    "advise": "finequery.advise",
     "bench": "finequery.bench.command",
     "calibrate": "finequery.calibration",
     "devices": "finequery.devices",

@@ -1,35 +1,33 @@
-"""What a query would take on boards that are not here.
+"""A query that was counted here (compare/simulate.py) on a board of the library: times and joules with an interval.
 
-``count`` runs it once on this machine, for its answer and for the rows that really pass its pipelines. From then on the
-query is numbers: ``Counted.on`` places it on a board as the scheduler would place its second run there, and runs that
-in the board's simulator. Nothing of this machine's speed is in the result.
+The query is placed on the board as the scheduler would place its second run there, and runs in the board's simulator.
+Its columns are taken to be in the board's memory; on a discrete GPU they are there too, or with ``cold`` are copied to
+it first. Nothing of this machine's speed is in the result, and nothing here was measured on the board.
 
-The columns are taken to be in the board's memory, as in the second run of a query; on a discrete GPU they are there
-too, or with ``cold=True`` are copied to it first.
+Two things widen the interval: what the performance model says of the placed plan, relative to its price; and what
+measured times of whole queries were over simulated ones, on the one machine where both are known (``validation``). The
+second is of the simulator's CPU: no GPU has been measured. How wrong a board's own numbers are is not in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from finequery.connection import Connection
+    from finequery.compare.simulate import Counted
     from finequery.jetson.board import Board
-    from finequery.planner.candidates import Asked
-    from finequery.planner.scheduler import Simulated
-    from finequery.planner.stages import Part
 
-#: A board on which queries are planned while their rows are counted: any with a GPU.
-ANY = "agx-xavier"
+#: The share of a memory that columns may fill: the rest is the system's, and for what queries make.
+USABLE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
 class OnBoard:
-    """A query on a board. Everything is simulated. ``low`` and ``high`` are ``seconds`` times the relative interval of
-    the performance model's price of the placed plan, which ``source`` names; what is wrong with the board's own numbers
-    is not in it."""
+    """A query on a board, simulated. ``low`` and ``high`` bound the seconds; the joules are as uncertain."""
 
     seconds: float
     low: float
@@ -38,92 +36,77 @@ class OnBoard:
     idle_joules: float  # of these, at rest
     utilisation: float  # of the memories' peak bandwidth
     devices: tuple[str, ...]  # that its pipelines are placed on
-    resident: bool  # the columns were on a discrete GPU already
-    source: str
-    run: Simulated
+    resident: bool  # the columns were on the GPU already
+    source: str  # of the model's prices
 
     def numbers(self) -> dict[str, Any]:
-        """All but the seconds and the run, for JSON."""
-        names = ("low", "high", "joules", "idle_joules", "utilisation", "devices", "resident", "source")
-        return {name: getattr(self, name) for name in names}
+        """All but the seconds, for JSON."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "seconds"}
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """A query that has run: its answer, and its pipelines with the rows that were counted."""
+class Validation:
+    """Measured over simulated times of ``queries`` whole queries: the 5th and the 95th percentile."""
 
-    rows: list[tuple[Any, ...]]
-    parts: Sequence[Part]
-    asked: Asked
-    stored: Mapping[tuple[str, str], int]  # bytes of the encoded columns that it reads, by table and column
-
-    def on(
-        self, board: str, *, device: str = "auto", objective: str = "latency", cold: bool = False, gpu_load: float = 0.0
-    ) -> OnBoard:
-        """The query on a board of the library (``agx-xavier:15W``), placed for an objective. Raises OperationalError
-        where there is no such board, and NotSupportedError where ``device`` is a GPU that it does not have."""
-        from finequery import scheduling
-        from finequery.errors import NotSupportedError
-        from finequery.planner.placement import place
-        from finequery.planner.scheduler import simulate
-        from finequery.planner.stages import Site
-
-        found = scheduling.board_named(board)
-        if device == "gpu" and found.gpu is None:
-            raise NotSupportedError(f"{found.title} has no GPU")
-        cold = cold or (found.discrete and sum(self.stored.values()) > fits(found))
-        site = Site(found, found.cpu.cores, {"gpu": gpu_load} if gpu_load else {}, resident=not cold)
-        model = scheduling.model_of(found)
-        asked = replace(self.asked, forced=device, objective=objective)
-        schedule = place(self.parts, site, model, asked)
-        placements = [p.chosen.placement for p in schedule.placed]
-        run = simulate(self.parts, placements, site)
-        timeline, price = run.timeline, schedule.price
-        low, high = (end / price.seconds if price.seconds else 1.0 for end in (price.low, price.high))
-        return OnBoard(
-            timeline.seconds,
-            timeline.seconds * low,
-            timeline.seconds * high,
-            timeline.joules,
-            timeline.idle_joules,
-            timeline.utilisation,
-            tuple(sorted({p.device for p in placements})),
-            not cold,
-            model.source,
-            run,
-        )
+    low: float
+    high: float
+    queries: int
+    source: str
 
 
-#: The share of a memory that data may fill: the rest is the system's, and for what queries make.
-USABLE = 0.7
+@functools.cache
+def validation() -> Validation:
+    """What ``scripts/validate_simulator.py`` found last."""
+    from finequery.jetson.board import FOLDER
+
+    return Validation(**json.loads((FOLDER / "validation.json").read_text(encoding="utf-8")))
 
 
-def fits(board: Board) -> float:
-    """Bytes of columns that a board's GPU keeps; of one with a single memory, that it holds."""
-    return (board.gpu_memory or board.memory).capacity_bytes * USABLE
-
-
-def count(connection: Connection, sql: str) -> Counted:
-    """Run a query once. Raises what the query raises, and NotSupportedError where it is none.
-
-    The connection must be of ``counting()``.
-    """
+def on(
+    query: Counted, board: Board, *, device: str = "auto", objective: str = "latency", cold: bool = False
+) -> OnBoard:
+    """A query on a board, placed for an objective, or with everything on one ``device``. Raises NotSupportedError for a
+    GPU that the board does not have."""
+    from finequery import scheduling
     from finequery.errors import NotSupportedError
+    from finequery.planner.placement import place
+    from finequery.planner.scheduler import simulate
+    from finequery.planner.stages import Site
 
-    relation = connection.sql(sql)
-    if relation.plan is None:
-        raise NotSupportedError("Only queries can be put on a board", hint="SELECT, FROM, WITH or VALUES.")
-    rows = relation.fetchall()
-    (scheduler,) = relation.plan.schedulers.values()
-    scans = [part.info.source.item for part in scheduler.parts if part.info.source.kind == "scan"]
-    columns = {(scan.table.name, name): scan.table.encoded(name) for scan in scans for name in scan.names}
-    stored = {column: data.nbytes for column, data in columns.items() if data is not None}
-    return Counted(rows, scheduler.parts, scheduler.asked, stored)
+    if device == "gpu" and board.gpu is None:
+        raise NotSupportedError(f"{board.title} has no GPU")
+    resident = not cold and (board.gpu_memory is None or stored([query]) <= room(board.gpu_memory.capacity_bytes))
+    site = Site(board, board.cpu.cores, resident=resident)
+    model = scheduling.model_of(board)
+    schedule = place(query.parts, site, model, replace(query.asked, forced=device, objective=objective))
+    placements = [p.chosen.placement for p in schedule.placed]
+    timeline, price, known = simulate(query.parts, placements, site).timeline, schedule.price, validation()
+    low, high = (end / price.seconds if price.seconds else 1.0 for end in (price.low, price.high))
+    return OnBoard(
+        timeline.seconds,
+        timeline.seconds * low * known.low,
+        timeline.seconds * high * known.high,
+        timeline.joules,
+        timeline.idle_joules,
+        timeline.utilisation,
+        tuple(sorted({p.device for p in placements})),
+        resident,
+        model.source,
+    )
 
 
-def counting(**options: Any) -> Connection:
-    """A connection on which queries are counted: it runs them on the CPU, planned for a board with a GPU.
-    ``options`` are those of ``connect``."""
-    from finequery.connection import connect
+def room(capacity_bytes: float) -> float:
+    """Bytes of columns that a memory holds."""
+    return capacity_bytes * USABLE
 
-    return connect(**options, board=ANY, device="cpu")
+
+def stored(queries: Iterable[Counted]) -> int:
+    """Bytes of the encoded columns that queries read, each counted once."""
+    sizes: dict[tuple[int, str], int] = {}
+    for query in queries:
+        for part in query.parts:
+            if part.info.source.kind == "scan":
+                scan = part.info.source.item
+                found = {name: scan.table.encoded(name) for name in scan.names}
+                sizes |= {(id(scan.table), name): data.nbytes for name, data in found.items() if data is not None}
+    return sum(sizes.values())

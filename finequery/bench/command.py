@@ -6,12 +6,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from finequery import workloads
 from finequery.bench import diff, engines, record, report, run
 from finequery.bench.engines import OURS, RIVALS, Engine
 from finequery.bench.record import Results
 from finequery.errors import Error, OperationalError
+from finequery.jetson import device
+from finequery.jetson.board import load
+
+if TYPE_CHECKING:
+    from finequery.compare.work import Work
 
 EPILOG = """\
 finequery bench diff A.json B.json compares two files of results.
@@ -92,59 +98,56 @@ def _refuse(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Non
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from finequery.settings import available_cores
+    from finequery.compare import work
 
-    texts = workloads.queries(options.suite, [name for name in options.queries.split(",") if name])
+    only = [name for name in options.queries.split(",") if name]
+    workloads.queries(options.suite, only)  # which says what there is, before data is made
+    results = _on_board(options) if options.board else _here(options)
+    what = work.suite(options.suite, options.scale, options.data, only)
     if options.board:
-        from finequery.jetson import board
-
-        found = board.load(options.board)
-        about = {"board": found.title + (f", {found.mode}" if found.mode else "")}
-        results = Results(options.suite, options.scale, about, {}, simulated=True, board=found.name)
+        run.simulate(results, what, load(options.board), options.device, options.cold)
     else:
-        threads = options.threads or available_cores()
-        results = Results(options.suite, options.scale, record.machine(threads), record.conditions())
-        if options.device == "gpu":
-            _need_gpu()
-    tables = workloads.generate(options.suite, options.scale, options.data)
-    if options.board:
-        run.simulate(results, texts, tables, options.board, {"device": options.device, "cold": options.cold})
-    else:
-        _engines(results, texts, tables, threads, options)
+        _engines(results, what, options)
     print(report.show(results))
     if options.json:
         record.write(options.json, results)
     return int(any("problem" in entry for entry in results.engines[OURS].values()))
 
 
-def _engines(
-    results: Results, texts: dict[str, str], tables: dict[str, Path], threads: int, options: argparse.Namespace
-) -> None:
+def _on_board(options: argparse.Namespace) -> Results:
+    board = load(options.board)
+    about = {"board": board.title + (f", {board.mode}" if board.mode else "")}
+    return Results(options.suite, options.scale, about, {}, simulated=True, board=board.name)
+
+
+def _here(options: argparse.Namespace) -> Results:
+    from finequery.settings import available_cores
+
+    if options.device == "gpu" and device.probe() is None:
+        raise OperationalError("There is no GPU here", hint="--board simulates one.")
+    about = record.machine(options.threads or available_cores()) | {"device": options.device}
+    return Results(options.suite, options.scale, about, record.conditions())
+
+
+def _engines(results: Results, what: Work, options: argparse.Namespace) -> None:
     from finequery.operators import native
 
     native.load()  # on a machine's first start this compiles the kernels
+    threads = results.machine["threads_used"]
     mine = engines.FineQuery(threads, options.device)
     running: list[Engine] = [mine, *(engines.rival(name, threads) for name in options.rivals)]
-    results.machine["device"] = options.device
     try:
-        problems = run.load(running, tables)
+        problems = run.load(running, what.tables)
         if OURS in problems:
             raise OperationalError(f"{OURS}: {problems[OURS]}")
         for name, problem in problems.items():
             print(f"warning: {name}: {problem}", file=sys.stderr)
         ready = [engine for engine in running if engine.name not in problems]
         reference = next((e for e in ready if isinstance(e, engines.DuckDB)), mine)
-        run.measure(results, texts, ready, reference, options.seconds)
+        run.measure(results, what.queries, ready, reference, options.seconds)
     finally:
         for engine in running:
             engine.close()
-
-
-def _need_gpu() -> None:
-    from finequery.jetson import device
-
-    if device.probe() is None:
-        raise OperationalError("There is no GPU here", hint="--board simulates one.")
 
 
 def _diff_parser() -> argparse.ArgumentParser:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from finequery.bench.answers import difference, order_keys
 from finequery.bench.engines import OTHERS, OURS, Engine, Reference
 from finequery.bench.measure import interleave
-from finequery.errors import Error
 from finequery.workloads.progress import Progress
 
 if TYPE_CHECKING:
     from finequery.bench.record import Results
+    from finequery.compare.work import Work
+    from finequery.jetson.board import Board
 
 #: What is kept of a query on an engine: ``Results.engines``.
 Entry = dict[str, Any]
@@ -75,27 +76,17 @@ def _measured(sql: str, running: Sequence[Engine], reference: Reference, seconds
     return entries
 
 
-def simulate(
-    results: Results, texts: Mapping[str, str], tables: Mapping[str, Path], board: str, options: Mapping[str, Any]
-) -> None:
-    """Run every query once here for its rows, and then on the board. ``options`` are those of ``Counted.on``."""
+def simulate(results: Results, work: Work, board: Board, device: str, cold: bool) -> None:
+    """Run every query once here for its rows, and then on the board."""
     from finequery import simulation
+    from finequery.compare.simulate import counted
 
-    with simulation.counting() as connection, Progress(results.suite, len(texts)) as bar:
-        for table, path in tables.items():
-            bar.step(f"loading {table}", 0)
-            connection.execute(f"create table {table} as select * from '{path}'")
-        entries = results.engines.setdefault(OURS, {})
-        for query, sql in texts.items():
-            bar.step(query, 0)
-            try:
-                counted = simulation.count(connection, sql)
-                found = counted.on(board, **options)
-            except Error as error:
-                entries[query] = {"problem": _words("", error)}
-            else:
-                entries[query] = {"seconds": [found.seconds], "rows": len(counted.rows), **found.numbers()}
-            bar.step(query)
+    with Progress(results.suite, len(work.queries)) as bar:
+        queries = counted(work, bar.step)
+    entries = results.engines.setdefault(OURS, {})
+    for query in queries:
+        found = simulation.on(query, board, device=device, cold=cold)
+        entries[query.name] = {"seconds": [found.seconds], "rows": query.rows, **found.numbers()}
 
 
 def _words(doing: str, error: Exception) -> str:

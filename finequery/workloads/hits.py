@@ -41,8 +41,8 @@ LANGUAGES = ("en", "de", "fr", "es", "pt", "it", "pl", "nl", "tr", "sv", "ja", "
 TOPICS = ("news", "sport", "auto", "music", "travel", "garden", "kitchen", "health", "games", "jobs", "weather",
           "films", "phones", "books", "maps", "shop")  # fmt: skip
 WORDS = ("cheap", "best", "how", "buy", "red", "new", "used", "online", "near", "free", "review", "price", "video",
-         "song", "winter", "boots", "recipe", "cake", "tickets", "train", "laptop", "repair", "house", "rent", "school", "map",
-         "paint", "photo", "bank", "card", "night", "river")  # fmt: skip
+         "song", "winter", "boots", "recipe", "cake", "tickets", "train", "laptop", "repair", "house", "rent", "school",
+         "map", "paint", "photo", "bank", "card", "night", "river")  # fmt: skip
 HOSTS = ("findall.example", "lookup.example", "seek.example", "wander.example", "askme.example")
 
 
