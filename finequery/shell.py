@@ -27,6 +27,7 @@ PROGRAMS = {
     "advise": "finequery.advise",
     "bench": "finequery.bench.command",
     "calibrate": "finequery.calibration",
+    "compare": "finequery.compare.command",
     "devices": "finequery.devices",
 }
 _DATA = (".parquet", ".pq", ".csv", ".tsv", ".csv.gz", ".tsv.gz")

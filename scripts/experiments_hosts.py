@@ -40,7 +40,7 @@ def _row(cells: Cells, board: str, host: str, resident: bool, scale: float) -> l
     row = [title(board), title(host), "resident" if resident else "cold", f"{time_over(mine, gpu):.2f}"]
     for theirs in (gpu, [t["chosen_ms"] for _, t in pairs]):
         row.append(f"{percent(less_time(mine, theirs))}, {faster(mine, theirs)} of {len(pairs)}")
-    units = (machine_price(b), machine_price(h)), (b.price.usd, h.price.usd), (b.power.tdp_w, h.power.tdp_w)
+    units = (machine_price(b.price), machine_price(h.price)), (b.price.usd, h.price.usd), (b.power.tdp_w, h.power.tdp_w)
     row += [f"{per_unit(mine, gpu, *pair):.1f}" for pair in units]
     return [*row, f"{times_less([m['chosen_mj'] for m, _ in pairs], [t['gpu_mj'] for _, t in pairs]):.1f}"]
 

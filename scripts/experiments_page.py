@@ -12,7 +12,7 @@ from experiments_hosts import against_hosts, host_wins
 from experiments_policies import POLICIES
 from experiments_tables import Cells, reduction, table, title, worst
 
-from finequery.compare.measures import PAPER, mean, percent
+from finequery.compare.measures import IN_CACHE, PAPER, mean, percent
 
 #: A relative error or regret as text, and where a plan counts as no faster than one device.
 NO_FASTER = 0.99
@@ -234,7 +234,7 @@ def _bandwidth(cells: Cells) -> str:
             ns = c["numbers"]
             cpu, gpu, mine = (mean(n[f"{of}_used"] for n in ns) for of in ("cpu", "gpu", "chosen"))
             used = [percent(u) for u in (cpu, gpu, mine)]
-            ratio = [f"{mine / u:.2f}" if u > 0.0005 else "(in cache)" for u in (cpu, gpu)]
+            ratio = [f"{mine / u:.2f}" if u > IN_CACHE else "(in cache)" for u in (cpu, gpu)]
             rows.append([title(board), c["suite"], _scale(cells, c["scale"]), *used, *ratio])
     head = ("board", "suite", "SF", "CPU only", "GPU only", "chosen", "chosen / CPU", "chosen / GPU")
     return f"""## 4. Bandwidth utilisation

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-from finequery.jetson.board import Board
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,9 @@ PAPER = {
     "cost": Published(21.0, "21 times", "the discrete architecture", _JOURNAL),
     "energy": Published(4.0, "4 times", "the discrete architecture", _JOURNAL),
 }
+
+#: Share of the peak bandwidth below which a ratio of shares says nothing: the columns were in caches.
+IN_CACHE = 0.0005
 
 
 def mean(values: Iterable[float]) -> float:
@@ -79,9 +81,19 @@ def times_less(mine: Sequence[float], theirs: Sequence[float]) -> float:
     return mean(t / m for m, t in zip(mine, theirs))
 
 
-def machine_price(board: Board) -> float:
+class Priced(Protocol):
+    """What has a price: the GPU's card (or the board), and the CPU beside it."""
+
+    @property
+    def usd(self) -> float: ...
+
+    @property
+    def host_usd(self) -> float: ...
+
+
+def machine_price(of: Priced) -> float:
     """Dollars of GPU and CPU, as the papers of that group count: no memory, mainboard or power supply."""
-    return board.price.usd + board.price.host_usd
+    return of.usd + of.host_usd
 
 
 def single_devices(cpu: Sequence[float], gpu: Sequence[float]) -> dict[str, list[float]]:

@@ -8,15 +8,16 @@ worked on, or "cold": in the host's memory, from which a discrete GPU has to cop
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finequery.errors import DataError, FileError
+from finequery.bench import record
+from finequery.bench.record import Results
+from finequery.errors import DataError
 
 WAYS = ("placed", "cpu", "gpu")
 REGIMES = ("resident", "cold")
@@ -47,11 +48,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A query: how many rows it gave, and its runs by way and regime."""
+    """A query: how many rows it gave (-1: not known), and its runs by way and regime. ``pipelines``: what each does, in
+    a few words, for the timeline."""
 
     rows: int
     runs: Mapping[str, Mapping[str, Run]]
     text: str = ""  # a hash of its SQL, where that is known
+    pipelines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,35 +86,24 @@ class Result:
     machine: Mapping[str, Any] = field(default_factory=dict)
     conditions: Mapping[str, Any] = field(default_factory=dict)
 
-    def document(self) -> dict[str, Any]:
-        """For JSON."""
-        queries = {}
+    def record(self) -> Results:
+        """As ``finequery bench`` keeps it."""
+        queries: dict[str, dict[str, Any]] = {}
         for name, answered in self.queries.items():
             seconds = list(answered.runs["placed"]["resident"].seconds)
             runs = {way: {regime: _short(run) for regime, run in of.items()} for way, of in answered.runs.items()}
             queries[name] = {"seconds": seconds, "rows": answered.rows, "text": answered.text, "runs": runs}
-        return {
-            "machine": dict(self.machine),
-            "conditions": dict(self.conditions),
-            "suite": self.suite,
-            "scale": self.scale,
-            "simulated": self.facts.simulated,
-            "board": self.facts.board,
-            "side": asdict(self.facts),
-            "engines": {"finequery": queries},
-        }
-
-    def write(self, path: Path) -> None:
-        """Write the file; FileError where that can't be done."""
-        write_json(path, self.document())
-
-
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write JSON; FileError where that can't be done."""
-    try:
-        path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"Can't write '{path}': {error.strerror or error}") from None
+            queries[name]["pipelines"] = list(answered.pipelines)
+        return Results(
+            self.suite,
+            self.scale,
+            dict(self.machine),
+            dict(self.conditions),
+            {"finequery": queries},
+            self.facts.simulated,
+            self.facts.board,
+            side=asdict(self.facts),
+        )
 
 
 def _short(run: Run) -> dict[str, Any]:
@@ -120,29 +112,22 @@ def _short(run: Run) -> dict[str, Any]:
 
 
 def read(path: Path) -> Result:
-    """A result file, of this command or of ``finequery bench``. Raises FileError for a file that can't be read, and
-    DataError, which says what is wrong, for one that is none."""
+    """A result file, of this command or of ``finequery bench``. Raises FileError for a file that can't be read or is
+    none, and DataError, which says what is wrong, for one whose figures can't be used."""
+    kept = record.read(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"Can't read '{path}': {error.strerror or error}") from None
-    except ValueError as error:
-        raise DataError(f"'{path}' is no JSON: {error}") from None
-    try:
-        return _result(document)
+        return _result(kept)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         what = f'it has no "{error.args[0]}"' if isinstance(error, KeyError) else str(error)
         raise DataError(
-            f"'{path}' is no result of a benchmark: {what}",
+            f"'{path}' has no results to compare: {what}",
             hint="A side's file is what 'finequery compare SIDE --json FILE' or 'finequery bench' writes.",
         ) from None
 
 
-def _result(document: Mapping[str, Any]) -> Result:
-    if "sides" in document:
-        raise ValueError("it is a whole comparison, not one side's result")
+def _result(kept: Results) -> Result:
     found = {}
-    for name, entry in document["engines"]["finequery"].items():
+    for name, entry in kept.engines["finequery"].items():
         if not entry.get("seconds") and not entry.get("runs"):
             continue  # a query that failed there
         runs = {
@@ -151,25 +136,22 @@ def _result(document: Mapping[str, Any]) -> Result:
         }
         if unknown := (set(runs) - set(WAYS)) | {regime for of in runs.values() for regime in of} - set(REGIMES):
             raise ValueError(f'there is no way or regime "{min(unknown)}"')
-        runs["placed"]["resident"]  # noqa: B018: there has to be one
-        found[str(name)] = Answered(int(entry.get("rows", -1)), runs, str(entry.get("text", "")))
+        if "resident" not in runs["placed"]:
+            raise KeyError("resident")
+        words = tuple(map(str, entry.get("pipelines", ())))
+        found[str(name)] = Answered(int(entry.get("rows", -1)), runs, str(entry.get("text", "")), words)
     if not found:
         raise ValueError("it has no query that FineQuery answered")
-    side, machine = document.get("side"), document.get("machine") or {}
-    simulated = document["simulated"]
-    if not isinstance(simulated, bool):
+    if not isinstance(kept.simulated, bool):
         raise ValueError('"simulated" is neither true nor false')
-    if side is None:
-        title = str(machine.get("name") or machine.get("gpu") or machine.get("cpu") or "a machine")
-        facts = Facts(title, simulated=simulated, board=str(document.get("board") or ""))
-    else:
-        known = {f.name for f in fields(Facts)}
-        facts = Facts(**{key: value for key, value in side.items() if key in known})
-        if facts.simulated != simulated:
+    if kept.side:
+        facts = Facts(**kept.side)
+        if facts.simulated != kept.simulated:
             raise ValueError('its two entries "simulated" contradict each other')
-    return Result(
-        facts, str(document["suite"]), float(document["scale"]), found, machine, document.get("conditions") or {}
-    )
+    else:
+        title = str(kept.machine.get("gpu") or kept.machine.get("cpu") or "a machine")
+        facts = Facts(title, simulated=kept.simulated, board=kept.board)
+    return Result(facts, str(kept.suite), float(kept.scale), found, kept.machine, kept.conditions)
 
 
 def _run(entry: Mapping[str, Any]) -> Run:

@@ -48,12 +48,16 @@ def side(text: str) -> Side:
     device = device.lower()
     if name.lower() == THIS:
         if mode:
-            raise OperationalError(f'This machine is {", ".join(f"{THIS}:{d}" for d in DEVICES[1:])} or {THIS}, not "{text}"')
+            raise OperationalError(
+                f'This machine is {", ".join(f"{THIS}:{d}" for d in DEVICES[1:])} or {THIS}, not "{text}"'
+            )
         return Side(text, device)
     try:
         board = boards.load(f"{name}:{mode}" if mode else name)
     except OperationalError as error:
-        error.hint = f"{error.hint or ''} Other sides: {THIS}, {THIS}:cpu, {THIS}:gpu, and result files (.json).".strip()
+        error.hint = (
+            f"{error.hint or ''} Other sides: {THIS}, {THIS}:cpu, {THIS}:gpu, and result files (.json).".strip()
+        )
         raise
     if device == "gpu" and board.gpu is None:
         raise NotSupportedError(f'The board "{board.name}" has no GPU, so "{text}" is nothing to compare')

@@ -23,6 +23,7 @@ from finequery.planner.candidates import Asked
 from finequery.planner.placement import place
 from finequery.planner.scheduler import simulate
 from finequery.planner.stages import Part, Site
+from finequery.planner.subtasks import PipelineInfo
 from finequery.planner.timeline import Timeline, of_simulation
 
 #: A board that plans are made for: any with a GPU, for what could not run on one. Statistics are the data's.
@@ -68,7 +69,8 @@ def simulated(side: Side, work: Work, queries: Sequence[Counted], objective: str
     for query in queries:
         by_device = {d: _runs(query, board, model, d, objective) for d in dict.fromkeys((side.device, *alone))}
         runs = {"placed": by_device[side.device], **{device: by_device[device] for device in alone}}
-        found[query.name] = Answered(query.rows, runs, query.text)
+        words = tuple(in_words(part.info) for part in query.parts)
+        found[query.name] = Answered(query.rows, runs, query.text, words)
     facts = replace(board_facts(board, side.device, simulated=True), model=model.source)
     return Result(facts, work.suite, work.scale, found, {"name": board.title, "mode": board.mode})
 
@@ -100,6 +102,16 @@ def _runs(query: Counted, board: Board, model: Model, device: str, objective: st
 def stretches(timeline: Timeline) -> tuple[tuple[str, int, float, float], ...]:
     """A timeline as a result keeps it."""
     return tuple((b.engine, b.pipeline, b.start, b.end) for b in timeline.bars)
+
+
+def in_words(pipeline: PipelineInfo) -> str:
+    """What a pipeline reads and ends in: ``lineorder → aggregate``."""
+    source = pipeline.source
+    if source.kind == "scan":
+        read = source.item.table.name or "rows"
+    else:
+        read = " and ".join(f"pipeline {number}" for number in source.reads) or source.kind
+    return f"{read} → {pipeline.breaker.kind}"
 
 
 def operand_bytes(pipelines: Iterable[Sequence[Features]]) -> float:
