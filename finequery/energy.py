@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ERROR, SIGNIFICANT = 0.05, 2.0
 #: Readings of each of load and rest below which no error is known.
 LEAST = 10
-#: Seconds of rest that are measured before, and in readings of the sensor: at least; as often as this if it is unsteady.
+#: Rest is measured before: at least so many seconds and readings of the sensor, and as often as this if it is unsteady.
 REST_S, REST_READINGS, REST_TIMES = 1.0, 12, 3
 #: Seconds between two readings at the least, however fine the sensor is: reading it takes time as well.
 FINEST_S = 0.01
