@@ -229,7 +229,8 @@ class Session:
                 if scheduler is not None:
                     logs.placed(scheduler)
                 running.plan, running.context = plan, context
-                frame = execute(plan.root, context)
+                with scheduling.ours(context):
+                    frame = execute(plan.root, context)
                 if scheduler is not None:
                     scheduler.finish(context)
                 if context.gpu is not None:
@@ -244,7 +245,7 @@ class Session:
                     error.message, error.subject = f"{error.message}, in {format_expr(error.subject)}.", None
                 raise
 
-    def context(self, physical: dict[int | str, Any], running: watch.Watch) -> Context:
+    def context(self, physical: dict[int | str, Any], running: watch.Watch | None = None) -> Context:
         """What the executor needs to know besides the plan; ``running``: what it runs for."""
         from finequery.jetson import memory
         from finequery.operators.context import CPU, GPU, Context
@@ -255,7 +256,7 @@ class Session:
         return Context(
             get_pool(self.settings["threads"]),
             physical,
-            stopped=running.stopped,
+            stopped=None if running is None else running.stopped,
             gpu=gpu,
             placement=GPU if self.settings["device"] == "gpu" and gpu is not None else CPU,
             strict=self.settings["strict"],
@@ -271,7 +272,8 @@ class Session:
             context = self.context(physical | plan.lifted, running)
             scheduling.schedule(self.settings, plan, context, shown=True)
             running.plan, running.context = plan, context
-            return explain(plan, context, analyze)
+            with scheduling.ours(context):
+                return explain(plan, context, analyze)
 
     def observe(self, plan: Plan, physical: dict[int | str, Any]) -> list[Observed]:
         """Run a plan with every instruction measured: what its pipelines have seen and took."""
