@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from finequery import display
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
     from finequery.plan_cache import Plan
     from finequery.planner.timeline import Timeline
     from finequery.session import Session
-    from finequery.working import Working
 
 Row = tuple[Any, ...]
 
 #: Most rows that ``show`` and ``repr`` print, half from the start and half from the end.
 SHOWN_ROWS = 20
+
+#: Rows whose conversion is not worth being watched.
+FEW = 10_000
+_NOTHING: AbstractContextManager[Any] = nullcontext()
 
 #: Rows turned into Python values at once, when they are fetched one by one.
 CHUNK = 1024
@@ -103,8 +107,11 @@ class Relation:
             self._computed()
         return self
 
-    def _working(self) -> Working:
-        """What runs inside can be interrupted, and has the relation's timeout."""
+    def _working(self) -> AbstractContextManager[Any]:
+        """What runs inside can be interrupted, and has the relation's timeout; not worth it for few rows that are
+        there."""
+        if self._frame is not None and self._frame.length <= FEW:
+            return _NOTHING
         return self._session.working("" if self.plan is None else self.plan.text, self.timeout)
 
     def _computed(self) -> Frame:

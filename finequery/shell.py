@@ -29,6 +29,7 @@ PROGRAMS = {
     "calibrate": "finequery.calibration",
     "compare": "finequery.compare.command",
     "devices": "finequery.devices",
+    "top": "finequery.top",
 }
 _DATA = (".parquet", ".pq", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
 

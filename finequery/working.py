@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import signal
+import _signal  # the functions of ``signal`` without its enumerations, which take ten microseconds
 import threading
+from signal import SIGINT, default_int_handler
 from typing import TYPE_CHECKING, Any
 
 from finequery import progress
@@ -12,6 +13,9 @@ from finequery.operators import watch
 
 if TYPE_CHECKING:
     from finequery.session import Session
+
+
+_INTERRUPT = int(SIGINT)
 
 
 class Working:
@@ -36,11 +40,11 @@ class Working:
         self._token = watch.current.set(self.watch)
         session.running.append(self.watch)
         self._handles = (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            threading.get_ident() == threading.main_thread().ident
+            and _signal.getsignal(_INTERRUPT) is default_int_handler
         )
         if self._handles:
-            signal.signal(signal.SIGINT, self._interrupted)
+            _signal.signal(_INTERRUPT, self._interrupted)
         progress.enter(self.watch)
         return self.watch
 
@@ -53,7 +57,7 @@ class Working:
             return
         mine = self.watch
         if self._handles:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            _signal.signal(_INTERRUPT, default_int_handler)
         watch.current.reset(self._token)
         progress.leave(mine)
         self._session.running.remove(mine)
