@@ -29,7 +29,7 @@ MORSEL = 65536
 #: Below this a second thread costs more than it brings.
 ONE_THREAD = 100_000
 #: Passes over a tile that a thread makes before it comes back to Python, where a stop is seen: at first, at the most.
-PASSES, MOST_PASSES = 256, 1 << 14
+PASSES, MOST_PASSES = 64, 1 << 14
 #: Room behind a vector: appends and 64-byte stores may write past the last row.
 SLACK = 64
 
