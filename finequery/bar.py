@@ -36,9 +36,10 @@ def _notebook() -> bool:
 def columns() -> int:
     """Columns of the line: one less than the terminal has, so that it never wraps."""
     try:
-        return max(os.get_terminal_size(sys.stderr.fileno()).columns - 1, 20)
+        found = os.get_terminal_size(sys.stderr.fileno()).columns
     except (AttributeError, OSError, ValueError):
-        return 79
+        found = 0
+    return (found if found > 1 else 80) - 1
 
 
 def text(progress: Progress, width: int) -> str:

@@ -85,7 +85,7 @@ def of_watch(watch: Watch) -> Progress:
     seconds, plan, context, stage = time.monotonic() - watch.begin, watch.plan, watch.context, watch.stage
     if plan is None or context is None:
         if stage is None:
-            return Progress(watch.text, seconds, None, None, "")
+            return Progress(watch.text, seconds, None, None, "planning")
         return Progress(watch.text, seconds, stage.share, _rest(seconds, stage.share), stage.label)
     look = watch.look
     if look is None or look.context is not context:
