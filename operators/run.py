@@ -48,6 +48,8 @@ class Sink(Protocol):
     def cursor(self, worker: int) -> int: ...
     @property
     def wants_segments(self) -> bool: ...
+    @property
+    def entries(self) -> int: ...  # rows, or groups of all workers, that ``finish`` goes over
     def finish(self, segments: np.ndarray, rows: int, pool: Pool) -> Frame: ...
     def release(self) -> None: ...
 
@@ -125,7 +127,7 @@ class Compiled:
     def finish(self, segments: np.ndarray, rows: int, pool: Pool, measured: Measured) -> Frame:
         """What the sink makes of all that the workers have done."""
         begin = time.perf_counter()
-        result = watch.aside(rows, self.sink.finish, segments, rows, pool)
+        result = watch.aside(self.sink.entries, self.sink.finish, segments, rows, pool)
         if measured.profile is not None:
             measured.profile.add(SINK, time.perf_counter() - begin)
         return result
