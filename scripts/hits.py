@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from finequery.workloads.command import main  # noqa: E402
+from finequery.workloads.command import main
 
 if __name__ == "__main__":
     sys.exit(main("clickbench-like"))
