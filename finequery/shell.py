@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MODES = ("box", "csv", "json", "markdown")
 #: First words that are programs of their own: the modules whose ``main`` takes the words after them.
 PROGRAMS = {
+    "advise": "finequery.advise",
+    "bench": "finequery.bench.command",
     "calibrate": "finequery.calibration",
     "compare": "finequery.compare.command",
     "devices": "finequery.devices",

@@ -65,7 +65,7 @@ def own(queries: Sequence[Path], data: Sequence[str], only: Sequence[str] = ()) 
         if name not in texts:
             raise CatalogError(f'There is no query "{name}": {", ".join(texts)}')
     chosen = {name: text for name, text in texts.items() if not only or name in only}
-    return Work(OWN, 1.0, chosen, dict(map(_table, data)), kept=False)
+    return Work(OWN, 1.0, chosen, dict(map(_table, _with_parts(data))), kept=False)
 
 
 def digest(sql: str) -> str:
@@ -105,6 +105,29 @@ def _is_query(tree: Any) -> bool:
     from sqlglot import exp
 
     return isinstance(tree, (exp.Query, exp.Values))
+
+
+def _with_parts(data: Sequence[str]) -> list[str]:
+    """Where all Parquet files of a folder are named and have the same columns, they are one table, called as the
+    folder: what a shell makes of ``readings/*.parquet``. The others stay as they are."""
+    folders: dict[Path, list[str]] = {}
+    for text in data:
+        if "=" not in text and text.lower().endswith(".parquet"):
+            folders.setdefault(Path(text).expanduser().absolute().parent, []).append(text)
+    made = list(data)
+    for folder, named in folders.items():
+        if len(named) > 1 and len(named) == len(list(folder.glob("*.parquet"))) and _alike(named):
+            made = [text for text in made if text not in named] + [f"{folder.name}={folder}/*.parquet"]
+    return made
+
+
+def _alike(paths: Sequence[str]) -> bool:
+    """Whether Parquet files have the same columns."""
+    from finequery.operators.files import expand
+    from finequery.operators.parquet_table import ParquetTable
+
+    columns = [ParquetTable(expand(path)).columns for path in paths]
+    return all(other == columns[0] for other in columns)
 
 
 def _table(text: str) -> tuple[str, Path]:
