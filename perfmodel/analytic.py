@@ -131,7 +131,7 @@ class Analytic:
         cpu = self.board.cpu
         parallel, serial, streamed, cached, missed, fixed = terms
         n = np.minimum(threads, np.maximum(rows * (1.0 / costs.MORSEL), 1.0))
-        busy = serial + parallel / n
+        busy = serial + parallel / (1.0 + (n - 1.0) * cpu.gain)
         stream = (streamed * 1e-9) / np.minimum(n * cpu.thread_gbs, cpu.all_gbs)
         stream += (cached * (1e-9 / cpu.cached_gbs)) / n
         mixed = np.maximum(busy, stream) + (1.0 - self._costs.cpu_overlap) * np.minimum(busy, stream)
@@ -142,13 +142,18 @@ class Analytic:
     # --- the GPU ------------------------------------------------------------------------------------------------------
 
     def _gpu_terms(self, batch: Batch, gpu: boards.Gpu) -> Floats:
-        """Seconds of arithmetic with all lanes at work, of memory and of atomics; bytes over its bus."""
+        """Seconds of arithmetic with all lanes at work, of memory and of atomics; bytes over its bus; seconds of the
+        host, paid once."""
         table, discrete = self._costs, self.board.discrete
-        row, step, small, large = batch.by_model(
-            lambda m: (*_GPU(costs.gpu_entry(table, m)), *(updates_atomically(m, n) for n in (0.0, math.inf)))
+        row, step, small, large, fixed = batch.by_model(
+            lambda m: (
+                *_GPU(costs.gpu_entry(table, m)),
+                *(updates_atomically(m, n) for n in (0.0, math.inf)),
+                costs.cpu_entry(table, m).fixed_us,
+            )
         )
         rows, width = batch["rows"], batch["random_width"]
-        out = np.empty((4, *rows.shape))
+        out = np.empty((5, *rows.shape))
         lanes = gpu.sms * gpu.lanes * gpu.mhz * 1e6
         np.multiply(rows * (1.0 / lanes), row + step * batch["steps"], out=out[0])
         read, written = rows * batch["bytes_in"], rows * batch["bytes_out"]
@@ -166,10 +171,11 @@ class Analytic:
         atomic = np.where(batch["table_bytes"] > OWN_BYTES, large, small)
         np.divide(rows * atomic, rate * 1e9, out=out[2])
         np.add(streamed - hot, missed * np.maximum(gpu.sector_bytes, np.minimum(width, LINE)), out=out[3])
+        np.multiply(fixed, 1e-6 / self.board.cpu.speed, out=out[4])
         return out
 
     def _gpu_seconds(self, gpu: boards.Gpu, terms: Floats, rows: Floats, share: Any, load: Any) -> Analysed:
-        compute, memory, conflicts, moved = terms
+        compute, memory, conflicts, moved, once = terms
         filled = np.minimum(1.0, np.maximum(rows, 32.0) * (1.0 / (gpu.sms * costs.FULL_SM)))
         compute = compute / filled
         rest = memory + conflicts
@@ -177,5 +183,5 @@ class Analytic:
         overlap = self._costs.gpu_overlap
         own = self.board.gpu_memory or self.board.memory
         mixed = overlap * longest + (1.0 - overlap) * (compute + rest)
-        seconds = np.maximum(mixed, moved * (1e-9 / own.shared_gbs)) * (share / (1.0 - load))
+        seconds = np.maximum(mixed, moved * (1e-9 / own.shared_gbs)) * (share / (1.0 - load)) + once
         return Analysed(seconds, moved * share, self.board.power.gpu_w, own.joules_per_gb / 1e9)
