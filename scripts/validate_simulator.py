@@ -26,10 +26,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import ssb  # noqa: E402
-import tpch  # noqa: E402
-from progress import Progress  # noqa: E402
-
 from finequery import calibration, connect  # noqa: E402
 from finequery.jetson import board as boards  # noqa: E402
 from finequery.jetson import costs  # noqa: E402
@@ -39,6 +35,8 @@ from finequery.perfmodel.calibrate import MOST_RUNS, POINTS, least  # noqa: E402
 from finequery.perfmodel.dataset import Sample  # noqa: E402
 from finequery.perfmodel.work import works  # noqa: E402
 from finequery.settings import available_cores  # noqa: E402
+from finequery.workloads import queries, ssb, tpch  # noqa: E402
+from finequery.workloads.progress import Progress  # noqa: E402
 
 #: The median pipeline's relative error that the simulator has to stay below.
 WANTED = 0.20
@@ -73,14 +71,14 @@ def pipelines(benchmark: str, folder: Path, threads: list[int]) -> Iterator[tupl
     bench = calibration.Bench(connect())
     for table in tpch.TABLES if kind == "tpch" else ssb.TABLES:
         bench.con.execute(f"create table {table} as select * from '{folder / table}.parquet'")
-    files = sorted((ROOT / "tests" / "data" / kind).glob("q*.sql"))
-    with Progress(benchmark, len(files)) as bar:
-        for file in files:
-            run = bench.runner(bench.con.sql(file.read_text(encoding="utf-8")).plan)
+    texts = queries(kind)
+    with Progress(benchmark, len(texts)) as bar:
+        for query, sql in texts.items():
+            run = bench.runner(bench.con.sql(sql).plan)
             for count in threads:
                 for number, found in enumerate(least(run, count, machine.clock_ghz(), fewest=RUNS), 1):
-                    yield file.stem, number, count, found
-            bar.step(file.stem)
+                    yield query, number, count, found
+            bar.step(query)
     bench.close()
 
 

@@ -1,4 +1,4 @@
-"""The engines that bench.py times, behind one small interface. Each runs on the same number of threads."""
+"""The engines that benchmarks time, behind one small interface. Each runs on the same number of threads."""
 
 from __future__ import annotations
 
