@@ -1,8 +1,8 @@
 """The simulator's CPU against this machine's: predicted and measured times of the pipelines of TPC-H and SSB.
 
     python scripts/validate_simulator.py                       calibrate, fit, validate
-    python scripts/validate_simulator.py --write               and write what was fitted into jetson/boards: the table
-                                                               costs.toml, and what a further thread adds on this machine
+    python scripts/validate_simulator.py --write               and write what was fitted into jetson/boards: the
+                                                               table, and what further threads add here
     python scripts/validate_simulator.py --minutes 0 --scales 0.1 --name quick
 
 The cost table is fitted to the micro-queries of ``finequery calibrate`` alone; the queries here are none of them. They
