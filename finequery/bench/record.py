@@ -24,7 +24,8 @@ PACKAGES = ("finequery", "duckdb", "numpy", "pyarrow", "numba", "llvmlite", "sql
 @dataclass
 class Results:
     """What a run found. ``engines`` has, by engine and query, ``seconds`` (of each run), ``rows`` and perhaps
-    ``joules``; or ``problem``, in words, where there is no right answer. ``simulated``: the seconds are a board's."""
+    ``joules``; or ``problem``, in words, where there is no right answer. ``simulated``: the seconds are a board's.
+    ``side``: what ``finequery compare`` knows of the machine (finequery.compare.result.Facts)."""
 
     suite: str
     scale: float
@@ -34,6 +35,7 @@ class Results:
     simulated: bool = False
     board: str = ""
     version: int = VERSION
+    side: dict[str, Any] = field(default_factory=dict)
 
     @property
     def queries(self) -> list[str]:
