@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 ERROR, SIGNIFICANT = 0.05, 2.0
 #: Readings of each of load and rest below which no error is known.
 LEAST = 10
-#: Seconds of rest that are measured before: at least, and in units of the sensor's resolution.
-REST_S, REST_READINGS = 1.0, 12
+#: Rest is measured before: at least so many seconds and readings of the sensor, and as often as this if it is unsteady.
+REST_S, REST_READINGS, REST_TIMES = 1.0, 12, 3
 #: Seconds between two readings at the least, however fine the sensor is: reading it takes time as well.
 FINEST_S = 0.01
 TOO_SHORT = "too short to measure"
@@ -123,7 +123,12 @@ def _measure(
     pause = max(telemetry.resolution, FINEST_S)
     rest = _Window(telemetry, pause, after=first.time + telemetry.resolution)
     with rest:
-        time.sleep(telemetry.resolution + max(REST_S, REST_READINGS * pause))
+        time.sleep(telemetry.resolution)
+        for _ in range(REST_TIMES):
+            time.sleep(max(REST_S, REST_READINGS * pause))
+            mean = _mean(rest.powers)
+            if mean is not None and mean[1] <= error / 2 * mean[0]:
+                break
     begin = time.monotonic()
     while True:  # until the sensor's average has forgotten the rest
         run()
@@ -147,12 +152,12 @@ def _measure(
 
 def _energy(seconds: float, repeats: int, source: str, window: _Window, rest: _Window, error: float) -> Energy:
     found, load, idle = _error(window, rest), window.watts, rest.watts
-    if load is None or idle is None or math.isinf(found):
-        readings = len(window.powers)
+    readings = min(len(window.powers), len(rest.powers))
+    if load is None or idle is None or readings < LEAST:
         return Energy(
             seconds, repeats, source, note=f"{TOO_SHORT}: {readings} readings of the sensor, {LEAST} are needed"
         )
-    if found * SIGNIFICANT > 1.0 or load <= idle:
+    if found * SIGNIFICANT > 1.0:
         note = f"{TOO_SHORT}: {load:.2f} W are not enough above the {idle:.2f} W of rest to tell them apart"
         return Energy(seconds, repeats, source, watts=load, idle_watts=idle, note=note)
     note = f"not settled: {error:.0%} was wanted" if found > error else ""

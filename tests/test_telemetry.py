@@ -1,4 +1,4 @@
-"""Sensors, with files of boards under tmp_path, recorded lines of tegrastats, and modules that stand for jtop and NVML."""
+"""Sensors: files of boards under tmp_path, recorded lines of tegrastats, modules that stand for jtop and NVML."""
 
 from __future__ import annotations
 
@@ -151,7 +151,8 @@ def test_import_opens_nothing() -> None:
 # --- tegrastats -------------------------------------------------------------------------------------------------------
 
 NANO = (
-    "RAM 2519/3956MB (lfb 3x4MB) SWAP 0/1978MB (cached 0MB) IRAM 0/252kB(lfb 252kB) CPU [12%@1479,off,7%@1479,20%@1479] "
+    "RAM 2519/3956MB (lfb 3x4MB) SWAP 0/1978MB (cached 0MB) IRAM 0/252kB(lfb 252kB) "
+    "CPU [12%@1479,off,7%@1479,20%@1479] "
     "EMC_FREQ 9%@1600 GR3D_FREQ 45%@921 NVDEC 716 APE 25 PLL@33C CPU@36.5C PMIC@100C GPU@34C AO@41C thermal@35.25C "
     "POM_5V_IN 3187/3187 POM_5V_GPU 450/450 POM_5V_CPU 612/612"
 )

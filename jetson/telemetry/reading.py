@@ -69,6 +69,13 @@ class Slowed(Protocol):
     def throttling(self) -> list[str] | None: ...
 
 
+@runtime_checkable
+class Shared(Protocol):
+    """A source that tells processes on the GPU apart."""
+
+    def others(self, since: int) -> tuple[float, int] | None: ...
+
+
 def share(value: float) -> float:
     """A load, from 0 to 1 whatever the sensor's rounding makes of it."""
     return min(max(value, 0.0), 1.0)
