@@ -111,6 +111,8 @@ class _Transfers:
         self.peak = math.inf if board.discrete else board.memory.shared_gbs * 1e9
         self.threads = min(site.threads, board.cpu.cores * (1.0 - site.load.get("cpu", 0.0)))
         self.cores = [min(self.threads, max(1.0, part.rows / costs.MORSEL)) for part in parts]
+        table = costs.load()
+        self.starts = [costs.host_seconds(board, (f.model for f in part.features), table) for part in parts]
         self.one_engine = board.link is not None and board.link.copy_engines == 1
 
     def handed(self, reader: int, read: int, held: str, needs: tuple[str, ...]) -> float:
@@ -168,7 +170,9 @@ class _Transfers:
             if candidate.copying:  # of columns, which the GPU follows batch by batch
                 tasks.append(Task(candidate.copying, 0.0, H2D, 0.0, tuple(after)))
                 after, seconds = [len(tasks) - 1], seconds - candidate.copying
-            engines, cores = (GPU if "gpu" in needs else 0), (self.cores[place] if "cpu" in needs else 0.0)
+            engines, cores = (GPU if "gpu" in needs else 0), 0.0
+            if "cpu" in needs:  # while the host prepares and finishes it, others have the cores
+                cores = self.cores[place] * max(1.0 - self.starts[place] / max(seconds, 1e-12), 0.05)
             ends.append(len(tasks))
             tasks.append(Task(seconds, candidate.price.nbytes, engines, cores, tuple(after)))
             if not candidate.placement.along:
