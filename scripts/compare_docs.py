@@ -129,7 +129,7 @@ def _filled(part: str) -> str:
 def _against(found: Found, suite: str) -> str:
     of = {host: d for (s, host), d in found.items() if s == suite}
     columns = [(host, *column) for host, d in of.items() for column in words.columns(d)]
-    head = [work.title(suite, next(iter(of.values()))["scale"]), "columns on B"]
+    head = [f"{work.title(suite, next(iter(of.values()))['scale'])} ({words.MARK})", "columns on B"]
     head += [m.name for m in MEASURES]
     rows = []
     for host, way, regime in columns:
@@ -157,7 +157,7 @@ def _alone(found: Found) -> str:
                         " / ".join(times(over[k]) if k in over else "(in cache)" for k in ("cpu", "gpu", "mean"))
                     )
                 rows.append(row)
-    head = ["simulated", *(f"less time than {text}" for text in words.ALONE.values())]
+    head = [words.MARK, *(f"less time than {text}" for text in words.ALONE.values())]
     for what in ("operands", "traffic"):
         head += [f"bandwidth used, by {what}", "over CPU / GPU / their mean"]
     return markdown(head, rows)
@@ -165,7 +165,7 @@ def _alone(found: Found) -> str:
 
 def _queries(found: Found, suite: str) -> str:
     of = [d for (s, _), d in found.items() if s == suite]
-    head = [work.title(suite, of[0]["scale"]), of[0]["sides"]["a"]["title"]]
+    head = [f"{work.title(suite, of[0]['scale'])} ({words.MARK})", of[0]["sides"]["a"]["title"]]
     for d in of:
         head += [f"{d['sides']['b']['title']}, {regime}" for regime in sorted(d["regimes"])]
     rows = []

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from finequery.compare.result import Answered, Result, Run
 from finequery.compare.sides import Side, board_facts
 from finequery.compare.work import Work, digest
-from finequery.errors import NotSupportedError
 from finequery.jetson.board import Board
 from finequery.operators.context import Placement
 from finequery.perfmodel.features import Features
@@ -50,10 +49,7 @@ def counted(work: Work, progress: Callable[[str], None] = lambda name: None) -> 
             relation = connection.sql(sql)
             rows = len(relation)
             assert relation.plan is not None
-            schedulers = list(relation.plan.schedulers.values())
-            if not schedulers or not schedulers[0].parts:
-                raise NotSupportedError(f'The query "{name}" reads no table: there is nothing to simulate')
-            (scheduler,) = schedulers
+            (scheduler,) = relation.plan.schedulers.values()
             found.append(Counted(name, digest(sql), rows, scheduler.parts, replace(scheduler.asked, forced="auto")))
     return found
 

@@ -67,7 +67,8 @@ MEASURES = (
 
 def heading(document: Document) -> str:
     """What was run."""
-    return f"{title(document['suite'], document['scale'])}, {len(document['queries'])} queries"
+    count = len(document["queries"])
+    return f"{title(document['suite'], document['scale'])}, {count} {'query' if count == 1 else 'queries'}"
 
 
 def side_title(document: Document, side: str, regime: str = "", mark: bool = True) -> str:
