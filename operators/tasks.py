@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,10 @@ from finequery.operators.expr import Column, Expr, WindowCall
 from finequery.operators.pipeline import Pipeline, materialize
 from finequery.operators.probe import Probe
 from finequery.operators.program import too_many_rows
+from finequery.operators.run import filter_tests
 from finequery.operators.steps import Step
+from finequery.operators.stream import Stream, collect, joined, refused, scanned, upto
+from finequery.operators.table import Batches, RangeTest
 from finequery.types import BIGINT
 
 
@@ -43,6 +47,11 @@ class Task:
     def execute(self, context: Context) -> Frame:
         raise NotImplementedError
 
+    def stream(self, context: Context, steps: Sequence[Step] = ()) -> Stream | None:
+        """The rows frame by frame, where they come out of a scan that does not fit; None: ``execute`` gives them.
+        ``steps``: what they pass next, for the scan to leave out what can't pass."""
+        return None
+
     def measure(self, context: Context) -> Measured:
         return context.measured.setdefault(id(self), Measured())
 
@@ -55,9 +64,22 @@ class Scan(Task):
     names: tuple[str, ...]
     alias: str = ""
 
+    def batches(self, context: Context, steps: Sequence[Step] = (), evict: bool = True) -> Batches | None:
+        """The table's rows in batches, where its columns don't fit (``Table.batches``)."""
+        names = {c.id: name for c, name in zip(self.columns, self.names)}
+        tests = (RangeTest(names[i], *test) for i, *test in filter_tests(steps, context, names)) if names else ()
+        return self.table.batches(self.names, tests, evict) if names else None
+
+    def stream(self, context: Context, steps: Sequence[Step] = ()) -> Stream | None:
+        found = self.batches(context, steps)
+        if found is None:
+            return None
+        return Stream(found.rows, scanned(found, self.columns, self.names, context, self.measure(context)))
+
     def execute(self, context: Context) -> Frame:
         begin = time.perf_counter()
-        loaded = self.table.load(self.names) if self.names else []
+        with refused():
+            loaded = self.table.load(self.names) if self.names else []
         rows = loaded[0].length if loaded else self.table.rows
         record = self.measure(context)
         record.rows_out, record.seconds = rows, time.perf_counter() - begin
@@ -115,7 +137,31 @@ class Pipe(Task):
     def inputs(self) -> tuple[Task, ...]:
         return (self.source, *(s.build for s in self.steps if isinstance(s, Probe)))
 
+    def stream(self, context: Context, steps: Sequence[Step] = ()) -> Stream | None:
+        stream = self.source.stream(context, self.steps or steps)
+        return None if stream is None else Stream(stream.rows, self._frames(context, stream))
+
+    def _frames(self, context: Context, stream: Stream) -> Iterator[Frame]:
+        if self.pipeline is None:
+            self.pipeline = materialize(list(self.columns), self.steps)
+        record, where = self.measure(context), context.where(self)
+        took = Measured()
+        try:
+            prepare(self.steps, context, stream.rows)
+            for frame in stream.frames:
+                result = self.pipeline.run(context, frame, took, where)
+                del frame
+                yield result
+                del result
+        finally:
+            release_probes(self.steps)
+            record.add(took)
+            record.rows_out += took.rows_out
+
     def execute(self, context: Context) -> Frame:
+        stream = self.stream(context)
+        if stream is not None:
+            return collect(stream, self.columns)
         if self.pipeline is None:
             self.pipeline = materialize(list(self.columns), self.steps)
         try:
@@ -141,6 +187,13 @@ def gather(source: Task, steps: list[Step], context: Context) -> Frame:
     rows = frame.length
     together(context, [(p, functools.partial(build, p, side, context, rows)) for p, side in zip(probes, sides)])
     return frame
+
+
+def prepare(steps: Sequence[Step], context: Context, rows: int) -> None:
+    """Build the look-ups of a pipeline's probes; ``rows`` will probe at the most."""
+    probes = [step for step in steps if isinstance(step, Probe)]
+    sides = together(context, [(p, functools.partial(p.build.execute, context)) for p in probes])
+    together(context, [(p, functools.partial(build, p, side, context, rows)) for p, side in zip(probes, sides)])
 
 
 def build(probe: Probe, frame: Frame, context: Context, rows: int) -> None:
@@ -175,15 +228,45 @@ class Sort(Task):
         return (self.source,)
 
     def execute(self, context: Context) -> Frame:
+        limit, offset = bound(context, self.limit), bound(context, self.offset) or 0
+        keep = None if limit is None else limit + offset
+        record, took = self.measure(context), Measured()
+        stream = None if keep is None else self.source.stream(context)
+        if stream is None:
+            result = self._sorted(context, self.source.execute(context), keep, offset, took)
+        else:
+            result = self._first(context, stream, keep, offset, took)
+        record.add(took)
+        record.rows_out = result.length
+        return result
+
+    def _first(self, context: Context, stream: Stream, keep: int | None, offset: int, took: Measured) -> Frame:
+        """The first rows of all frames: those of each beside those of all before. Ties stay in the rows' order."""
+        columns = list({c.id: c for c in (*self.columns, *(key for key, *_ in self.keys))}.values())
+        first: list[Frame] = []
+        for frame in stream.frames:
+            first.append(self._sorted(context, frame, keep, 0, took, columns))
+            del frame
+            if len(first) > 1:
+                rows = joined(first, columns)
+                first.append(self._sorted(context, rows, keep, 0, Measured(), columns))
+        return self._sorted(context, first[0], keep, offset, Measured())
+
+    def _sorted(
+        self,
+        context: Context,
+        frame: Frame,
+        keep: int | None,
+        offset: int,
+        took: Measured,
+        columns: Sequence[Column] | None = None,
+    ) -> Frame:
+        """Rows ``offset`` to ``keep`` of a frame's order (None: to the last)."""
         from finequery.operators.sort import sort_rows
         from finequery.operators.take import take
 
-        frame = self.source.execute(context)
         begin = time.perf_counter()
-        limit, offset = bound(context, self.limit), bound(context, self.offset) or 0
-        keep = None if limit is None else limit + offset
         keys = [(frame.columns[c.id], descending, first) for c, descending, first in self.keys]
-        record = self.measure(context)
 
         def sort(device: Any) -> Frame:
             rows = sort_rows(keys, frame.length, context.pool, keep, device)
@@ -191,11 +274,12 @@ class Sort(Task):
                 picked = rows[offset:keep]
                 rows = padded(len(picked), np.uint32)
                 rows[:] = picked
-            columns = {c.id: take(frame.columns[c.id], rows, context.pool, device=device) for c in self.columns}
-            return Frame(columns, len(rows))
+            wanted = self.columns if columns is None else columns
+            return Frame({c.id: take(frame.columns[c.id], rows, context.pool, device=device) for c in wanted}, len(rows))
 
-        result = context.placed(self, record, "A sort", sort)
-        record.rows_in, record.rows_out, record.seconds = frame.length, result.length, time.perf_counter() - begin
+        result = context.placed(self, took, "A sort", sort)
+        took.rows_in += frame.length
+        took.seconds += time.perf_counter() - begin
         return result
 
 
@@ -222,8 +306,9 @@ class Limit(Task):
     def execute(self, context: Context) -> Frame:
         from finequery.operators.slice import slice_frame
 
-        frame = self.source.execute(context)
         limit, offset = bound(context, self.limit), bound(context, self.offset) or 0
+        stream = self.source.stream(context)
+        frame = self.source.execute(context) if stream is None else self._first(stream, limit, offset)
         start = min(offset, frame.length)
         stop = frame.length if limit is None else min(start + limit, frame.length)
         record = self.measure(context)
@@ -233,6 +318,10 @@ class Limit(Task):
         if not self.columns:
             return Frame({}, stop - start)
         return slice_frame(frame, [c.id for c in self.columns], start, stop)
+
+    def _first(self, stream: Stream, limit: int | None, offset: int) -> Frame:
+        """The frames up to the last row asked for."""
+        return collect(Stream(stream.rows, upto(stream.frames, limit, offset)), self.source.columns)
 
 
 @dataclass(eq=False)
@@ -246,9 +335,28 @@ class UnionAll(Task):
     def inputs(self) -> tuple[Task, ...]:
         return self.parts
 
+    def stream(self, context: Context, steps: Sequence[Step] = ()) -> Stream | None:
+        streams = [part.stream(context) for part in self.parts]
+        if not any(streams):
+            return None
+        rows = sum(int(p.estimate or 0) if s is None else s.rows for p, s in zip(self.parts, streams))
+        return Stream(rows, self._frames(context, streams))
+
+    def _frames(self, context: Context, streams: Sequence[Stream | None]) -> Iterator[Frame]:
+        record = self.measure(context)
+        for part, stream, own in zip(self.parts, streams, self.part_columns):
+            for frame in [part.execute(context)] if stream is None else stream.frames:
+                record.rows_in += frame.length
+                record.rows_out += frame.length
+                yield Frame({c.id: frame.columns[o.id] for c, o in zip(self.columns, own)}, frame.length)
+                del frame
+
     def execute(self, context: Context) -> Frame:
         from finequery.operators.concat import concat_columns
 
+        stream = self.stream(context)
+        if stream is not None:
+            return collect(stream, self.columns)
         frames = together(context, [(p, functools.partial(p.execute, context)) for p in self.parts])
         begin = time.perf_counter()
         record = self.measure(context)
@@ -272,6 +380,10 @@ class Shared(Task):
     @property
     def inputs(self) -> tuple[Task, ...]:
         return (self.source,)
+
+    def stream(self, context: Context, steps: Sequence[Step] = ()) -> Stream | None:
+        """Where it does not fit, every reader reads it anew."""
+        return None if id(self) in context.results else self.source.stream(context, steps)
 
     def execute(self, context: Context) -> Frame:
         found = context.once(id(self), lambda: self.source.execute(context))
