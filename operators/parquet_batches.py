@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from finequery.errors import OutOfMemoryError
 from finequery.jetson import accounts
 from finequery.operators.column import ColumnData, Dictionary
@@ -28,7 +26,7 @@ def estimated_bytes(files: ParquetFiles, name: str) -> list[int]:
     """Bytes that a column takes in memory, by row group, as far as the footers tell."""
     sql_type, ranges = files.types[name], files.ranges(name)
     if sql_type.is_string:
-        found = []
+        found: list[int] = []
         for group in files.groups:
             size = files.chunk_bytes(name, group)
             if files.looks_coded(group.file, name):
@@ -37,8 +35,8 @@ def estimated_bytes(files: ParquetFiles, name: str) -> list[int]:
                 found.append(size + 8 * group.rows)
         return found
     if ranges is None:
-        width = 16 if sql_type.name in ("HUGEINT", "INTERVAL") or sql_type.is_decimal else 8
-        nulls = True
+        wide = sql_type.name in ("HUGEINT", "INTERVAL") or sql_type.precision > 18
+        width, nulls = 16 if wide else 8, True
     else:
         stats = files.stats(name)
         assert stats is not None
@@ -50,6 +48,16 @@ def estimated_bytes(files: ParquetFiles, name: str) -> list[int]:
     return [group.rows * width + group.rows // 8 * nulls for group in files.groups]
 
 
+def load_bytes(files: ParquetFiles, name: str) -> int:
+    """Bytes that loading a whole column takes: pieces that come through Arrow are put together in the end; those that
+    are decoded in place have a byte for each row that may be NULL meanwhile."""
+    ranges, final = files.ranges(name), sum(estimated_bytes(files, name))
+    if ranges is not None:
+        return final + (files.rows if any(r.nulls for r in ranges) else 0)
+    coded = files.types[name].is_string and all(files.looks_coded(group.file, name) for group in files.groups)
+    return final + files.rows if coded else 2 * final
+
+
 class ParquetBatches:
     """The columns ``names`` of the row groups that may hold rows for which all ``tests`` are true."""
 
@@ -57,8 +65,8 @@ class ParquetBatches:
         self.files = files
         self.names = names
         passing = [not out for out in _ruled_out(files, tests)]
-        sizes = np.sum([estimated_bytes(files, name) for name in names], axis=0, dtype=np.int64).tolist()
-        self.groups = [group for group, keep in zip(files.groups, passing) if keep]
+        sizes = [sum(of_group) for of_group in zip(*(estimated_bytes(files, name) for name in names))]
+        self.groups: Sequence[Group] = [group for group, keep in zip(files.groups, passing) if keep]
         self.sizes = [size for size, keep in zip(sizes, passing) if keep]
         self.skipped = len(files.groups) - len(self.groups)
         self._dictionaries: dict[str, Dictionary] = {}

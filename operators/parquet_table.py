@@ -9,9 +9,12 @@ from finequery.jetson import accounts
 from finequery.operators import files
 from finequery.operators.arrow_types import require
 from finequery.operators.column import ColumnData, Stats
-from finequery.operators.parquet_batches import SHARE, ParquetBatches, estimated_bytes
+from finequery.operators.parquet_batches import SHARE, ParquetBatches, load_bytes
 from finequery.operators.parquet_files import ParquetFiles
 from finequery.operators.table import KeptTable, RangeTest
+
+#: Columns are loaded if they take no more than this part of the memory that is left: queries need some, too.
+COLUMNS = 0.75
 
 
 class ParquetTable(KeptTable):
@@ -66,10 +69,10 @@ class ParquetTable(KeptTable):
                 require(self.type_of(name), name, self.name)
             room = limit - accounts.live()
             needed = sum(map(self._size_of, missing))
-            if needed <= room:
+            if needed <= room * COLUMNS:
                 return None
             unread = [n for n in self._kept if n not in names]
-            if needed <= room + sum(self._kept[n].nbytes for n in unread):
+            if needed <= (room + sum(self._kept[n].nbytes for n in unread)) * COLUMNS:
                 for name in unread if evict else ():
                     del self._kept[name]
                 return None
@@ -80,5 +83,5 @@ class ParquetTable(KeptTable):
 
     def _size_of(self, name: str) -> int:
         if name not in self._sizes:
-            self._sizes[name] = sum(estimated_bytes(self.files, name))
+            self._sizes[name] = load_bytes(self.files, name)
         return self._sizes[name]

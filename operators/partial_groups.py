@@ -52,7 +52,8 @@ class Parts:
         self._calls: list[Call] = []
         self._ends: list[Call] = []
         self._of: dict[int, tuple[Column, ...]] = {c.output.id: self._parts(c) for c in whole.calls}
-        self.moments = list({o[1].id: o for c in whole.calls if c.name in MOMENTS for o in [self._of[c.output.id]]}.values())  # type: ignore[misc]
+        of_moments = [self._of[c.output.id] for c in whole.calls if c.name in MOMENTS]
+        self.moments = list({mean.id: (count, mean, squares) for count, mean, squares in of_moments}.values())
         columns = (*whole.groups, *(c.output for c in self._calls))
         groups, expected = whole.groups, whole.expected_groups
         self.part = Aggregate(columns, whole.source, whole.steps, groups, tuple(self._calls), expected, owner=whole)

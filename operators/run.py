@@ -11,7 +11,7 @@ CPU does those morsels.
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -272,7 +272,7 @@ class _Run:
             self.measured.ran_on("cpu")
 
 
-def filter_tests(steps: list[Step], context: Context, ids: Container[int]) -> Iterator[tuple[int, str, int]]:
+def filter_tests(steps: Sequence[Step], context: Context, ids: Container[int]) -> Iterator[tuple[int, str, int]]:
     """The first filter's comparisons of these columns with exact values: column, comparison, physical value."""
     if not steps or not isinstance(steps[0], Filter):
         return

@@ -40,9 +40,10 @@ class Batches(Protocol):
     """Rows of a table that don't fit into memory. Sizes are in bytes, by estimate. ``skipped``: parts of the table (row
     groups) that hold no row asked for; ``groups``: those left."""
 
-    groups: Sequence[Any]
     skipped: int
 
+    @property
+    def groups(self) -> Sequence[Any]: ...
     @property
     def rows(self) -> int: ...
     @property

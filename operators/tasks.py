@@ -17,18 +17,16 @@ import numpy as np
 from finequery.errors import DataError
 from finequery.operators.branches import together
 from finequery.operators.build import padded
-from finequery.operators.column import ColumnData, Frame, Stats
+from finequery.operators.column import ColumnData, Frame
 from finequery.operators.context import Context, Measured
 from finequery.operators.evaluate import evaluate
 from finequery.operators.expr import Column, Expr, WindowCall
 from finequery.operators.pipeline import Pipeline, materialize
 from finequery.operators.probe import Probe
-from finequery.operators.program import too_many_rows
 from finequery.operators.run import filter_tests
 from finequery.operators.steps import Step
 from finequery.operators.stream import Stream, collect, joined, refused, scanned, upto
 from finequery.operators.table import Batches, RangeTest
-from finequery.types import BIGINT
 
 
 @dataclass(eq=False)
@@ -67,8 +65,9 @@ class Scan(Task):
     def batches(self, context: Context, steps: Sequence[Step] = (), evict: bool = True) -> Batches | None:
         """The table's rows in batches, where its columns don't fit (``Table.batches``)."""
         names = {c.id: name for c, name in zip(self.columns, self.names)}
-        tests = (RangeTest(names[i], *test) for i, *test in filter_tests(steps, context, names)) if names else ()
-        return self.table.batches(self.names, tests, evict) if names else None
+        tests = [RangeTest(names[i], comparison, value) for i, comparison, value in filter_tests(steps, context, names)]
+        found: Batches | None = self.table.batches(self.names, tests, evict) if names else None
+        return found
 
     def stream(self, context: Context, steps: Sequence[Step] = ()) -> Stream | None:
         found = self.batches(context, steps)
@@ -275,7 +274,9 @@ class Sort(Task):
                 rows = padded(len(picked), np.uint32)
                 rows[:] = picked
             wanted = self.columns if columns is None else columns
-            return Frame({c.id: take(frame.columns[c.id], rows, context.pool, device=device) for c in wanted}, len(rows))
+            return Frame(
+                {c.id: take(frame.columns[c.id], rows, context.pool, device=device) for c in wanted}, len(rows)
+            )
 
         result = context.placed(self, took, "A sort", sort)
         took.rows_in += frame.length
@@ -423,110 +424,6 @@ class Window(Task):
         record.rows_in = record.rows_out = frame.length
         record.seconds = time.perf_counter() - begin
         return Frame(columns, frame.length)
-
-
-@dataclass(eq=False)
-class PairJoin(Task):
-    """Joins whose match has a further condition, and full joins: pairs first, then what found no partner."""
-
-    kind: str
-    left: Task
-    left_columns: tuple[Column, ...]
-    probe: Probe  # an inner probe with the condition
-    mark: Column | None = None
-    pipeline: Pipeline | None = None
-
-    @property
-    def inputs(self) -> tuple[Task, ...]:
-        return (self.left, self.probe.build)
-
-    def execute(self, context: Context) -> Frame:
-        try:
-            return self._join(context)
-        finally:
-            release_probes([self.probe])
-
-    def _join(self, context: Context) -> Frame:
-        from finequery.operators.take import take
-
-        row = Column(BIGINT, -60)
-        right_row = Column(BIGINT, -61)
-        right_source = self.probe.build
-        self.probe.build = _WithRow(right_source.columns, right_source, right_row)
-        try:
-            left = gather(self.left, [self.probe], context)
-        finally:
-            self.probe.build = right_source
-        payload = self.probe.payload
-        self.probe.payload = (*payload, right_row)
-        wide = Frame({**left.columns, row.id: row_column(left.length)}, left.length)
-        if self.pipeline is None:
-            outputs = [row, right_row]
-            self.pipeline = materialize(outputs, [self.probe])
-        try:
-            pairs = self.pipeline.run(context, wide, self.measure(context), context.where(self))
-        finally:
-            self.probe.payload = payload
-        lefts, rights = row_numbers(pairs.columns[row.id]), row_numbers(pairs.columns[right_row.id])
-        hit = np.zeros(left.length, dtype=bool)
-        hit[lefts] = True
-        pool, kind = context.pool, self.kind
-        if kind in ("semi", "anti"):
-            rows = as_rows(np.flatnonzero(hit if kind == "semi" else ~hit))
-            return Frame({c.id: take(left.columns[c.id], rows, pool) for c in self.left_columns}, len(rows))
-        if kind == "mark":
-            assert self.mark is not None
-            from finequery.operators.result_columns import exact_column
-
-            return Frame(
-                {**left.columns, self.mark.id: exact_column(self.mark.type, hit.astype(np.int64))}, left.length
-            )
-        if kind == "single" and len(lefts) != len(np.unique(lefts)):
-            raise too_many_rows()
-        right = self.probe.current().frame
-        none = np.uint32(0xFFFFFFFF)
-        missing = np.flatnonzero(~hit)
-        all_left = [lefts, missing]
-        all_right = [rights, np.full(len(missing), none)]
-        if kind == "full":
-            seen = np.zeros(right.length, dtype=bool)
-            seen[rights] = True
-            alone = np.flatnonzero(~seen)
-            all_left.append(np.full(len(alone), none))
-            all_right.append(alone)
-        left_rows, right_rows = as_rows(np.concatenate(all_left)), as_rows(np.concatenate(all_right))
-        columns = {c.id: take(left.columns[c.id], left_rows, pool, missing=True) for c in self.left_columns}
-        columns |= {c.id: take(right.columns[c.id], right_rows, pool, missing=True) for c in payload}
-        return Frame(columns, len(left_rows))
-
-
-@dataclass(eq=False)
-class _WithRow(Task):
-    """A task's frame with its row numbers as one more column."""
-
-    source: Task
-    row: Column
-
-    def execute(self, context: Context) -> Frame:
-        frame = self.source.execute(context)
-        return Frame({**frame.columns, self.row.id: row_column(frame.length)}, frame.length)
-
-
-def row_column(count: int) -> ColumnData:
-    """0, 1, 2, …"""
-    data = padded(count, np.uint32)
-    data[:] = np.arange(count, dtype=np.uint32)
-    return ColumnData(BIGINT, "uint", count, data, stats=Stats(low=0, high=max(count - 1, 0)))
-
-
-def row_numbers(column: ColumnData) -> np.ndarray:
-    return column.data[: column.length].astype(np.int64) + column.base
-
-
-def as_rows(numbers: np.ndarray) -> np.ndarray:
-    rows = padded(len(numbers), np.uint32)
-    rows[:] = numbers
-    return rows
 
 
 @dataclass(eq=False)

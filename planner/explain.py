@@ -240,7 +240,7 @@ class Report:
             return None
         room = max((memory.limit() or 0) - memory.live(), 0)
         fits = found.largest <= room
-        count = f"in {_plural(len(found.cut(room)), 'batch', 'es')}" if fits else "a row group is more than there is left"
+        count = f"in {_plural(len(found.cut(room)), 'batch', 'es')}" if fits else "a row group is more than is left"
         parts = [f"streams {count}", f"{size(found.nbytes)} of columns, {size(room)} left of the memory_limit"]
         parts.append(_left_out(found.skipped, found.skipped + len(found.groups)))
         return " · ".join(filter(None, parts))
