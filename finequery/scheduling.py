@@ -62,7 +62,8 @@ def described() -> Board | None:
 
 
 @functools.lru_cache(maxsize=16)
-def _model(board: Board) -> Model:
+def model_of(board: Board) -> Model:
+    """The performance model of a board."""
     from finequery.perfmodel.model import load_model
 
     return load_model(board)
@@ -98,4 +99,4 @@ def _make(settings: Settings, plan: Plan, context: Context, board: Board) -> Sch
     asked = Asked(settings["device"], settings["objective"], reasons, places)
     load = {"gpu": settings["gpu_load"]} if settings["gpu_load"] else {}
     threads = board.cpu.cores if simulated else context.pool.threads
-    return Scheduler(pipelines, Site(board, threads, load), _model(board), asked, simulated)
+    return Scheduler(pipelines, Site(board, threads, load), model_of(board), asked, simulated)
