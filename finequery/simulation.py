@@ -77,7 +77,7 @@ def on(
         raise NotSupportedError(f"{board.title} has no GPU")
     resident = not cold and (board.gpu_memory is None or stored([query]) <= room(board.gpu_memory.capacity_bytes))
     site = Site(board, board.cpu.cores, resident=resident)
-    model = scheduling.model_of(board)
+    model = scheduling.model_of(board, simulated=True)
     schedule = place(query.parts, site, model, replace(query.asked, forced=device, objective=objective))
     placements = [p.chosen.placement for p in schedule.placed]
     timeline, price, known = simulate(query.parts, placements, site).timeline, schedule.price, validation()

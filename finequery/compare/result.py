@@ -28,7 +28,7 @@ Stretch = tuple[str, int, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A query in one way and regime. ``operands``: bytes that its sub-tasks read and wrote, wherever they came from;
+    """A query in one way and regime. ``operands``: bytes of its sub-tasks' inputs and outputs, wherever they came from;
     ``traffic``: bytes through the memories, which the simulator alone knows. None: not known."""
 
     seconds: tuple[float, ...]
