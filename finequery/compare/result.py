@@ -67,6 +67,7 @@ class Facts:
     discrete: bool = False
     board: str = ""
     model: str = ""
+    objective: str = "latency"  # what placement made small
     peak_gbs: float = 0.0
     usd: float = 0.0
     host_usd: float = 0.0

@@ -68,7 +68,8 @@ def simulated(side: Side, work: Work, queries: Sequence[Counted], objective: str
         runs = {"placed": by_device[side.device], **{device: by_device[device] for device in alone}}
         words = tuple(in_words(part.info) for part in query.parts)
         found[query.name] = Answered(query.rows, runs, query.text, words)
-    facts = replace(board_facts(board, side.device, simulated=True), model=model.source)
+    facts = board_facts(board, side.device, simulated=True)
+    facts = replace(facts, model=model.source, objective=objective)
     return Result(facts, work.suite, work.scale, found, {"name": board.title, "mode": board.mode})
 
 
