@@ -33,8 +33,7 @@ from bench_groups import NAMES, Case, Group, query_groups  # noqa: E402
 from bench_report import Result, Table, as_json, show  # noqa: E402
 
 from finequery import workloads  # noqa: E402
-from finequery.bench import engines  # noqa: E402
-from finequery.bench.answers import loosely, row_difference  # noqa: E402
+from finequery.bench import answers, engines  # noqa: E402
 from finequery.bench.engines import ARROW, DUCKDB, DUCKDB_FILE, OURS, Engine  # noqa: E402
 from finequery.bench.measure import interleave  # noqa: E402
 from finequery.bench.record import machine  # noqa: E402
@@ -45,7 +44,7 @@ from finequery.workloads.progress import Progress  # noqa: E402
 def difference(got: Any, want: Any, case: Case, exact: bool) -> str | None:
     """What differs between two engines' answers, in words, or None."""
     if case.form != ARROW:
-        return row_difference(got, want, False) if exact else row_difference(loosely(got), loosely(want), False)
+        return answers.difference(got, want, [], exact)
     import pyarrow as pa
 
     if isinstance(got, pa.RecordBatchReader):

@@ -201,6 +201,10 @@ def test_other_types_are_loosely_the_same() -> None:
     assert difference([(1.5, 2)], [(Decimal("1.50"), 2)], [], exact=False) is None
     assert difference([(1.5, 2)], [(Decimal("1.50"), 2)], [], exact=True)
     assert difference([(1.5, 3)], [(Decimal("1.50"), 2)], [], exact=False)
+    cut, rounded = [("a", Decimal("0.050144"))], [("a", 0.0501446)]
+    assert difference(cut, rounded, [1], exact=False) is None
+    assert difference([("a", Decimal("0.050142"))], rounded, [1], exact=False)
+    assert difference([("a", 0.050144)], rounded, [1], exact=False)  # floats have all their digits
     assert difference([(2,), (1,)], [(1,), (2,)], []) is None and difference([(2,), (1,)], [(1,), (2,)], [0])
 
 
