@@ -77,11 +77,11 @@ def watch() -> Watch:
 
 
 @functools.lru_cache(maxsize=16)
-def model_of(board: Board) -> Model:
-    """The performance model of a board."""
+def model_of(board: Board, simulated: bool = False) -> Model:
+    """The performance model of a board: the real one's, or that of its simulator."""
     from finequery.perfmodel.model import load_model
 
-    return load_model(board)
+    return load_model(board, corrected=not simulated)
 
 
 @functools.lru_cache(maxsize=64)
@@ -129,7 +129,7 @@ def _site(settings: Settings, context: Context, board: Board) -> tuple[Site, Mod
 
     load = settings["gpu_load"]
     if settings["board"]:
-        threads, model = board.cpu.cores, model_of(board)
+        threads, model = board.cpu.cores, model_of(board, simulated=True)
     elif board.gpu is None:
         threads, model = context.pool.threads, model_of(board)
     else:
