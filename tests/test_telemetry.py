@@ -398,9 +398,14 @@ def test_nvml_of_an_old_card_and_driver(monkeypatch: pytest.MonkeyPatch, h100: A
 def test_others_on_the_gpu(h100: Any) -> None:
     rows = [(os.getpid(), 5, 70), (4711, 5, 20), (4711, 9, 30), (4712, 7, 10)]
     samples = [SimpleNamespace(pid=pid, timeStamp=stamp, smUtil=used) for pid, stamp, used in rows]
-    source = nvml_source.Nvml(FakeNvml(nvmlDeviceGetProcessUtilization=samples))
-    assert source.others(0) == (pytest.approx(0.4), 9)  # the newest of each, not ours
-    assert nvml_source.Nvml(FakeNvml(nvmlDeviceGetProcessUtilization=None)).others(0) is None
+    everyone = [SimpleNamespace(pid=pid) for pid in (os.getpid(), 4711)]
+
+    def others(samples: Any, known: Any) -> Any:
+        fake = FakeNvml(nvmlDeviceGetProcessUtilization=samples, nvmlDeviceGetComputeRunningProcesses=known)
+        return nvml_source.Nvml(fake).others(0)
+
+    assert others(samples, everyone) == (pytest.approx(0.4), 9)  # the newest of each, not ours
+    assert others(None, everyone) is others(samples, everyone[1:]) is others(samples, None) is None
 
 
 def test_nvml_that_is_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, h100: Any) -> None:

@@ -26,7 +26,10 @@ def test_state_of_a_board(tmp_path: Path) -> None:
     assert state == State(0.4, "MODE_15W", 1200.0, 675.0, None, False)  # 45 %, in steps; the clocks under load
     write(tmp_path, cooling(1, "gpu-throttle-alert", 1))
     state = Watch(tmp_path).state()
-    assert (state.cpu_mhz, state.gpu_mhz, state.throttled) == (1000.0, 318.0, True)  # slowed down: the clocks of now
+    assert (state.cpu_mhz, state.gpu_mhz, state.throttled) == (1200.0, 675.0, True)  # at rest no clock says how much
+    write(tmp_path, {"sys/class/devfreq/17000000.gv11b/device/load": 900})
+    state = Watch(tmp_path).state()
+    assert (state.cpu_mhz, state.gpu_mhz, state.throttled) == (1200.0, 318.0, True)  # at work the clock of now does
     assert Watch(tmp_path / "nothing").state() == State()
 
 

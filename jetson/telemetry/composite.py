@@ -108,7 +108,10 @@ class Telemetry:
             lines.append(f"Power is that of {self.covers}.")
         else:
             lines.append("No sensor of power can be read here.")
-        lines += [str(one) for one in self.missing if one.hint or not self._power]
+        lines += [str(one) for one in self.missing if one.hint]
+        if not self._power:
+            reasons = [one.reason for one in self.missing if not one.hint]
+            lines += [f"Looked for: {'; '.join(reasons)}."] if reasons else []
         return "\n".join(lines)
 
     def _of(self, name: str, source: Source) -> bool:

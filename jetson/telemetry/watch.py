@@ -30,6 +30,8 @@ from finequery.jetson.telemetry.reading import Shared, share
 PERIOD, STALE = 1.0, 10.0
 #: Loads are told in steps, so that plans are not placed anew for nothing, and leave us something.
 STEP, MOST = 0.1, 0.9
+#: Load from which a clock of now is that of work: at rest it is low, whatever slows the machine down.
+WORKING = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,8 @@ class Watch:
         self._state = State(
             round(held, 3),
             reading.mode,
-            clocks.cpu(self._files).attainable(throttled),
-            self._telemetry.gpu_clock().attainable(throttled),
+            clocks.cpu(self._files).attainable(throttled and (reading.cpu_load or 0.0) > WORKING),
+            self._telemetry.gpu_clock().attainable(throttled and (reading.gpu_load or 0.0) > WORKING),
             reading.memory_mhz,
             throttled,
         )
