@@ -77,7 +77,8 @@ def watch() -> Watch:
 
 
 @functools.lru_cache(maxsize=16)
-def _model(board: Board) -> Model:
+def model_of(board: Board) -> Model:
+    """The performance model of a board."""
     from finequery.perfmodel.model import load_model
 
     return load_model(board)
@@ -86,7 +87,7 @@ def _model(board: Board) -> Model:
 @functools.lru_cache(maxsize=64)
 def _model_at(board: Board, now: Board) -> Model:
     """A board's model at the clocks of ``now``."""
-    return _model(board) if now == board else _model(board).at(now)
+    return model_of(board) if now == board else model_of(board).at(now)
 
 
 @contextlib.contextmanager
@@ -128,9 +129,9 @@ def _site(settings: Settings, context: Context, board: Board) -> tuple[Site, Mod
 
     load = settings["gpu_load"]
     if settings["board"]:
-        threads, model = board.cpu.cores, _model(board)
+        threads, model = board.cpu.cores, model_of(board)
     elif board.gpu is None:
-        threads, model = context.pool.threads, _model(board)
+        threads, model = context.pool.threads, model_of(board)
     else:
         state = watch().state()
         moded, board = at_state(board, state)

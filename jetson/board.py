@@ -136,6 +136,11 @@ class Board:
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
 
     @property
+    def short_title(self) -> str:
+        """What people call it: without the maker, the memory and, for a discrete GPU, the host."""
+        return self.title.removeprefix("NVIDIA ").partition(" (")[0].partition(" in a ")[0]
+
+    @property
     def discrete(self) -> bool:
         """Has a GPU with memory of its own."""
         return self.gpu_memory is not None

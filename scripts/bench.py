@@ -98,7 +98,7 @@ def start(name: str, options: argparse.Namespace, folder: Path) -> Engine:
         return engines.DuckDB(options.threads)
     if name == OURS:
         return engines.stand_in(options.threads) if options.self_test else engines.FineQuery(options.threads)
-    return engines.Polars(options.threads) if name == "polars" else engines.DataFusion(options.threads)
+    return engines.rival(name, options.threads)
 
 
 def run_group(group: Group, names: list[str], options: argparse.Namespace, folder: Path) -> Table:

@@ -45,7 +45,7 @@ def con() -> Iterator[Any]:
 
 @pytest.fixture(autouse=True)
 def analytic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduling, "_model", Model)
+    monkeypatch.setattr(scheduling, "model_of", Model)
 
 
 def site(name: str = "agx-xavier", **load: float) -> Site:

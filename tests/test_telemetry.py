@@ -431,3 +431,20 @@ def test_card_and_processor_add_up(tmp_path: Path, h100: Any, monkeypatch: pytes
         r = telemetry.read()
         assert r.joules == pytest.approx(12.5 + 0.25) and r.watts is not None and r.watts > 300.0
         assert set(r.rails) == {"NVIDIA H100", "CPU package-0", "CPU dram"}
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def test_finequery_devices_shows_sensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from finequery.jetson.telemetry import report
+
+    monkeypatch.setattr(report, "WATCHED", 0.0)
+    text = report.report(xavier(tmp_path))
+    assert "Sensors  INA3221: power; every 430 ms\n" in text
+    assert "Now      9.00 W: GPU 2.00, CPU 3.00, SOC 1.00" in text and "power mode MODE_15W" in text
+    assert "GPU 45% busy at 318 of 675 MHz" in text and "cpu 42 °C, gpu 40 °C" in text
+    assert "Warnings the power mode is MODE_15W, not MAXN (sudo nvpmodel -m 0)" in text
+    nothing = report.report(tmp_path / "nothing")
+    assert "No sensor of power can be read here." in nothing and "there is no INA3221" in nothing
+    assert "Now" not in nothing and "Warnings" not in nothing

@@ -13,6 +13,48 @@ Row = tuple[Any, ...]
 RELATIVE = 1e-9
 
 
+def difference(got: list[Row], want: list[Row], keys: list[int], exact: bool = True) -> str | None:
+    """What differs between two answers to a query whose ORDER BY has the result columns ``keys``, in words, or None.
+    Rows that tie may stand in another order. ``exact``: values are of the same types, too."""
+    if not exact:
+        got, want = loosely(got), loosely(want)
+    problem = row_difference(got, want, ordered=False)
+    if problem is None and keys:
+        mine, theirs = ([tuple(row[key] for key in keys) for row in rows] for rows in (got, want))
+        problem = row_difference(mine, theirs, ordered=True)
+        return f"order: {problem}" if problem else None
+    return problem
+
+
+def order_keys(sql: str, names: list[str]) -> list[int]:
+    """The result columns that ORDER BY names, up to the first key that is not a result column."""
+    import sqlglot
+    from sqlglot import exp
+
+    tree = sqlglot.parse_one(sql, dialect="duckdb")
+    order = tree.args.get("order")
+    if order is None:
+        return []
+    folded = [name.lower() for name in names]
+    shown: dict[str, int] = {}
+    if isinstance(tree, exp.Select) and len(tree.expressions) == len(names) and not tree.is_star:
+        shown = {
+            (item.this if isinstance(item, exp.Alias) else item).sql(): n for n, item in enumerate(tree.expressions)
+        }
+    keys = []
+    for item in order.expressions:
+        key = item.this if isinstance(item, exp.Ordered) else item
+        if isinstance(key, exp.Literal) and key.is_int:
+            keys.append(int(key.this) - 1)
+        elif isinstance(key, exp.Column) and not key.table and folded.count(key.name.lower()) == 1:
+            keys.append(folded.index(key.name.lower()))
+        elif key.sql() in shown:
+            keys.append(shown[key.sql()])
+        else:
+            break
+    return keys
+
+
 def row_difference(got: list[Row], want: list[Row], ordered: bool) -> str | None:
     """What differs between two results, in words, or None."""
     if len(got) != len(want):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from finequery.jetson.conditions import conditions
@@ -9,20 +10,23 @@ from finequery.jetson.telemetry.composite import open_telemetry
 from finequery.jetson.telemetry.reading import Reading
 
 
+#: Seconds that the load is watched for.
+WATCHED = 0.2
+
+
 def report(root: str | Path = "/") -> str:
     """For people."""
     with open_telemetry(root) as telemetry:
+        time.sleep(WATCHED)
         sensors, reading = telemetry.describe().split("\n"), telemetry.read()
     found = conditions(root)
     now = [part for part in (_power(reading), _mode(reading)) if part]
-    for name, load, clock in (
-        ("CPU", reading.cpu_load, found["cpu_clock"]),
-        ("GPU", reading.gpu_load, found["gpu_clock"]),
-    ):
-        text = _engine(name, load, clock["now"], clock["most"])
-        now += [text] if text else []
-    memory = _engine("memory", reading.memory_load, reading.memory_mhz, None)
-    now += [memory] if memory else []
+    loads = {"cpu": reading.cpu_load, "gpu": reading.gpu_load, "memory": reading.memory_load}
+    texts = (
+        _engine(name if name == "memory" else name.upper(), load, found["clocks_now"][name], found["clocks"].get(name))
+        for name, load in loads.items()
+    )
+    now += filter(None, texts)
     if reading.temperatures:
         hottest = sorted(reading.temperatures.items(), key=lambda item: -item[1])
         now.append(", ".join(f"{name} {value:.0f} °C" for name, value in hottest))
