@@ -120,7 +120,8 @@ def at_state(board: Board, state: State) -> tuple[Board, Board]:
         return min(max(round(now / full / _STEP), 1) * _STEP, 1.0)
 
     # The memory's clock follows the load, and what it goes up to is known from the mode alone.
-    return board, at_clocks(board, held(state.cpu_mhz, board.cpu.mhz), held(state.gpu_mhz, board.gpu and board.gpu.mhz))
+    gpu = board.gpu.mhz if board.gpu is not None else None
+    return board, at_clocks(board, held(state.cpu_mhz, board.cpu.mhz), held(state.gpu_mhz, gpu))
 
 
 def _site(settings: Settings, context: Context, board: Board) -> tuple[Site, Model]:
