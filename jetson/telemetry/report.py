@@ -9,7 +9,6 @@ from finequery.jetson.conditions import conditions
 from finequery.jetson.telemetry.composite import open_telemetry
 from finequery.jetson.telemetry.reading import Reading
 
-
 #: Seconds that the load is watched for.
 WATCHED = 0.2
 
