@@ -375,7 +375,8 @@ def test_nvml(monkeypatch: pytest.MonkeyPatch, h100: Any) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", module)
     with open_telemetry(order=("nvml",)) as telemetry:
         r = telemetry.read()
-        assert (telemetry.name, telemetry.covers, telemetry.resolution) == ("NVML", "NVIDIA H100", 0.1)
+        assert (telemetry.name, telemetry.resolution) == ("NVML", 0.1)
+        assert telemetry.covers == "NVIDIA H100, without the processor"
         assert (r.watts, r.joules, r.rails) == (300.0, 12.5, {"NVIDIA H100": 300.0})
         assert (r.gpu_load, r.memory_load, r.gpu_mhz, r.memory_mhz) == (0.8, 0.35, 1755.0, 2619.0)
         assert (r.temperatures, r.mode, r.throttled) == ({"gpu": 61.0}, "", False)

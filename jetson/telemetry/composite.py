@@ -51,7 +51,8 @@ class Telemetry:
     @property
     def covers(self) -> str:
         """What ``watts`` is the power of."""
-        return " + ".join(source.covers for source in self._power)
+        text = " + ".join(source.covers for source in self._power)
+        return f"{text}, without the processor" if self.name == "NVML" else text
 
     @property
     def resolution(self) -> float:

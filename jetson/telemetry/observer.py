@@ -46,7 +46,7 @@ class State:
     throttled: bool = False
 
 
-class Watch:
+class Observer:
     """The state of a machine, sampled when it is asked for."""
 
     def __init__(self, root: str | Path = "/"):
@@ -69,7 +69,7 @@ class Watch:
                 if time.monotonic() - self._at > STALE:
                     self._sample()
         elif age > PERIOD and self._sampling.acquire(blocking=False):
-            threading.Thread(target=self._refresh, name="finequery-watch", daemon=True).start()
+            threading.Thread(target=self._refresh, name="finequery-observer", daemon=True).start()
         return self._state
 
     @contextmanager
@@ -102,7 +102,7 @@ class Watch:
         throttled = bool(reading.throttled)
         load = self._others(self._telemetry, reading.gpu_load, ours, alone)
         held = self._state.gpu_load
-        if load is not None and abs(load - held) >= STEP:
+        if load is not None and (abs(load - held) >= STEP or load < STEP / 2):
             held = min(round(load / STEP) * STEP, MOST)
         self._state = State(
             round(held, 3),
