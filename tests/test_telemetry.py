@@ -22,6 +22,7 @@ from finequery.jetson.telemetry import nvml as nvml_source
 from finequery.jetson.telemetry import rapl as rapl_source
 from finequery.jetson.telemetry.ina3221 import JETPACK
 from finequery.jetson.telemetry.rails import total
+from finequery.jetson.telemetry.reading import fresh
 from finequery.jetson.telemetry.tegrastats import parse
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -205,6 +206,12 @@ def test_tegrastats_runs(tmp_path: Path) -> None:
         assert telemetry.read().time == first.time  # there is no newer line
         process = telemetry.sources[0]._process  # type: ignore[attr-defined]
     assert process.poll() is not None  # closed
+
+
+def test_a_program_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = Reading(time.monotonic() - 1.0, 7.0)
+    assert fresh(last, 0.5) is last
+    assert fresh(last, 0.1).watts is None and fresh(last, 0.1).time > last.time
 
 
 def test_tegrastats_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
