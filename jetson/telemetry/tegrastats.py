@@ -126,7 +126,7 @@ def _given(reading: Reading) -> Iterator[str]:
 
 def open_source(root: Path) -> Tegrastats:
     """Raises Unavailable."""
-    program = shutil.which("tegrastats", path=f"{root / 'usr/bin'}:{root / 'home/nvidia'}")
+    program = shutil.which("tegrastats", path=str(root / "usr/bin"))
     if program is None:
         raise Unavailable("there is no tegrastats")
     try:
