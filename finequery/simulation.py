@@ -86,7 +86,7 @@ def on(
     size = stored([query]) if size is None else size
     resident = not cold and (board.gpu_memory is None or size <= room(board.gpu_memory.capacity_bytes))
     site = Site(board, board.cpu.cores, resident=resident)
-    model = scheduling.model_of(board)
+    model = scheduling.model_of(board, simulated=True)
     schedule = place(query.parts, site, model, replace(query.asked, forced=device, objective=objective))
     placements = [p.chosen.placement for p in schedule.placed]
     timeline, price, known = simulate(query.parts, placements, site).timeline, schedule.price, validation()

@@ -77,6 +77,10 @@ sources, each with its numbers as JSON beside it:
 A is {any_of["sides"]["a"]["title"]}, as FineQuery places queries there; B is the other machine, with what FineQuery
 does there and with its GPU alone, which stands for the paper's "discrete architecture". {words.REGIME_NOTES}
 
+## In short
+
+{_short(found)}
+
 ## A against B, with the paper beside
 
 The paper: {paper["latency"]["text"]} time ({paper["latency"]["source"]}), {paper["cost"]["text"]} the performance per
@@ -124,6 +128,26 @@ def _filled(part: str) -> str:
         lines = (textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in part.split("\n"))
         return "\n".join(lines)
     return part if part[0] in "#|!" else textwrap.fill(" ".join(part.split()), 120, break_on_hyphens=False)
+
+
+def _short(found: Found) -> str:
+    """A line for each suite and host: against the GPU alone there."""
+    lines = []
+    for (suite, _), d in found.items():
+        resident, cold = (d["against"]["gpu"][regime] for regime in ("resident", "cold"))
+
+        def time(one: Document) -> str:
+            over = one["time_over"]
+            return f"{times(over)} the time" if over >= 1.0 else f"{times(1.0 / over)} as fast"
+
+        count = len(d["queries"])
+        lines.append(
+            f"- **{d['sides']['b']['title']}, {work.title(suite, d['scale'])}.** Columns resident there: A takes "
+            f"{time(resident)} (faster in {resident['faster']} of {count} queries), does {times(resident['per_cost'])} "
+            f"per dollar and takes {times(1.0 / resident['joules'])} the joules. Cold: {time(cold)} (faster in "
+            f"{cold['faster']}), {times(cold['per_cost'])} per dollar and {times(1.0 / cold['joules'])} the joules."
+        )
+    return "Against the GPU alone of the other machine, simulated:\n\n" + "\n".join(lines)
 
 
 def _against(found: Found, suite: str) -> str:

@@ -16,11 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from finequery import shell, workloads
+from finequery import scheduling, shell, workloads
 from finequery.bench import record
-from finequery.compare import comparison, measures, page, plots, result, sides, simulate, text, work
+from finequery.compare import comparison, measure, measures, page, plots, result, sides, simulate, text, work
 from finequery.compare.result import Answered, Facts, Result, Run
 from finequery.errors import DataError, Error, FileError, NotSupportedError, OperationalError, ProgrammingError
+from finequery.jetson import board as boards
+from finequery.jetson.device import Info
+from finequery.planner.stages import Site
+from finequery.session import Session
 
 SCALE = 0.01
 ONLY = "q1.1,q2.1,q4.2"
@@ -437,6 +441,34 @@ def test_this_machine(own: tuple[Path, Path], tmp_path: Path) -> None:
         mine = place.startswith(("alone/a/", "sides/")) or "/a/" in place or place.endswith("/rows")
         assert simulated is not mine, place
     assert document["against"]["placed"]["resident"]["per_cost"] > 0  # by the price that was given
+
+
+def test_this_machine_with_a_discrete_gpu(
+    own: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads pose as its GPU. All ways are measured, and before each cold run the copies are forgotten."""
+    gpu, trims = scheduling.posing("h100"), []
+    gpu.trim = lambda: trims.append(1)
+    monkeypatch.setattr(Session, "device", lambda self: None if self.settings["device"] == "cpu" else gpu)
+    told = Info("NVIDIA H100 PCIe", (9, 0), False, True, False, True, 114, 2048, 50 << 20, 100 << 10, 80 << 30, (12, 4))
+    monkeypatch.setattr("finequery.jetson.device.probe", lambda: told)
+    monkeypatch.setattr("finequery.scheduling.described", lambda: boards.load("h100"))
+    monkeypatch.setattr("finequery.scheduling._site", _site_of_h100)
+    found = measure.measured(sides.side("this"), work.own([own[0]], [str(own[1])]), 0.0, energy=False)
+    assert found.facts.title == "NVIDIA H100 PCIe" and found.facts.discrete and not found.facts.simulated
+    assert found.facts.usd == 25_000 and found.facts.peak_gbs == pytest.approx(2307.2)
+    for answered in found.queries.values():
+        assert set(answered.runs) == {"placed", "cpu", "gpu"}
+        assert answered.runs["cpu"]["cold"] == answered.runs["cpu"]["resident"]
+        assert answered.runs["gpu"]["cold"].seconds != answered.runs["gpu"]["resident"].seconds
+    runs = sum(len(a.runs[way]["cold"].seconds) + 2 for a in found.queries.values() for way in ("placed", "gpu"))
+    assert len(trims) == runs
+    record.write(tmp_path / "a.json", found.record())
+    assert result.read(tmp_path / "a.json") == found
+
+
+def _site_of_h100(settings: Any, context: Any, board: Any) -> Any:
+    return Site(board, context.pool.threads), scheduling.model_of(board, simulated=True)
 
 
 # Refused

@@ -15,7 +15,7 @@ from finequery.errors import DataError
 LEAST = 0.03
 #: Parts of the machine's description that make figures incomparable where they differ, and of its conditions.
 MACHINE = ("cpu", "architecture", "cores", "memory_gb", "threads_used", "board")
-CONDITIONS = ("governor", "mode", "cores_online", "throttled")
+CONDITIONS = ("governor", "gpu_governor", "mode", "cores_online", "clocks", "throttled")
 #: How far load averages may lie apart, in running processes.
 LOAD = 1.0
 

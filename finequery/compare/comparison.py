@@ -176,9 +176,8 @@ def _alone(queries: Sequence[Document], side: str, regime: str) -> Document | No
     for value in ("used", "traffic"):
         columns = {way: _column(queries, side, way, regime, value) for way in WAYS}
         means = {way: measures.mean(column) for way, column in columns.items() if column is not None}
-        ratios = {
-            way: means["placed"] / means[way] for way in ("cpu", "gpu") if means.get(way, 0.0) > measures.IN_CACHE
-        }
+        known = [way for way in WAYS if gpu and means.get(way, 0.0) > measures.IN_CACHE]
+        ratios = {way: means["placed"] / means[way] for way in ("cpu", "gpu") if {way, "placed"} <= set(known)}
         if len(ratios) == 2:
             ratios["mean"] = means["placed"] / measures.mean((means["cpu"], means["gpu"]))
         found[value] = {"mean": means, "over": ratios} if means else None

@@ -215,7 +215,8 @@ def _energy(document: Document) -> str:
     found = words.series(document)
     unknown = [s for s, r in found if any(q[s]["placed"][r]["mj"] is None for q in document["queries"])]
     for side in dict.fromkeys(unknown):
-        note += f" Of {escape(document['sides'][side]['title'])} no joules are known."
+        why = next((c["note"] for q in document["queries"] if (c := q[side]["placed"]["resident"])["note"]), "")
+        note += escape(f" Of {document['sides'][side]['title']} no joules are known{why and ': '}{why}.")
     return f'<h2>Energy against latency</h2>\n<p class="note">{note}</p>\n{_figure(plot)}' if plot else ""
 
 
@@ -326,6 +327,7 @@ def _sides(document: Document) -> str:
     for side in ("a", "b"):
         facts = document["sides"][side]
         rows.append([f"{side.upper()}: {escape(facts['title'])}", _badge(document, side), ""])
+        rows.append(["placed for", "", escape(facts["objective"])])
         if facts["model"]:
             rows.append(["prices of the placement's model", "", escape(facts["model"])])
         rows += [_fact(document, side, path) for path in facts["sources"]]

@@ -28,7 +28,7 @@ Stretch = tuple[str, int, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A query in one way and regime. ``operands``: bytes that its sub-tasks read and wrote, wherever they came from;
+    """A query in one way and regime. ``operands``: bytes of its sub-tasks' inputs and outputs, wherever they came from;
     ``traffic``: bytes through the memories, which the simulator alone knows. None: not known."""
 
     seconds: tuple[float, ...]
@@ -67,6 +67,7 @@ class Facts:
     discrete: bool = False
     board: str = ""
     model: str = ""
+    objective: str = "latency"  # what placement made small
     peak_gbs: float = 0.0
     usd: float = 0.0
     host_usd: float = 0.0

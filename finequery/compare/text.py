@@ -44,7 +44,8 @@ def _sides(document: Document) -> str:
     for side in ("a", "b"):
         facts = document["sides"][side]
         how = f"{MARK}; {facts['model']}" if facts["simulated"] else "measured"
-        lines.append(f"{side.upper()}  {facts['title']}: {how}")
+        aim = "" if facts["objective"] == "latency" else f"; placed for {facts['objective']}"
+        lines.append(f"{side.upper()}  {facts['title']}: {how}{aim}")
         for warning in facts["conditions"].get("warnings", ()):
             lines.append(f"   warning: {warning}")
     if document["left_out"]:

@@ -51,7 +51,8 @@ class Telemetry:
     @property
     def covers(self) -> str:
         """What ``watts`` is the power of."""
-        return " + ".join(source.covers for source in self._power)
+        text = " + ".join(source.covers for source in self._power)
+        return f"{text}, without the processor" if self.name == "NVML" else text
 
     @property
     def resolution(self) -> float:
@@ -108,7 +109,10 @@ class Telemetry:
             lines.append(f"Power is that of {self.covers}.")
         else:
             lines.append("No sensor of power can be read here.")
-        lines += [str(one) for one in self.missing if one.hint or not self._power]
+        lines += [str(one) for one in self.missing if one.hint]
+        if not self._power:
+            reasons = [one.reason for one in self.missing if not one.hint]
+            lines += [f"Looked for: {'; '.join(reasons)}."] if reasons else []
         return "\n".join(lines)
 
     def _of(self, name: str, source: Source) -> bool:

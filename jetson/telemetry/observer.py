@@ -30,6 +30,8 @@ from finequery.jetson.telemetry.reading import Shared, share
 PERIOD, STALE = 1.0, 10.0
 #: Loads are told in steps, so that plans are not placed anew for nothing, and leave us something.
 STEP, MOST = 0.1, 0.9
+#: Load from which a clock of now is that of work: at rest it is low, whatever slows the machine down.
+WORKING = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class State:
     throttled: bool = False
 
 
-class Watch:
+class Observer:
     """The state of a machine, sampled when it is asked for."""
 
     def __init__(self, root: str | Path = "/"):
@@ -67,7 +69,7 @@ class Watch:
                 if time.monotonic() - self._at > STALE:
                     self._sample()
         elif age > PERIOD and self._sampling.acquire(blocking=False):
-            threading.Thread(target=self._refresh, name="finequery-watch", daemon=True).start()
+            threading.Thread(target=self._refresh, name="finequery-observer", daemon=True).start()
         return self._state
 
     @contextmanager
@@ -100,13 +102,13 @@ class Watch:
         throttled = bool(reading.throttled)
         load = self._others(self._telemetry, reading.gpu_load, ours, alone)
         held = self._state.gpu_load
-        if load is not None and abs(load - held) >= STEP:
+        if load is not None and (abs(load - held) >= STEP or load < STEP / 2):
             held = min(round(load / STEP) * STEP, MOST)
         self._state = State(
             round(held, 3),
             reading.mode,
-            clocks.cpu(self._files).attainable(throttled),
-            self._telemetry.gpu_clock().attainable(throttled),
+            clocks.cpu(self._files).attainable(throttled and (reading.cpu_load or 0.0) > WORKING),
+            self._telemetry.gpu_clock().attainable(throttled and (reading.gpu_load or 0.0) > WORKING),
             reading.memory_mhz,
             throttled,
         )
