@@ -104,6 +104,14 @@ def test_page_views_are_the_same_again(tmp_path: Path) -> None:
         hits.generate(1e-7, tmp_path)
 
 
+@pytest.mark.parametrize(("name", "scale"), [("ssb", 0.01), ("tpch", 0.01), ("clickbench-like", 0.001)])
+def test_data_of_another_scale_is_refused(name: str, scale: float, tmp_path: Path) -> None:
+    files = workloads.generate(name, scale, tmp_path)
+    assert workloads.generate(name, scale, tmp_path) == files and all(path.exists() for path in files.values())
+    with pytest.raises(DataError, match="is not of scale"):
+        workloads.generate(name, 3 * scale, tmp_path)
+
+
 def test_bounded_power_law() -> None:
     import numpy as np
 
