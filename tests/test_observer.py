@@ -69,11 +69,15 @@ def test_own_queries_are_no_load_of_others(tmp_path: Path, monkeypatch: pytest.M
     assert observer.state().gpu_load == 0.8
     gpu(tmp_path, 1000)
     with observer.ours() as spans:
+        time.sleep(0.05)
         observer.state()
         time.sleep(0.05)
         assert observer.state().gpu_load == 0.8  # nothing is said while one of ours runs
         spans.append((time.monotonic() - 10.0, time.monotonic() + 10.0))
     assert wait(observer, 0.0)  # all of the window was ours
+    again = Observer(tmp_path)
+    with again.ours():
+        assert again.state().gpu_load == 0.9  # it has just begun: what was on the GPU was others'
 
 
 def test_what_a_query_did_on_the_gpu_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
