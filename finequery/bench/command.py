@@ -14,7 +14,6 @@ from finequery.bench import diff, engines, record, report, run
 from finequery.bench.engines import OURS, RIVALS, Engine
 from finequery.bench.record import Results
 from finequery.errors import Error, OperationalError
-from finequery.jetson import device
 from finequery.jetson.board import load
 from finequery.jetson.telemetry import open_power
 
@@ -128,8 +127,11 @@ def _on_board(options: argparse.Namespace) -> Results:
 def _here(options: argparse.Namespace) -> Results:
     from finequery.settings import available_cores
 
-    if options.device == "gpu" and device.probe() is None:
-        raise OperationalError("There is no GPU here", hint="--board simulates one.")
+    if options.device == "gpu":
+        from finequery.jetson import device
+
+        if device.probe() is None:
+            raise OperationalError("There is no GPU here", hint="--board simulates one.")
     about = record.machine(options.threads or available_cores()) | {"device": options.device}
     return Results(options.suite, options.scale, about, record.conditions())
 
