@@ -341,8 +341,17 @@ def test_unlike_machines_are_warned_of() -> None:
     after = results({"a": STEADY}, conditions={"governor": "powersave"})
     before.machine |= {"load_average": [0.1, 0, 0]}
     after.machine |= {"cores": 4, "load_average": [3.0, 0, 0], "versions": {"duckdb": "3"}}
+    after.conditions["warnings"] = ["3.0 of 2 cores were busy"]
+    after.engines["duckdb"] = {}
     found = "\n".join(diff.warnings(before, after))
-    for said in ("cores was 2, then 4", "governor was performance", "load average was 0.1, then 3.0", "duckdb was 2"):
+    for said in (
+        "after: 3.0 of 2 cores",
+        "finequery took turns, then finequery, duckdb",
+        "cores was 2, then 4",
+        "governor was performance",
+        "load average was 0.1, then 3.0",
+        "duckdb was 2",
+    ):
         assert said in found
     assert not diff.warnings(before, before)
 
