@@ -45,6 +45,15 @@ def set_morsel(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
         monkeypatch.setattr(module, "MORSEL", rows)
 
 
+def only_gpu(con: Any, duck: Any, statement: str) -> tuple[Any, Any]:
+    """Both engines after a statement; FineQuery's queries run on the GPU or not at all."""
+    for engine in (con, duck):
+        engine.execute(statement)
+    con.execute("set device = 'gpu'")
+    con.execute("set strict = true")
+    return con, duck
+
+
 def connect() -> Any:
     import finequery
     from finequery.operators import native

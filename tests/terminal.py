@@ -13,7 +13,7 @@ import pyte
 from finequery.operators import native
 
 #: Seconds until what is waited for has to be there, on a machine that does other things too.
-PATIENCE = 60.0
+PATIENCE = 15.0
 
 
 class Terminal:

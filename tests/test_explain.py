@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from finequery import workloads
 from finequery.planner.explain import WIDTH
 
-DATA = Path(__file__).resolve().parent / "data"
-PATHS = sorted((DATA / "tpch").glob("q*.sql")) + sorted((DATA / "ssb").glob("q*.sql"))
+PATHS = sorted((workloads.QUERIES / "tpch").glob("q*.sql")) + sorted((workloads.QUERIES / "ssb").glob("q*.sql"))
 
 
 def rows_of(text: str, operator: str) -> list[int]:

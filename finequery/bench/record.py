@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import platform
@@ -24,7 +23,8 @@ PACKAGES = ("finequery", "duckdb", "numpy", "pyarrow", "numba", "llvmlite", "sql
 @dataclass
 class Results:
     """What a run found. ``engines`` has, by engine and query, ``seconds`` (of each run), ``rows`` and perhaps
-    ``joules``; or ``problem``, in words, where there is no right answer. ``simulated``: the seconds are a board's."""
+    ``joules``; or ``problem``, in words, where there is no right answer. ``simulated``: the seconds are a board's.
+    ``side``: what ``finequery compare`` knows of the machine (finequery.compare.result.Facts)."""
 
     suite: str
     scale: float
@@ -34,6 +34,7 @@ class Results:
     simulated: bool = False
     board: str = ""
     version: int = VERSION
+    side: dict[str, Any] = field(default_factory=dict)
 
     @property
     def queries(self) -> list[str]:
@@ -104,8 +105,6 @@ def machine(threads: int) -> dict[str, Any]:
 
 def conditions() -> dict[str, Any]:
     """Clocks, power mode, heat and load, and under ``warnings`` what makes the figures unfair."""
-    try:
-        watched = importlib.import_module("finequery.jetson.conditions")
-    except ModuleNotFoundError:
-        return {"load_average": list(os.getloadavg()), "warnings": []}
-    return {**watched.conditions(), "warnings": watched.warnings()}
+    from finequery.jetson import conditions as now
+
+    return now.conditions()

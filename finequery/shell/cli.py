@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     import argparse
 
 #: First words that are programs of their own: the modules whose ``main`` takes the words after them.
-PROGRAMS = {"calibrate": "finequery.calibration", "devices": "finequery.devices"}
+PROGRAMS = {
+    "advise": "finequery.advise",
+    "bench": "finequery.bench.command",
+    "calibrate": "finequery.calibration",
+    "compare": "finequery.compare.command",
+    "devices": "finequery.devices",
+}
 
 #: Exit codes. FAILED: an SQL statement or a dot command; what came after it was not run. USAGE: nothing was run, for
 #: a wrong option, or a file or database that can't be opened. The others are 128 and the signal, as in every shell.
@@ -30,7 +36,10 @@ Without -c, -f or piped input it reads SQL from the terminal; .help lists what e
 A PATH that is not there becomes a new database if it looks like a path (shop.fq, ./shop) or with --create.
 
 programs:
-  finequery devices     the processor and the GPU, and what follows from them
+  finequery devices     the processor, the GPU and the sensors, and what follows from them
+  finequery bench       SSB, TPC-H and others, beside other engines
+  finequery compare     this machine or a board beside another
+  finequery advise      which board meets a target, for your own queries
   finequery calibrate   measure what sub-tasks take on this machine
   (each has its own --help)
 
