@@ -1,0 +1,55 @@
+"""Where the numbers stand that the pricing kernels read: who packs them and who reads them both go by these names.
+
+No kernels here, and no Numba: perfmodel and planner import this at run time.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+#: A sub-task: the numbers of perfmodel.features.Features, in its order.
+SUBTASK = (
+    *("rows", "rows_out", "bytes_in", "bytes_out", "random_width", "table_bytes", "selectivity", "match_rate"),
+    *("distinct", "groups", "nulls", "skew", "steps", "columns", "wide", "floats", "strings"),
+)
+#: A model (a kind with its algorithm): its coefficients in the cost table, whether it grows with n log n; by device
+#: the number of its regressor (-1: none) and ln of what was learned from runs.
+MODEL = (
+    *("row", "step", "vector", "random", "serial", "fixed_us", "gpu_row", "gpu_step", "small", "large", "sorts"),
+    *("cpu_regressor", "gpu_regressor", "cpu_factor", "gpu_factor"),
+)
+#: A variant: 0 for the CPU or 1 for the GPU, threads, share of the rows, what others keep busy; the clock in GHz and
+#: log2 of the bytes of the caches, as a regressor reads them.
+VARIANT = ("device", "threads", "share", "load", "clock_ghz", "first", "second", "last")
+#: A board, in bytes, seconds, joules and their quotients unless said otherwise, and constants of the formulas.
+BOARD = (
+    *("cores", "speed", "vector_speed", "reference_hz", "parallelism", "l1_bytes", "l2_bytes", "l3_bytes"),
+    *("l1_ns", "l2_ns", "l3_ns", "memory_ns", "line_bytes", "thread_rate", "all_rate", "cached_rate"),
+    *("cpu_overlap", "core_w", "joules_a_byte", "morsel", "line", "tile"),
+    *("discrete", "lanes_hz", "full_rows", "gpu_l2_bytes", "gpu_rate", "gpu_bus_rate", "gpu_cached_random"),
+    *("gpu_random", "gpu_atomics", "sector_bytes", "gpu_overlap", "gpu_w", "gpu_joules_a_byte"),
+    *("own_bytes", "l2_sector", "l2_speedup"),
+)
+#: What composing candidates needs to know of a site: seconds that a batch on the GPU costs, the factor by which others
+#: slow that, watts at rest, bytes a second of a memory that both devices share (infinite: none), seconds a byte of
+#: tables that both look up in; of a link to a discrete GPU (0: none, or nothing to copy) seconds a byte each way, of a
+#: copy, joules a byte; whether base columns are copied, in how many batches, of how many bytes at least.
+SITE = (
+    *("once", "slowed", "idle_w", "peak", "coherence", "h2d", "d2h", "latency", "link_joules"),
+    *("cold", "batches", "least_batch"),
+)
+#: A way to run a pipeline. Prices that it is made of, by number: a first one, a first one of the GPU, what comes when
+#: both are through; ``out``: its first row of the result. Bytes: base columns, tables that are looked up in, what is
+#: handed on. Seconds that the CPU pays once, not for every batch.
+WAY = ("kind", "first", "gpu", "end", "out", "base_bytes", "table_bytes", "passed_bytes", "once")
+#: ``WAY.kind``: one device; rows shared out; cut into two phases, by the device of the first one.
+ON_CPU, ON_GPU, SHARED, CPU_FIRST, GPU_FIRST = range(5)
+#: A row of the result: what a candidate takes, and the GPU's share of rows or the number of batches (-1: no candidate).
+CANDIDATE = ("seconds", "low", "high", "nbytes", "joules", "choice")
+#: A pipeline on one way, where plans with branches beside each other are compared (planner.overlap.Task).
+OPTION = ("seconds", "nbytes", "gpu", "cores", "along", "needs", "held")
+
+
+def places(names: tuple[str, ...], kind: type = int):  # type: ignore[no-untyped-def]
+    """A tuple whose field of each name is its place among them."""
+    return namedtuple("Places", names)(*map(kind, range(len(names))))
