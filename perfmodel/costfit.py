@@ -85,8 +85,9 @@ def _fit(samples: Sequence[Sample], board: Board, table: Costs, old: CpuEntry) -
         for j, unit in enumerate(units):
             one = costs.terms(board, work, replace(table, cpu={"default": unit}))
             parts[i, j] = one.compute + one.random
-        stream[i] = one.streamed / 1e9 / min(cpu.thread_gbs, cpu.all_gbs) + one.cached / 1e9 / cpu.cached_gbs
-        least[i] = (one.streamed + one.missed) / 1e9 / cpu.all_gbs
+        alone = costs.cpu_cost(board, [work], table)
+        stream[i] = alone.streamed / 1e9 / min(cpu.thread_gbs, cpu.all_gbs) + alone.cached / 1e9 / cpu.cached_gbs
+        least[i] = alone.traffic / 1e9 / cpu.all_gbs
     measured = np.array([s.seconds for s in samples])
     weights = np.sqrt([s.weight for s in samples])
 

@@ -47,6 +47,7 @@ class Candidate:
 
     placement: Placement
     price: Price
+    copying: float = 0.0  # seconds of it in which the columns that a GPU lacks are copied before it is at the last ones
 
     @property
     def text(self) -> str:
@@ -138,7 +139,7 @@ class Offers:
         if asked.forced != "gpu" or not able:
             found.append(self._candidate(CPU, self._span(0, place)))
         if able:
-            found.append(self._candidate(GPU, self._gpu(self._span(1, place), part.base_bytes)))
+            found.append(self._candidate(GPU, self._gpu(self._span(1, place), part.base_bytes), self._copy(part)))
         if not self.apart(place):
             return found
         if self.shared:
@@ -152,9 +153,17 @@ class Offers:
         """Seconds, low, high, bytes, joules of fused sub-tasks."""
         return self.prices[:, variant, self._number[place, what, at]].copy()
 
-    def _candidate(self, placement: Placement, numbers: np.ndarray) -> Candidate:
+    def _candidate(self, placement: Placement, numbers: np.ndarray, copying: float = 0.0) -> Candidate:
         seconds, low, high, nbytes, joules = numbers.tolist()
-        return Candidate(placement, Price(seconds, low, high, nbytes, joules + seconds * self.idle_w))
+        price = Price(seconds, low, high, nbytes, joules + seconds * self.idle_w)
+        return Candidate(placement, price, min(copying, seconds))
+
+    def _copy(self, part: Part) -> float:
+        """Seconds that the columns of a pipeline take to a GPU that has none of them."""
+        link, base = self.site.board.link, part.base_bytes
+        if self.site.resident or not self.site.board.discrete or link is None or not base:
+            return 0.0
+        return base / (link.h2d_gbs * 1e9) + link.latency_us * 1e-6 * column_batches(base)
 
     def _gpu(self, numbers: np.ndarray, base: Any) -> np.ndarray:
         """The GPU at work, with its launch, behind the copies of ``base`` bytes of columns that it lacks."""
