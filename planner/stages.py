@@ -136,6 +136,11 @@ def foreign(part: Part, device: str, held: Mapping[int, str]) -> list[bool]:
     ]
 
 
+def devices(placement: Placement) -> tuple[str, ...]:
+    """The devices that a pipeline placed so runs on."""
+    return ("cpu", "gpu") if placement.device in ("both", "phases") else (placement.device,)
+
+
 def end_device(placement: Placement) -> str:
     """The device that has a pipeline's result."""
     if placement.device == "phases":
@@ -177,8 +182,7 @@ class _Builder:
         after = {self.ends[r] for r in reads}
         if self.last is not None and not placement.along:
             after.add(self.last)
-        devices = {"both": ("cpu", "gpu"), "phases": ("cpu", "gpu")}.get(placement.device, (placement.device,))
-        for device in devices:
+        for device in devices(placement):
             after |= self._handed_over(place, reads, device)
         make = {"both": self._both, "phases": self._phases}.get(placement.device, self._one)
         self.ends.append(make(place, part, placement, tuple(sorted(after))))

@@ -5,7 +5,7 @@ No kernels here, and no Numba: perfmodel and planner import this at run time.
 
 from __future__ import annotations
 
-from collections import namedtuple
+from typing import Any, NamedTuple
 
 #: A sub-task: the numbers of perfmodel.features.Features, in its order.
 SUBTASK = (
@@ -21,12 +21,13 @@ MODEL = (
 #: A variant: 0 for the CPU or 1 for the GPU, threads, share of the rows, what others keep busy; the clock in GHz and
 #: log2 of the bytes of the caches, as a regressor reads them.
 VARIANT = ("device", "threads", "share", "load", "clock_ghz", "first", "second", "last")
-#: A board, in bytes, seconds, joules and their quotients unless said otherwise, and constants of the formulas.
+#: A board, in bytes, seconds, joules and their quotients unless said otherwise, and constants of the formulas. What a
+#: pipeline may stream out of is a ``cache``, of -1 bytes where nothing is cached.
 BOARD = (
     *("cores", "speed", "vector_speed", "reference_hz", "parallelism", "l1_bytes", "l2_bytes", "l3_bytes"),
     *("l1_ns", "l2_ns", "l3_ns", "memory_ns", "line_bytes", "thread_rate", "all_rate", "cached_rate"),
-    *("cpu_overlap", "core_w", "joules_a_byte", "morsel", "line", "tile"),
-    *("discrete", "lanes_hz", "full_rows", "gpu_l2_bytes", "gpu_rate", "gpu_bus_rate", "gpu_cached_random"),
+    *("cpu_cache", "cpu_overlap", "core_w", "joules_a_byte", "morsel", "line", "tile"),
+    *("lanes_hz", "full_rows", "gpu_l2_bytes", "gpu_cache", "gpu_rate", "gpu_bus_rate", "gpu_cached_random"),
     *("gpu_random", "gpu_atomics", "sector_bytes", "gpu_overlap", "gpu_w", "gpu_joules_a_byte"),
     *("own_bytes", "l2_sector", "l2_speedup"),
 )
@@ -46,10 +47,15 @@ WAY = ("kind", "first", "gpu", "end", "out", "base_bytes", "table_bytes", "passe
 ON_CPU, ON_GPU, SHARED, CPU_FIRST, GPU_FIRST = range(5)
 #: A row of the result: what a candidate takes, and the GPU's share of rows or the number of batches (-1: no candidate).
 CANDIDATE = ("seconds", "low", "high", "nbytes", "joules", "choice")
-#: A pipeline on one way, where plans with branches beside each other are compared (planner.overlap.Task).
-OPTION = ("seconds", "nbytes", "gpu", "cores", "along", "needs", "held")
+#: A way to run a pipeline, where plans with branches beside each other are compared: seconds and bytes alone, cores; by
+#: ``NEEDS`` the devices that it runs on, and the one that has its result; seconds in which columns are copied first.
+OPTION = ("seconds", "nbytes", "cores", "needs", "held", "copying")
+#: ``OPTION.needs``, and the first two ``OPTION.held``.
+NEEDS_CPU, NEEDS_GPU, NEEDS_BOTH = range(3)
+#: Bits of what is done by one task at a time: the GPU, and the copies to and from a discrete one.
+GPU, H2D, D2H = 1, 2, 4
 
 
-def places(names: tuple[str, ...], kind: type = int):  # type: ignore[no-untyped-def]
+def places(names: tuple[str, ...], kind: type = int) -> Any:
     """A tuple whose field of each name is its place among them."""
-    return namedtuple("Places", names)(*map(kind, range(len(names))))
+    return NamedTuple("Places", [(name, kind) for name in names])(*map(kind, range(len(names))))  # type: ignore[misc]
