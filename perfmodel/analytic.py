@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,43 @@ class Fit:
 
 
 _NOTHING = Fit(None, *np.zeros((3, 0)), adds_up=False)
+
+
+class Jobs:
+    """What is to be priced: pipelines, of sub-tasks that run fused, in variants; all by their numbers. ``models``: the
+    number of each sub-task's model. Prices are given job by job."""
+
+    def __init__(self, models: Sequence[int] = ()):
+        self.models = models
+        self.jobs: list[int] = []
+        self.variants: list[int] = []
+        self.starts: list[int] = []  # of each job's prices in those of all
+        self.entries = 0  # prices
+        self._members: list[int] = []  # sub-tasks of all pipelines
+        self._ends = [0]  # of each pipeline's
+
+    def pipeline(self, subtasks: Sequence[int]) -> int:
+        """Note sub-tasks that run fused; their number."""
+        self._members += subtasks
+        self._ends.append(len(self._members))
+        return len(self._ends) - 2
+
+    def add(self, pipeline: int, variants: Sequence[int]) -> int:
+        """Have a pipeline priced in variants; the number of the first of these jobs."""
+        size, count = self._ends[pipeline + 1] - self._ends[pipeline], len(variants)
+        self.jobs += [pipeline] * count
+        self.variants += variants
+        end = self.entries + size * count
+        self.starts += range(self.entries, end, size)
+        self.entries = end
+        return len(self.jobs) - count
+
+    def packed(self) -> tuple[NDArray[np.int64], list[int]]:
+        """All of it as the kernel reads it, in one array, and the places in it where the models, the pipelines' members
+        and starts, the jobs and the variants begin."""
+        parts = (self.models, self._members, self._ends, self.jobs, self.variants)
+        places = [0, *accumulate(map(len, parts))]
+        return np.fromiter(chain.from_iterable(parts), np.int64, places.pop()), places
 
 
 class Analytic:
@@ -160,35 +198,26 @@ class Analytic:
         states = np.array([self.state(device, *row) for row in different.tolist()]).reshape(-1, len(VARIANT))
         names = {model: number for number, model in enumerate(dict.fromkeys(batch.models))}
         models = np.array([self.coefficients(name) for name in names])
-        numbers = np.array([names[model] for model in batch.models], np.int64)
-        alone = np.arange(len(batch) + 1, dtype=np.int64)
-        jobs = np.repeat(alone[:-1], shape[1])
-        out, _ = self.evaluate(batch.table, numbers, models, states, alone[:-1], alone, jobs, which, _NOTHING)
+        asked = Jobs([names[model] for model in batch.models])
+        for i, ways in enumerate(which.reshape(shape).tolist()):
+            asked.add(asked.pipeline([i]), ways)
+        out, _ = self.evaluate(batch.table, models, states, asked, _NOTHING)
         return Analysed(*(out[row].reshape(shape) for row in (0, 3, 4)))
 
-    def evaluate(
-        self,
-        subtasks: Floats,
-        numbers: NDArray[np.int64],
-        models: Floats,
-        states: Floats,
-        members: NDArray[np.int64],
-        starts: NDArray[np.int64],
-        jobs: NDArray[np.int64],
-        variants: NDArray[np.int64],
-        fit: Fit,
-    ) -> tuple[Floats, int]:
-        """One call of the kernel ``price_subtasks``, whose docstring says what these are: seconds, low, high, bytes and
-        joules (5, sub-tasks of all jobs), and how many prices of a sub-task in a variant it evaluated."""
-        entries = int((starts[1:] - starts[:-1])[jobs].sum())
+    def evaluate(self, subtasks: Floats, models: Floats, states: Floats, asked: Jobs, fit: Fit) -> tuple[Floats, int]:
+        """One call of the kernel ``price_subtasks``: seconds, low, high, bytes and joules (5, sub-tasks of all jobs),
+        and how many prices of a sub-task in a variant it evaluated. Rows are those of price_layout."""
         count, ways = len(subtasks), len(states)
         scratch = np.empty(_SCRATCH[0] * count + _SCRATCH[1] * count * ways + _SCRATCH[2] * ways)
-        out = np.empty((5, entries))
+        out = np.empty((5, asked.entries))
         words = 0 if fit.bank is None else fit.bank.words.ctypes.data
+        numbers, places = asked.packed()
+        first = numbers.ctypes.data
+        model_of, member, start, job, variant = (first + 8 * place for place in places)
         evaluated = native.run(
-            "price_subtasks", subtasks.ctypes.data, count, numbers.ctypes.data, models.ctypes.data, states.ctypes.data,
-            ways, self._board.ctypes.data, members.ctypes.data, starts.ctypes.data, jobs.ctypes.data,
-            variants.ctypes.data, words, fit.by_units.ctypes.data, fit.low.ctypes.data, fit.high.ctypes.data,
-            int(fit.adds_up), scratch.ctypes.data, out.ctypes.data, n=len(jobs), k=entries,
+            "price_subtasks", subtasks.ctypes.data, count, model_of, models.ctypes.data, states.ctypes.data, ways,
+            self._board.ctypes.data, member, start, job, variant, words, fit.by_units.ctypes.data,
+            fit.low.ctypes.data, fit.high.ctypes.data, int(fit.adds_up), scratch.ctypes.data, out.ctypes.data,
+            n=len(asked.jobs), k=asked.entries,
         )  # fmt: skip
         return out, evaluated

@@ -1,7 +1,7 @@
 """Many sub-tasks as the arrays that the pricing kernels read (operators/primitives/prices.py): a row for each.
 
-``Batch`` packs ``Features``; ``Variants`` packs the ways to run them. ``matrix`` gives what a regressor reads of every
-sub-task in every variant, ``features.vector`` for all of them in one go.
+``Batch`` packs ``Features``. ``matrix`` gives what a regressor reads of every sub-task in every variant,
+``features.vector`` for all of them in one go.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from finequery.operators.primitives.price_layout import SUBTASK
 from finequery.perfmodel.features import CACHES, NAMES, TILE, Features
 from finequery.perfmodel.trees import Floats, Singles
 
-_get = attrgetter(*SUBTASK)
+#: The numbers of a ``Features``, in the order of the kernels.
+numbers = attrgetter(*SUBTASK)
 _PLACE = {name: i for i, name in enumerate(SUBTASK)}
 #: Kinds whose time grows with n log n.
 SORTS = frozenset(["sort", "top-k", "window"])
@@ -29,18 +30,20 @@ class Batch:
     """The numbers of ``Features``, a row for each: ``batch["rows"]`` is a column of shape (sub-tasks, 1). ``models``
     are the ``Features.model`` of each."""
 
-    def __init__(self, features: Sequence[Features], models: Sequence[str] | None = None):
-        """``models``: their ``Features.model``, if known."""
-        self.features = features
-        numbers = chain.from_iterable(map(_get, features))
-        self.table = np.fromiter(numbers, np.float64, len(features) * len(SUBTASK)).reshape(-1, len(SUBTASK))
-        self.models = [f.model for f in features] if models is None else models
+    def __init__(self, features: Sequence[Features]):
+        self.table = table([numbers(f) for f in features])
+        self.models = [f.model for f in features]
 
     def __len__(self) -> int:
-        return len(self.features)
+        return len(self.table)
 
     def __getitem__(self, name: str) -> Floats:
         return self.table[:, _PLACE[name], None]
+
+
+def table(rows: Sequence[Sequence[float]]) -> Floats:
+    """Rows of ``numbers`` as an array."""
+    return np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * len(SUBTASK)).reshape(-1, len(SUBTASK))
 
 
 def kind_of(model: str) -> str:

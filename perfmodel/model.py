@@ -17,17 +17,15 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from finequery.errors import FileError
 from finequery.jetson.board import Board
 from finequery.operators.primitives.price_layout import MODEL
 from finequery.perfmodel import store
-from finequery.perfmodel.analytic import Analytic, Fit
+from finequery.perfmodel.analytic import Analytic, Fit, Jobs
 from finequery.perfmodel.batch import Batch, kind_of
 from finequery.perfmodel.compose import Price
 from finequery.perfmodel.correct import Correction
@@ -121,6 +119,32 @@ class Model:
         self._learned = 0  # runs that are in their factors
         self._lock = threading.Lock()
 
+    def price_all(
+        self, pipelines: Sequence[Sequence[Features]], variants: Sequence[Variant], corrected: bool = True
+    ) -> Prices:
+        """All sub-tasks of pipelines (or of parts of them, each of one or more) in all variants. What stands in several
+        of them is priced once. ``corrected``: with what was learned from runs."""
+        different = {id(f): f for pipeline in pipelines for f in pipeline}
+        row = {key: number for number, key in enumerate(different)}
+        asked = Jobs(self.met([f.model for f in different.values()]))
+        fused = [asked.pipeline([row[id(f)] for f in pipeline]) for pipeline in pipelines]
+        for number in range(len(variants)):
+            for pipeline in fused:
+                asked.add(pipeline, [number])
+        found = self.price_jobs(Batch([*different.values()]).table, asked, self.states(variants), corrected)
+        numbers = found.numbers.reshape(5, len(variants), -1)
+        return Prices(numbers, found.starts[: len(pipelines)], found.evaluated)
+
+    def price_jobs(self, subtasks: Floats, asked: Jobs, states: Floats, corrected: bool = True) -> Prices:
+        """The sub-tasks of all jobs, one after another. ``subtasks``: rows of perfmodel.batch.numbers, the models of
+        which were ``met``; ``states``: those of the variants."""
+        models = self._models
+        if not corrected and self.correction.learned:
+            models = models.copy()
+            models[:, -2:] = 0.0
+        out, evaluated = self.analytic.evaluate(subtasks, models, states, asked, self._fit)
+        return Prices(out, tuple(asked.starts), evaluated)
+
     def price(
         self,
         features: Sequence[Features],
@@ -134,66 +158,19 @@ class Model:
         prices = self.price_all([features], [Variant(device, threads, share, load.get(device, 0.0))])
         return [prices.price(0, i) for i in range(len(features))]
 
-    def price_all(
-        self, pipelines: Sequence[Sequence[Features]], variants: Sequence[Variant], corrected: bool = True
-    ) -> Prices:
-        """All sub-tasks of pipelines (or of parts of them, each of one or more) in all variants. What stands in several
-        of them is priced once. ``corrected``: with what was learned from runs."""
-        ways, count = range(len(variants)), len(pipelines)
-        prices = self.price_some(pipelines, variants, [*range(count)] * len(ways), np.repeat(ways, count), corrected)
-        numbers = prices.numbers.reshape(5, len(variants), -1)
-        return Prices(numbers, prices.starts[:count], prices.evaluated)
+    def states(self, variants: Sequence[Variant]) -> Floats:
+        """Variants as ``price_jobs`` reads them. Raises NotSupportedError for a device that the board does not have."""
+        return np.array([self.analytic.state(v.device, v.threads, v.share, v.load) for v in variants])
 
-    def price_some(
-        self,
-        pipelines: Sequence[Sequence[Features]],
-        variants: Sequence[Variant],
-        jobs: Sequence[int],
-        ways: Sequence[int] | NDArray,
-        corrected: bool = True,
-    ) -> Prices:
-        """The sub-tasks of pipeline ``jobs[i]`` in variant ``ways[i]``, for every i, one after another."""
-        rows: dict[int, int] = {}
-        different: list[Features] = []
-        members = []
-        for pipeline in pipelines:
-            for f in pipeline:
-                row = rows.setdefault(id(f), len(different))
-                if row == len(different):
-                    different.append(f)
-                members.append(row)
-        starts = np.array([0, *accumulate(map(len, pipelines))], np.int64)
-        job_of = np.array(jobs, np.int64)
-        sizes = (starts[1:] - starts[:-1])[job_of]
-        batch = Batch(different)
-        numbers, models = self._met(batch.models, corrected)
-        state = self.analytic.state
-        out, evaluated = self.analytic.evaluate(
-            batch.table,
-            numbers,
-            models,
-            np.array([state(v.device, v.threads, v.share, v.load) for v in variants]),
-            np.array(members, np.int64),
-            starts,
-            job_of,
-            np.array(ways, np.int64),
-            self._fit,
-        )
-        return Prices(out, (0, *np.cumsum(sizes[:-1]).tolist()), evaluated)
-
-    def _met(self, names: Sequence[str], corrected: bool) -> tuple[NDArray[np.int64], Floats]:
-        """The number of each of these models, and what is known of all that were met so far."""
-        if not (self._numbers.keys() >= set(names) and self._learned == self.correction.runs):
+    def met(self, names: Sequence[str]) -> list[int]:
+        """The numbers of models (``Features.model``), with what was learned of them up to now."""
+        if self._learned != self.correction.runs or not self._numbers.keys() >= set(names):
             with self._lock:
                 known = [*self._numbers, *(set(names) - self._numbers.keys())]
                 self._learned = self.correction.runs
                 self._models = np.array([self._model(name) for name in known]).reshape(-1, len(MODEL))
                 self._numbers = {name: number for number, name in enumerate(known)}
-        models = self._models
-        if not corrected and self.correction.learned:
-            models = models.copy()
-            models[:, -2:] = 0.0
-        return np.array([self._numbers[name] for name in names], np.int64), models
+        return [self._numbers[name] for name in names]
 
     def _model(self, name: str) -> tuple[float, ...]:
         """A model with its regressors and what was learned of it."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
-from typing import TypeAlias
+from functools import lru_cache
+from itertools import accumulate, chain
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,8 +33,9 @@ from finequery.operators.primitives.price_layout import (
     SITE,
     WAY,
 )
+from finequery.perfmodel.analytic import Jobs
+from finequery.perfmodel.batch import numbers, table
 from finequery.perfmodel.compose import Price
-from finequery.perfmodel.features import Features
 from finequery.perfmodel.model import Model, Variant
 from finequery.planner.stages import (
     BATCHES,
@@ -42,9 +44,9 @@ from finequery.planner.stages import (
     Site,
     coherence,
     column_batches,
-    cut_in_features,
-    end_device,
-    front_features,
+    cut_places,
+    handed_on,
+    handed_over,
     merge_work,
 )
 
@@ -56,33 +58,53 @@ _PARTS = 5
 COUNTS = (4, 8, 16)
 #: Rows below which a pipeline is not taken apart.
 FEW_ROWS = 1 << 17
-_NEEDS = {"cpu": NEEDS_CPU, "gpu": NEEDS_GPU, "both": NEEDS_BOTH, "phases": NEEDS_BOTH}
 _SHARES, _COUNTS = np.array(SHARES), np.array(COUNTS, np.float64)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A way to run a pipeline, and what it takes by the model, its inputs being where they are needed."""
+class Candidate(NamedTuple):
+    """A way to run a pipeline of ``rows`` rows, and what it takes by the model, its inputs being where they are needed.
+    A search looks at many; so these are plain numbers, and ``placement`` and ``price`` are made of them when asked for.
 
-    placement: Placement
-    price: Price
-    copying: float = 0.0  # seconds of it in which the columns that a GPU lacks are copied before it is at the last ones
+    ``choice``: the GPU's share of the rows, or the number of batches; ``kind``: as price_layout has it; ``copying``:
+    seconds of it in which the columns that a GPU lacks are copied before it is at the last ones."""
+
+    seconds: float
+    low: float
+    high: float
+    nbytes: float
+    joules: float
+    choice: float
+    kind: int
+    cut: int = 0
+    rows: float = 0.0
+    copying: float = 0.0
+    along: bool = False
+
+    @property
+    def price(self) -> Price:
+        """What it takes."""
+        return Price(*self[:5])
+
+    @property
+    def placement(self) -> Placement:
+        """Where it runs."""
+        if self.kind == SHARED:
+            return Placement("both", round(self.choice, 3), along=self.along)
+        if self.kind in (ON_CPU, ON_GPU):
+            found = CPU if self.kind == ON_CPU else GPU
+            return replace(found, along=True) if self.along else found
+        first, batch = "cpu" if self.kind == CPU_FIRST else "gpu", int(self.rows / self.choice)
+        return Placement("phases", cut=self.cut, first=first, batch=batch, along=self.along)
 
     @property
     def needs(self) -> int:
         """The devices that it runs on (price_layout.NEEDS)."""
-        return _NEEDS[self.placement.device]
+        return _NEEDS[self.kind]
 
     @property
     def held(self) -> int:
         """Who has its result: 0, the CPU, or 1, the GPU."""
-        return int(end_device(self.placement) == "gpu")
-
-    def moved(self, along: bool) -> Candidate:
-        """The same, beside the pipelines before it or behind them."""
-        if self.placement.along == along:
-            return self
-        return Candidate(replace(self.placement, along=along), self.price, self.copying)
+        return _HELD[self.kind]
 
     @property
     def text(self) -> str:
@@ -95,6 +117,11 @@ class Candidate:
             steps = "the first step" if p.cut == 1 else f"the first {p.cut} steps"
             return f"{p.first.upper()} for {steps}, then {other}"
         return p.device.upper()
+
+
+#: By kind of a candidate.
+_NEEDS = (NEEDS_CPU, NEEDS_GPU, NEEDS_BOTH, NEEDS_BOTH, NEEDS_BOTH)
+_HELD = (0, 1, 0, 1, 0)
 
 
 @dataclass(slots=True)
@@ -110,25 +137,18 @@ class Asked:
     forms: frozenset[str] = frozenset(["both", "phases", "along"])
 
 
-#: A candidate before it is one: its kind (price_layout), the step before which it is cut, and what it takes.
-_Row: TypeAlias = tuple[int, int, list[float]]
-
-
 class Offers:
     """Candidates with their prices. ``evaluated``: prices of a sub-task in a variant that the model was asked for."""
 
     def __init__(self, parts: Sequence[Part], site: Site, model: Model, asked: Asked):
         self.parts, self.site, self.asked = parts, site, asked
         self.gpu = site.board.gpu is not None and asked.forced != "cpu"
-        self.slowed = 1.0 / (
-            1.0 - site.load.get("gpu", 0.0)
-        )  # what the GPU pays for a batch, while others keep it busy
         self._model = model
-        self._sets: list[Sequence[Features]] = []
-        self._jobs: list[int] = []  # numbers of the sets that are priced
-        self._variants: list[int] = []  # and in which variants
+        self._subtasks: list[Sequence[float]] = []  # that are priced: their numbers,
+        self._models: list[str] = []  # and their models
+        self._jobs = Jobs()
         self._ways: list[tuple[float, ...]] = []
-        self._kinds: list[list[tuple[int, int, int]]] = []  # by pipeline: kind, cut and first row of each of its ways
+        self._places: list[list[tuple[int, int, int]]] = []  # by pipeline: kind, cut and first row of each of its ways
         self._merges: list[tuple[int, tuple[float, ...]]] = []  # number of the way, and what its merge takes
         self._count = 0  # of rows
         for place, part in enumerate(parts):
@@ -137,41 +157,48 @@ class Offers:
 
     def _offer(self, place: int, part: Part) -> None:
         """Note the ways to run a pipeline and what has to be priced for them."""
-        asked, number = self.asked, part.info.number
-        self._kinds.append([])
+        asked, number, features = self.asked, part.info.number, part.features
+        found: list[tuple[int, int, int]] = []
+        self._places.append(found)
+        first, count = len(self._subtasks), len(features)
+        self._subtasks += [numbers(f) for f in features]
+        self._models += [f.model for f in features]
         able = self.gpu and not asked.reasons.get(number)
-        base = part.base_bytes if able else 0.0
-        whole = self._set(part.features)
+        cold = self.site.board.discrete and not self.site.resident
+        base = part.base_bytes if able and cold else 0.0  # bytes that are copied
+        whole = range(first, first + count)
         if asked.forced != "gpu" or not able:
-            self._way(place, ON_CPU, 0, self._job(whole, _ON_CPU))
+            found.append((ON_CPU, 0, self._way(ON_CPU, self._job(whole, _ON_CPU))))
         if able:
-            self._way(place, ON_GPU, 0, self._job(whole, _ON_GPU), base=base)
+            found.append((ON_GPU, 0, self._way(ON_GPU, self._job(whole, _ON_GPU), base=base)))
         if not self.apart(place):
             return
-        tables = [0.0, *accumulate(f.table_bytes if f.kind == "probe" else 0.0 for f in part.features)]
+        tables = [0.0, *accumulate([f.table_bytes if f.kind == "probe" else 0.0 for f in features])]
         if "both" in asked.forms:
-            shared_end = part.shared_end
-            split = whole if shared_end else self._set(part.features[:-1])
-            first = self._job(split, _SHARED)
             # what the CPU does when both are through: the breaker's own work where it is one device's, else a merge
-            end = -1 if shared_end else self._job(self._set(part.features[-1:]), _ON_CPU)
-            if shared_end:
+            end = -1 if part.shared_end else self._job(whole[-1:], _ON_CPU)
+            if part.shared_end:
                 self._merges.append((len(self._ways), self._merge(part)))
+            cpu = self._job(whole if part.shared_end else whole[:-1], _SHARED)
             passed = part.result_bytes if self.site.board.discrete else 0.0
-            self._way(place, SHARED, 0, first, first + len(SHARES), end, base, tables[-1], passed)
+            found.append((SHARED, 0, self._way(SHARED, cpu, cpu + len(SHARES), end, base, tables[-1], passed)))
         cuts = asked.cuts.get(number, ()) if "phases" in asked.forms else ()
-        if cuts:
-            once = [0.0, *accumulate(self._model.analytic.fixed_seconds(f.model) for f in part.features)]
+        if not cuts:
+            return
+        once = [0.0, *accumulate([self._model.analytic.fixed_seconds(f.model) for f in features])]
+        places = cut_places(part)
         for cut in cuts:
-            at = cut_in_features(part, cut)
-            front = front_features(part, at)
-            handed = front[-1].rows * front[-1].bytes_out
-            jobs = [self._job(self._set(features), _BATCHED) for features in (front, part.features[at:])]
-            for kind, cpu, gpu in ((CPU_FIRST, 0, 1), (GPU_FIRST, 1, 0)):
-                paid = once[at] if cpu == 0 else once[-1] - once[at]
-                looked_up = tables[at] if gpu == 0 else tables[-1] - tables[at]
-                on_gpu = jobs[gpu] + len(COUNTS)
-                self._way(place, kind, cut, jobs[cpu], on_gpu, -1, 0.0, looked_up, handed, paid)
+            at = places[cut]
+            rows, width = handed_on(part, at)
+            self._subtasks.append((rows, rows, width, width, *_WRITTEN[4:]))
+            self._models.append("materialize")
+            front = self._job((*whole[:at], len(self._subtasks) - 1), _BATCHED)
+            back = self._job(whole[at:], _BATCHED)
+            for kind, cpu, gpu in ((CPU_FIRST, front, back), (GPU_FIRST, back, front)):
+                paid = once[at] if cpu == front else once[-1] - once[at]
+                looked_up = tables[at] if gpu == front else tables[-1] - tables[at]
+                row = self._way(kind, cpu, gpu + len(COUNTS), -1, 0.0, looked_up, rows * width, paid)
+                found.append((kind, cut, row))
 
     def apart(self, place: int) -> bool:
         """Whether a pipeline may be taken apart between devices."""
@@ -179,22 +206,13 @@ class Offers:
         able = self.gpu and asked.forced == "auto" and not asked.reasons.get(part.info.number)
         return able and part.rows >= FEW_ROWS
 
-    def _set(self, features: Sequence[Features]) -> int:
-        """The number of sub-tasks that run fused."""
-        self._sets.append(features)
-        return len(self._sets) - 1
-
-    def _job(self, number: int, variants: range) -> int:
-        """Have sub-tasks priced in variants; the number of the first price."""
-        self._jobs += [number] * len(variants)
-        self._variants += variants
-        return len(self._jobs) - len(variants)
+    def _job(self, subtasks: Sequence[int], variants: range) -> int:
+        """Have sub-tasks that run fused priced in variants; the number of the first price."""
+        return self._jobs.add(self._jobs.pipeline(subtasks), variants)
 
     def _way(
         self,
-        place: int,
         kind: int,
-        cut: int,
         first: int,
         gpu: int = -1,
         end: int = -1,
@@ -202,11 +220,12 @@ class Offers:
         tables: float = 0.0,
         passed: float = 0.0,
         once: float = 0.0,
-    ) -> None:
-        """Note a way (price_layout.WAY)."""
-        self._kinds[place].append((kind, cut, self._count))
-        self._ways.append((kind, first, gpu, end, self._count, base, tables, passed, once))
+    ) -> int:
+        """Note a way (price_layout.WAY); the number of its first row."""
+        row = self._count
+        self._ways.append((kind, first, gpu, end, row, base, tables, passed, once))
         self._count += len(SHARES) + 1 if kind == SHARED else 1
+        return row
 
     def _merge(self, part: Part) -> tuple[float, ...]:
         """Seconds, low, high, bytes and joules of a merge."""
@@ -218,16 +237,14 @@ class Offers:
     def _composed(self) -> list[list[float]]:
         """Rows of price_layout.CANDIDATE."""
         site, model = self.site, self._model
-        cpu = Variant("cpu", site.threads, 1.0, site.load.get("cpu", 0.0))
-        gpu = Variant("gpu", 1, 1.0, site.load.get("gpu", 0.0))
-        variants = [cpu]
-        if self.gpu:
-            variants += [gpu, *(replace(v, share=1.0 / n) for v in (cpu, gpu) for n in COUNTS)]
-            variants += [*(replace(cpu, share=1.0 - s) for s in SHARES), *(replace(gpu, share=s) for s in SHARES)]
-        found = model.price_some(self._sets, variants, self._jobs, self._variants)
+        cpu_load, gpu_load = site.load.get("cpu", 0.0), site.load.get("gpu", 0.0)
+        self._jobs.models = model.met(self._models)
+        states = _states(model, site.board.gpu is not None, site.threads, cpu_load, gpu_load)
+        found = model.price_jobs(table(self._subtasks), self._jobs, states)
         self.evaluated = found.evaluated
         prices = found.pipelines().numbers
-        ways = np.array(self._ways)
+        count = len(self._ways)
+        ways = np.fromiter(chain.from_iterable(self._ways), np.float64, count * len(WAY)).reshape(count, len(WAY))
         if self._merges:
             at, merges = zip(*self._merges)
             ways[list(at), WAY.index("end")] = range(prices.shape[1], prices.shape[1] + len(at))
@@ -245,9 +262,10 @@ class Offers:
         """The site as price_layout.SITE has it."""
         site, board = self.site, self.site.board
         link = board.link if board.discrete else None
-        numbers = {
-            "once": self._model.analytic.batch_seconds("gpu") * self.slowed,
-            "slowed": self.slowed,
+        slowed = 1.0 / (1.0 - site.load.get("gpu", 0.0))  # what the GPU pays for a batch, while others keep it busy
+        found = {
+            "once": self._model.analytic.batch_seconds("gpu") * slowed,
+            "slowed": slowed,
             "idle_w": board.power.idle_w,
             "peak": np.inf if board.discrete else board.memory.shared_gbs * 1e9,
             "coherence": coherence(board, 1.0),
@@ -255,61 +273,66 @@ class Offers:
             "least_batch": LEAST_BATCH,
         }
         if link is not None:
-            numbers |= {"h2d": 1e-9 / link.h2d_gbs, "d2h": 1e-9 / link.d2h_gbs, "latency": link.latency_us * 1e-6}
-            numbers |= {"link_joules": link.joules_per_gb / 1e9, "cold": float(not site.resident)}
-        return np.array([numbers.get(name, 0.0) for name in SITE])
+            found |= {"h2d": 1e-9 / link.h2d_gbs, "d2h": 1e-9 / link.d2h_gbs, "latency": link.latency_us * 1e-6}
+            found |= {"link_joules": link.joules_per_gb / 1e9, "cold": float(not site.resident)}
+        return np.array([found.get(name, 0.0) for name in SITE])
 
     def of(self, place: int) -> list[Candidate]:
         """The candidates of a pipeline, single devices first."""
-        return [self._candidate(place, row) for row in self._of(place)]
-
-    def cheapest(self, place: int, cost: Callable[[float, float], float]) -> list[Candidate]:
-        """Those of ``of`` that cost least among all with the same devices and with the same one that has the result:
-        nothing else about a candidate matters to the pipelines around it. ``cost`` is of seconds and joules."""
-        best: dict[int, tuple[float, _Row]] = {}
-        for row in self._of(place):
-            kind, _, numbers = row
-            group = SHARED if kind == GPU_FIRST else kind  # both devices, and the CPU has the result
-            costs_ = cost(numbers[0], numbers[4])
-            if group not in best or costs_ < best[group][0]:
-                best[group] = costs_, row
-        return [self._candidate(place, row) for _, row in best.values()]
-
-    def _of(self, place: int) -> list[_Row]:
         found = []
-        for kind, cut, first in self._kinds[place]:
-            if kind != SHARED:
-                found.append((kind, cut, self._rows[first]))
-                continue
-            *shown, best = self._rows[first : first + len(SHARES) + 1]
-            if best[5] >= 0.0:
-                shown = sorted([*shown, best], key=lambda numbers: numbers[5])
-            found += [(kind, cut, numbers) for numbers in shown]
+        for kind, cut, row in self._places[place]:
+            ways = [self._candidate(place, kind, cut, n) for n in range(row, row + (_SLOTS if kind == SHARED else 1))]
+            found += sorted([c for c in ways if c.choice >= 0.0], key=lambda c: c.choice)
         return found
 
-    def _candidate(self, place: int, row: _Row) -> Candidate:
-        kind, cut, (seconds, low, high, nbytes, joules, choice) = row
-        price, part = Price(seconds, low, high, nbytes, joules), self.parts[place]
-        if kind == ON_CPU:
-            return Candidate(CPU, price)
-        if kind == ON_GPU:
-            return Candidate(GPU, price, min(self._copy(part), seconds))
-        if kind == SHARED:
-            return Candidate(Placement("both", round(choice, 3)), price)
-        first = "cpu" if kind == CPU_FIRST else "gpu"
-        return Candidate(Placement("phases", cut=cut, first=first, batch=int(part.rows / choice)), price)
+    def cheapest(self, cost: Callable[[float, float], float]) -> list[list[Candidate]]:
+        """By pipeline, those of ``of`` that cost least among all with the same devices and with the same one that has
+        the result: nothing else about a candidate matters to the pipelines around it. ``cost`` is of seconds and
+        joules."""
+        rows = self._rows
+        costs_ = [cost(row[0], row[4]) for row in rows]
+        found = []
+        for place, ways in enumerate(self._places):
+            best: dict[int, tuple[float, int, int, int]] = {}
+            for kind, cut, row in ways:
+                if kind == SHARED:
+                    row = min([n for n in range(row, row + _SLOTS) if rows[n][5] >= 0.0], key=costs_.__getitem__)
+                group = SHARED if kind == GPU_FIRST else kind  # both devices, and the CPU has the result
+                if group not in best or costs_[row] < best[group][0]:
+                    best[group] = costs_[row], kind, cut, row
+            found.append([self._candidate(place, *way) for _, *way in best.values()])
+        return found
+
+    def _candidate(self, place: int, kind: int, cut: int, row: int) -> Candidate:
+        took, part = self._rows[row], self.parts[place]
+        copying = min(self._copy(part), took[0]) if kind == ON_GPU and not self.site.resident else 0.0
+        return Candidate(*took, kind, cut, part.rows, copying)
 
     def _copy(self, part: Part) -> float:
         """Seconds that the columns of a pipeline take to a GPU that has none of them."""
-        link = self.site.board.link
-        if self.site.resident or not self.site.board.discrete or link is None or not part.base_bytes:
+        link, base = self.site.board.link, part.base_bytes
+        if not self.site.board.discrete or link is None or not base:
             return 0.0
-        base = part.base_bytes
         return base / (link.h2d_gbs * 1e9) + link.latency_us * 1e-6 * column_batches(base)
 
 
-#: Places among the variants of ``Offers._composed``: all of a pipeline, a batch of a phase on the CPU and then on the
-#: GPU, and a share of it, in the same order.
+#: The numbers of the sub-task that writes down what a first phase hands on, but for its rows and their width.
+_WRITTEN = numbers(handed_over(0.0, 0.0))
+#: Rows of the ways to share rows out.
+_SLOTS = len(SHARES) + 1
+#: Places among the variants: all of a pipeline, a batch of a phase on the CPU and then on the GPU, and a share of it in
+#: the same order.
 _ON_CPU, _ON_GPU = range(1), range(1, 2)
 _BATCHED = range(2, 2 + 2 * len(COUNTS))
 _SHARED = range(_BATCHED.stop, _BATCHED.stop + 2 * len(SHARES))
+
+
+@lru_cache(maxsize=16)
+def _states(model: Model, has_gpu: bool, threads: int, cpu_load: float, gpu_load: float) -> np.ndarray:
+    """The variants that ``Offers`` has prices for, as the model reads them."""
+    cpu, gpu = Variant("cpu", threads, 1.0, cpu_load), Variant("gpu", 1, 1.0, gpu_load)
+    variants = [cpu]
+    if has_gpu:
+        variants += [gpu, *(replace(v, share=1.0 / n) for v in (cpu, gpu) for n in COUNTS)]
+        variants += [*(replace(cpu, share=1.0 - s) for s in SHARES), *(replace(gpu, share=s) for s in SHARES)]
+    return model.states(variants)

@@ -20,6 +20,7 @@ from finequery.operators import native
 from finequery.operators.primitives.price_layout import D2H as D2H
 from finequery.operators.primitives.price_layout import GPU as GPU
 from finequery.operators.primitives.price_layout import H2D as H2D
+from finequery.operators.primitives.price_layout import OPTION
 
 #: What a move has to gain, as a share of the plan's time.
 LEAST_GAIN = 0.002
@@ -97,11 +98,12 @@ def beside(
     the order of ``reads``, the seconds until it has its result, by what the reader needs and then by who holds it.
     Without moves, the plan as it is."""
     count, discrete = len(chosen), machine.copies is not None
-    table, now = np.array(ways, np.float64), np.array(chosen, np.int64)
+    table = np.fromiter(chain.from_iterable(ways), np.float64, len(ways) * len(OPTION))
+    now = np.array(chosen, np.int64)
     beside_ = np.array(along, np.int64)
     begin, read = _flat(reads)
     first, move = _flat(moves)
-    hand = np.array(handed, np.float64)
+    hand = np.fromiter(chain.from_iterable(handed), np.float64)
     copies = np.array(machine.copies if machine.copies is not None else (), np.float64)
     limits = np.array([machine.cores, machine.peak, LEAST_GAIN, float(discrete), float(machine.one_engine)])
     scratch, out = np.empty(65 * count + 3 * len(read) + 18), np.empty(1)

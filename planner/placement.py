@@ -17,10 +17,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from finequery.jetson import costs
 from finequery.operators.context import Placement
+from finequery.operators.primitives.price_layout import ON_CPU, ON_GPU
 from finequery.perfmodel.compose import Price
 from finequery.perfmodel.model import Model
 from finequery.planner.candidates import Asked, Candidate, Offers
@@ -64,7 +66,8 @@ class Placed:
 
     def single(self, device: str) -> Candidate | None:
         """The candidate on one device alone."""
-        return next((c for c in self.cheapest if c.placement.device == device), None)
+        kind = ON_CPU if device == "cpu" else ON_GPU
+        return next((c for c in self.cheapest if c.kind == kind), None)
 
 
 @dataclass(slots=True)
@@ -93,8 +96,8 @@ def place(parts: Sequence[Part], site: Site, model: Model, asked: Asked) -> Sche
     cost = OBJECTIVES[asked.objective]
     offers = Offers(parts, site, model, asked)
     placed = []
-    for place, part in enumerate(parts):
-        cheapest, only = offers.cheapest(place, cost), tuple(asked.reasons.get(part.info.number, ()))
+    for place, (part, cheapest) in enumerate(zip(parts, offers.cheapest(cost))):
+        only = tuple(asked.reasons.get(part.info.number, ()))
         placed.append(Placed(part, place, offers, cheapest, cheapest[0], only))
     transfers = _Transfers(parts, site)
     for item, found in zip(placed, _cheapest(placed, transfers, cost)):
@@ -171,42 +174,35 @@ class _Transfers:
         seconds = sum([self.inputs(place, choice) for place, reads in enumerate(self.reads) if reads])
         if choice:
             seconds += self.result(choice[-1].held)
-        prices = [c.price for c in choice]
-        return Price(
-            sum([p.seconds for p in prices]) + seconds,
-            sum([p.low for p in prices]) + seconds,
-            sum([p.high for p in prices]) + seconds,
-            sum([p.nbytes for p in prices]),
-            sum([p.joules for p in prices]) + seconds * self.idle_w,
-        )
+        low, high, nbytes, joules = (sum([c[number] for c in choice]) for number in range(1, 5))
+        total = sum([c.seconds for c in choice]) + seconds
+        return Price(total, low + seconds, high + seconds, nbytes, joules + seconds * self.idle_w)
 
-    def beside(self, choice: Sequence[Candidate], moves: Sequence[Sequence[Candidate | None]]) -> Beside:
-        """A plan with pipelines moved beside others where that gains. ``moves``: by pipeline, other ways to run it,
-        None for the way that it has, but along."""
-        ways = [self._way(place, c) for place, c in enumerate(choice)]
+    def beside(self, choice: Sequence[Candidate], moves: Sequence[Sequence[Move]]) -> tuple[list[Candidate], Beside]:
+        """A plan with pipelines moved beside others where that gains, and what the search says of it."""
+        ways, of = [*choice], [*range(len(choice))]  # of: the pipeline of each
         found: list[list[tuple[int, bool]]] = []
         for place, others in enumerate(moves):
-            found.append([])
-            for other in others:
-                if other is None:
-                    found[-1].append((-1, True))
-                else:
-                    found[-1].append((len(ways), other.placement.along))
-                    ways.append(self._way(place, other))
-        along = [c.placement.along for c in choice]
+            found.append([(-1 if c is None else len(ways) + n, along) for n, (c, along) in enumerate(others)])
+            ways += [c for c, _ in others if c is not None]
+            of += [place] * (len(ways) - len(of))
+        cores = [min(self.threads, max(1.0, part.rows / costs.MORSEL)) for part in self.parts]
+        table = [Way(c.seconds, c.nbytes, cores[place], c.needs, c.held, c.copying) for c, place in zip(ways, of)]
         handed = [h for read in self.handed for h in read]
-        return beside(ways, range(len(choice)), along, found, self.reads, handed, self.machine)
+        along_now = [c.along for c in choice]
+        best = beside(table, range(len(choice)), along_now, found, self.reads, handed, self.machine)
+        chosen = [ways[way] for way in best.chosen]
+        return [c if c.along == along else c._replace(along=along) for c, along in zip(chosen, best.along)], best
 
     def elapsed(self, choice: Sequence[Candidate]) -> float:
         """Seconds of a plan some of whose pipelines run along, and in which copies of results run beside what does not
         wait for them."""
-        return self.beside(choice, [()] * len(choice)).seconds
-
-    def _way(self, place: int, candidate: Candidate) -> Way:
-        price, cores = candidate.price, min(self.threads, max(1.0, self.parts[place].rows / costs.MORSEL))
-        return Way(price.seconds, price.nbytes, cores, candidate.needs, candidate.held, candidate.copying)
+        return self.beside(choice, [()] * len(choice))[1].seconds
 
 
+#: Another way to run a pipeline (None: the one that it has), and whether it runs along then. Those with a candidate
+#: stand first.
+Move: TypeAlias = "tuple[Candidate | None, bool]"
 _NOTHING = (0.0,) * 6
 
 
@@ -234,7 +230,7 @@ def _cheapest(placed: Sequence[Placed], transfers: _Transfers, cost: Cost) -> li
                     wanted.append((r, device))
                 inputs[needs] = total, wanted
             total, wanted = inputs[needs]
-            total += cost(candidate.price.seconds, candidate.price.joules)
+            total += cost(candidate.seconds, candidate.joules)
             held = candidate.held
             if held not in options or total < options[held][0]:
                 options[held] = total, candidate, wanted
@@ -267,12 +263,10 @@ def _branches(made: Schedule, transfers: _Transfers) -> None:
     moves = [_moves(item, may_run_along(n, reads), transfers.copies is not None) for n, item in enumerate(placed)]
     if not any(moves) or price.seconds - _chain(choice, reads) < LEAST_SLACK * price.seconds:
         return
-    found = transfers.beside(choice, moves)
+    choice, found = transfers.beside(choice, moves)
     made.looked = found.looked
     if found.seconds > (1.0 - GAIN) * price.seconds:
         return
-    ways = [*choice, *(c for others in moves for c in others if c is not None)]
-    choice = [ways[way].moved(along) for way, along in zip(found.chosen, found.along)]
     for item, candidate in zip(placed, choice):
         item.chosen = candidate
     one_by_one = transfers.plan(choice)
@@ -282,22 +276,20 @@ def _branches(made: Schedule, transfers: _Transfers) -> None:
     made.price = Price(found.seconds, low, high, one_by_one.nbytes, joules)
 
 
-def _moves(item: Placed, along: bool, discrete: bool) -> list[Candidate | None]:
+def _moves(item: Placed, along: bool, discrete: bool) -> list[Move]:
     """Ways to run a pipeline that are tried: on one device beside the one before it; where results are copied, which
     may cost nothing beside something else, by the best of the other ways behind it; and as it is, but beside it."""
-    singles = [c for c in item.cheapest if c.placement.device in ("cpu", "gpu")]
-    found: list[Candidate | None] = [c.moved(True) for c in singles] if along else []
-    if discrete:
-        others = [c for c in item.cheapest if c not in singles]
-        found += [min(others, key=lambda c: c.price.seconds)] if others else []
-    return [*found, None] if along else found
+    found: list[Move] = [(c, True) for c in item.cheapest if c.kind in (ON_CPU, ON_GPU)] if along else []
+    if discrete and (others := [c for c in item.cheapest if c.kind not in (ON_CPU, ON_GPU)]):
+        found.append((min(others, key=lambda c: c.seconds), False))
+    return [*found, (None, True)] if along else found
 
 
 def _chain(choice: Sequence[Candidate], reads: Sequence[Sequence[int]]) -> float:
     """Seconds of the longest chain of pipelines that read each other."""
     ends: list[float] = []
     for candidate, needed in zip(choice, reads):
-        ends.append(candidate.price.seconds + max([ends[r] for r in needed], default=0.0))
+        ends.append(candidate.seconds + max([ends[r] for r in needed], default=0.0))
     return max(ends, default=0.0)
 
 
@@ -307,14 +299,13 @@ def why(item: Placed, objective: str) -> str:
     if len(candidates) == 1:
         return "; ".join(item.only) or "the only candidate"
 
-    def cost(price: Price) -> float:
-        return OBJECTIVES[objective](price.seconds, price.joules)
+    def cost(candidate: Candidate) -> float:
+        return float(OBJECTIVES[objective](candidate.seconds, candidate.joules))
 
-    ranked = sorted(candidates, key=lambda c: cost(c.price))
+    ranked = sorted(candidates, key=cost)
     chosen = item.chosen
-    others = [c for c in ranked if replace(c.placement, along=False) != replace(chosen.placement, along=False)]
-    second = others[0]
-    ratio = cost(second.price) / max(cost(chosen.price), 1e-300)
+    second = next(c for c in ranked if c != chosen._replace(along=False))
+    ratio = cost(second) / max(cost(chosen), 1e-300)
     if ratio < 1.0:
         return f"{second.text} alone would be {1.0 / ratio:.2f} times {better}, but not with what it hands on"
     return f"{ratio:.2f} times {better} than {second.text}"
