@@ -217,7 +217,8 @@ class Session:
             try:
                 context = self.context(physical | plan.lifted)
                 scheduler = scheduling.schedule(self.settings, plan, context)
-                frame = execute(plan.root, context)
+                with scheduling.ours(context):
+                    frame = execute(plan.root, context)
                 if scheduler is not None:
                     scheduler.finish(context)
                 self.ran = context
@@ -256,7 +257,8 @@ class Session:
         with self.lock:
             context = self.context(physical | plan.lifted)
             scheduling.schedule(self.settings, plan, context, shown=True)
-            return explain(plan, context, analyze)
+            with scheduling.ours(context):
+                return explain(plan, context, analyze)
 
     def observe(self, plan: Plan, physical: dict[int | str, Any]) -> list[Observed]:
         """Run a plan with every instruction measured: what its pipelines have seen and took."""

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 MODES = ("box", "csv", "json", "markdown")
 #: First words that are programs of their own: the modules whose ``main`` takes the words after them.
-PROGRAMS = {"calibrate": "finequery.calibration", "devices": "finequery.devices"}
+PROGRAMS = {
+    "advise": "finequery.advise",
+    "bench": "finequery.bench.command",
+    "calibrate": "finequery.calibration",
+    "compare": "finequery.compare.command",
+    "devices": "finequery.devices",
+}
 _DATA = (".parquet", ".pq", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 HELP = """\

@@ -198,6 +198,17 @@ class Model:
             parts = [(variant.device, f.model, t) for f, t in zip(features, each.tolist())]
             self.correction.observe(parts, measured - self.analytic.batch_seconds(variant.device))
 
+    def at(self, board: Board) -> Model:
+        """This model for the same machine at other clocks (jetson.board.at_clocks): the same factors, to the analytic
+        prices of ``board``. What is learned goes into one correction."""
+        fitted = None if self.fitted is None else _factors(self.fitted)
+        return Model(board, fitted, self.source, self.simulated, self.correction)
+
+
+def _factors(fitted: store.Stored) -> store.Stored:
+    """Those of a model's regressors that are factors to analytic prices: they hold at other clocks as well."""
+    return replace(fitted, models=tuple(m for m in fitted.models if m.base == "analytic"))
+
 
 def load_model(board: Board | None = None, *, strict: bool = False) -> Model:
     """The best model there is for a board; None: the machine that runs. A model file that is refused costs a warning,
@@ -219,7 +230,7 @@ def load_model(board: Board | None = None, *, strict: bool = False) -> Model:
             said = f" (the {what} was refused: {error.message})"
             continue
         if of != name:
-            fitted = replace(fitted, models=tuple(m for m in fitted.models if m.base == "analytic"))
+            fitted = _factors(fitted)
             what = f"{name} by factors of the {what}"
         origin = "simulated" if fitted.simulated else "measured"
         source = f"{what} of {fitted.created[:10]}, {fitted.samples:,} {origin} samples{said}"

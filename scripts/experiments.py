@@ -29,11 +29,11 @@ import experiments_page as page  # noqa: E402
 from bench_data import Data  # noqa: E402
 from experiments_measures import Cell  # noqa: E402
 from experiments_plans import Plan, continued, plans  # noqa: E402
-from tpch import cache_dir  # noqa: E402
 
 from finequery.jetson import board as boards  # noqa: E402
 from finequery.perfmodel.model import Model, load_model  # noqa: E402
 from finequery.planner.stages import Site  # noqa: E402
+from finequery.workloads.files import cache_dir  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = ("tpch", "ssb")

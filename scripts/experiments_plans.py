@@ -19,6 +19,7 @@ from typing import Any
 from bench_data import Data
 from experiments_synthetic import synthetic
 
+from finequery import workloads
 from finequery.operators.context import Placement
 from finequery.perfmodel.features import Features
 from finequery.perfmodel.model import Model
@@ -27,8 +28,7 @@ from finequery.planner.placement import Schedule, place
 from finequery.planner.scheduler import far, known
 from finequery.planner.stages import Part, Site, cut_in_features
 
-QUERIES = Path(__file__).resolve().parent.parent / "tests" / "data"
-ROOT = QUERIES.parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 #: What is kept of a plan depends on these; if one changes, queries are run again.
 SOURCES = (
     "scripts/experiments_plans.py",
@@ -130,8 +130,7 @@ def _collect(suite: str, scale: float, data: Data) -> list[dict[str, Any]]:
             tables = data.tpch(scale) if suite == "tpch" else data.ssb(scale)
             for table, path in tables.items():
                 connection.execute(f"create table {table} as select * from '{path}'")
-            texts = sorted((QUERIES / suite).glob("*.sql"))
-            queries = {path.stem: path.read_text(encoding="utf-8") for path in texts}
+            queries = workloads.queries(suite)
         return [{"name": name, "pipelines": _pipelines(connection, sql)} for name, sql in queries.items()]
 
 

@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
         os.environ.pop("NUMBA_ENABLE_CUDASIM", None)
     if options.piece:
         return run_piece(options)
-    from bench_report import machine
+    from finequery.bench.record import machine
 
     slug = re.sub(r"[^a-z0-9]+", "-", device["name"].lower()).strip("-")
     out = options.out or (

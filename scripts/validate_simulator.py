@@ -25,10 +25,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import ssb  # noqa: E402
-import tpch  # noqa: E402
-from progress import Progress  # noqa: E402
-
 from finequery import calibration, connect  # noqa: E402
 from finequery.jetson import board as boards  # noqa: E402
 from finequery.jetson import costs  # noqa: E402
@@ -38,6 +34,8 @@ from finequery.perfmodel.calibrate import POINTS, least  # noqa: E402
 from finequery.perfmodel.dataset import Sample  # noqa: E402
 from finequery.perfmodel.work import works  # noqa: E402
 from finequery.settings import available_cores  # noqa: E402
+from finequery.workloads import queries, ssb, tpch  # noqa: E402
+from finequery.workloads.progress import Progress  # noqa: E402
 
 #: The median pipeline's relative error that the simulator has to stay below.
 WANTED = 0.20
@@ -72,14 +70,14 @@ def pipelines(benchmark: str, folder: Path, threads: list[int]) -> Iterator[tupl
     bench = calibration.Bench(connect())
     for table in tpch.TABLES if kind == "tpch" else ssb.TABLES:
         bench.con.execute(f"create table {table} as select * from '{folder / table}.parquet'")
-    files = sorted((ROOT / "tests" / "data" / kind).glob("q*.sql"))
-    with Progress(benchmark, len(files)) as bar:
-        for file in files:
-            run = bench.runner(bench.con.sql(file.read_text(encoding="utf-8")).plan)
+    texts = queries(kind)
+    with Progress(benchmark, len(texts)) as bar:
+        for query, sql in texts.items():
+            run = bench.runner(bench.con.sql(sql).plan)
             for count in threads:
                 for number, found in enumerate(least(run, count, machine.clock_ghz(), fewest=RUNS), 1):
-                    yield file.stem, number, count, found
-            bar.step(file.stem)
+                    yield query, number, count, found
+            bar.step(query)
     bench.close()
 
 
@@ -138,6 +136,17 @@ def by_kind(rows: list[Row], table: costs.Costs, board: Any) -> dict[str, tuple[
         )
         for kind, pairs in sorted(found.items())
     }
+
+
+def factors(pipelines: list[dict[str, Any]], source: str) -> dict[str, Any]:
+    """Measured over predicted times of whole queries: what finequery.simulation reads (``Validation``)."""
+    queries: dict[tuple[Any, ...], list[float]] = {}
+    for one in pipelines:
+        sums = queries.setdefault((one["benchmark"], one["query"], one["threads"]), [0.0, 0.0])
+        sums[0] += one["measured_s"]
+        sums[1] += one["predicted_s"]
+    low, *_, high = statistics.quantiles([m / p for m, p in queries.values()], n=20, method="inclusive")
+    return {"low": round(low, 3), "high": round(high, 3), "queries": len(queries), "source": source}
 
 
 def _verdict(error: float) -> str:
@@ -234,6 +243,10 @@ def main(argv: list[str] | None = None) -> int:
         ],
     }
     (RESULTS / f"{options.name}.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    if options.write:
+        source = f"TPC-H and SSB at scales {options.scales} on {machine.processor()}, {threads} threads"
+        kept = json.dumps(factors(plain["pipelines"], source), indent=1)
+        (boards.FOLDER / "validation.json").write_text(kept + "\n", encoding="utf-8")
     return 0 if max(v for k, v in medians(rows).items() if k.startswith("all, ")) <= WANTED else 1
 
 

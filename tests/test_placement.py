@@ -51,7 +51,7 @@ def con() -> Iterator[Any]:
 
 @pytest.fixture(autouse=True)
 def analytic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduling, "_model", Model)
+    monkeypatch.setattr(scheduling, "model_of", Model)
 
 
 def site(name: str = "agx-xavier", **load: float) -> Site:
@@ -288,7 +288,7 @@ def test_settings(con: Any) -> None:
         with pytest.raises(DataError, match=f"Setting {name} must be"):
             con.execute(f"set {name} = '{value}'")
     con.execute("set gpu_load = 0.8")
-    assert con.sql("show gpu_load").fetchall() == [(0.8,)]
+    assert con.sql("show gpu_load").fetchall() == [("0.8",)]
     con.execute("reset gpu_load")
     with finequery.connect(board="orin-nano") as other:
         assert other.sql("select 42").fetchall() == [(42,)]

@@ -1,0 +1,127 @@
+"""Sides that are simulated: queries run once here for their true numbers of rows, then on as many boards as are asked
+for they are placed and simulated (planner/scheduler.py).
+
+Nothing of what this gives was measured. A simulated run is one time, without a spread: the simulator is a function of
+the plan and the board.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from finequery.compare.result import Answered, Result, Run
+from finequery.compare.sides import Side, board_facts
+from finequery.compare.work import Work, digest
+from finequery.errors import NotSupportedError
+from finequery.jetson.board import Board
+from finequery.operators.context import Placement
+from finequery.perfmodel.features import Features
+from finequery.perfmodel.model import Model, load_model
+from finequery.perfmodel.work import works
+from finequery.planner.candidates import Asked
+from finequery.planner.placement import place
+from finequery.planner.scheduler import simulate
+from finequery.planner.stages import Part, Site
+from finequery.planner.subtasks import PipelineInfo
+from finequery.planner.timeline import Timeline, of_simulation
+
+#: A board that plans are made for: any with a GPU, for what could not run on one. Statistics are the data's.
+_ANY = "agx-xavier"
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A query that has run: its pipelines with the rows that were counted, and what may be done with them."""
+
+    name: str
+    text: str
+    rows: int
+    parts: Sequence[Part]
+    asked: Asked
+
+
+def counted(work: Work, progress: Callable[[str], None] = lambda name: None) -> list[Counted]:
+    """Run every query once, on this machine's CPU."""
+    found = []
+    with work.open(board=_ANY, device="cpu", plan_cache_size=0) as connection:
+        for name, sql in work.queries.items():
+            progress(name)
+            relation = connection.sql(sql)
+            rows = len(relation)
+            assert relation.plan is not None
+            schedulers = list(relation.plan.schedulers.values())
+            if not schedulers or not schedulers[0].parts:
+                raise NotSupportedError(f'The query "{name}" reads no table: there is nothing to simulate')
+            (scheduler,) = schedulers
+            found.append(Counted(name, digest(sql), rows, scheduler.parts, replace(scheduler.asked, forced="auto")))
+    return found
+
+
+def simulated(side: Side, work: Work, queries: Sequence[Counted], objective: str = "latency") -> Result:
+    """A board's side, in every way and regime. What is not told apart on a board, whose CPU and GPU share the memory,
+    is the same: cold columns are where both read them."""
+    board = side.board
+    assert board is not None
+    model = load_model(board)
+    alone = ("cpu", "gpu") if board.gpu is not None else ("cpu",)
+    found = {}
+    for query in queries:
+        by_device = {d: _runs(query, board, model, d, objective) for d in dict.fromkeys((side.device, *alone))}
+        runs = {"placed": by_device[side.device], **{device: by_device[device] for device in alone}}
+        words = tuple(in_words(part.info) for part in query.parts)
+        found[query.name] = Answered(query.rows, runs, query.text, words)
+    facts = replace(board_facts(board, side.device, simulated=True), model=model.source)
+    return Result(facts, work.suite, work.scale, found, {"name": board.title, "mode": board.mode})
+
+
+def _runs(query: Counted, board: Board, model: Model, device: str, objective: str) -> dict[str, Run]:
+    """By regime. ``device``: for everything, or "auto"."""
+    forms = query.asked.forms if device == "auto" else frozenset()
+    asked = replace(query.asked, forced=device, objective=objective, forms=forms)
+
+    def run(resident: bool) -> Run:
+        site = Site(board, board.cpu.cores, resident=resident)
+        placements = [p.chosen.placement for p in place(query.parts, site, model, asked).placed]
+        ran = simulate(query.parts, placements, site)
+        t = ran.timeline
+        return Run(
+            seconds=(t.seconds,),
+            joules=t.joules,
+            idle_joules=t.idle_joules,
+            operands=operand_bytes(part.features for part in query.parts),
+            traffic=t.memory_bytes,
+            plan=" ".join(map(short, placements)),
+            timeline=stretches(of_simulation(ran)),
+        )
+
+    resident = run(True)
+    return {"resident": resident, "cold": run(False) if board.discrete else resident}
+
+
+def stretches(timeline: Timeline) -> tuple[tuple[str, int, float, float], ...]:
+    """A timeline as a result keeps it."""
+    return tuple((b.engine, b.pipeline, b.start, b.end) for b in timeline.bars)
+
+
+def in_words(pipeline: PipelineInfo) -> str:
+    """What a pipeline reads and ends in: ``lineorder → aggregate``."""
+    source = pipeline.source
+    if source.kind == "scan":
+        read = source.item.table.name or "rows"
+    else:
+        read = " and ".join(f"pipeline {number}" for number in source.reads) or source.kind
+    return f"{read} → {pipeline.breaker.kind}"
+
+
+def operand_bytes(pipelines: Iterable[Sequence[Features]]) -> float:
+    """Bytes that the sub-tasks of a plan read and write, as FineStream counts them (USENIX ATC 2020, eq. 11): each
+    operand once for every row that touches it, wherever it came from. Caches change nothing of it."""
+    return sum(touch.nbytes for features in pipelines for f in features for touch in works(f, "mapped").touches)
+
+
+def short(p: Placement) -> str:
+    """A placement in a few letters: C (CPU), G (GPU), Bn (both, n % of the rows on the GPU), Pn (in phases, cut before
+    step n, c or g first); a: beside the one before it."""
+    text = {"cpu": "C", "gpu": "G", "both": f"B{p.share * 100:.0f}", "phases": f"P{p.cut}{p.first[0]}"}[p.device]
+    return text + ("a" if p.along else "")
