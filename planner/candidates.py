@@ -88,13 +88,7 @@ class Candidate(NamedTuple):
     @property
     def placement(self) -> Placement:
         """Where it runs."""
-        if self.kind == SHARED:
-            return Placement("both", round(self.choice, 3), along=self.along)
-        if self.kind in (ON_CPU, ON_GPU):
-            found = CPU if self.kind == ON_CPU else GPU
-            return replace(found, along=True) if self.along else found
-        first, batch = "cpu" if self.kind == CPU_FIRST else "gpu", int(self.rows / self.choice)
-        return Placement("phases", cut=self.cut, first=first, batch=batch, along=self.along)
+        return _placement(self.kind, self.choice, self.cut, self.rows, self.along)
 
     @property
     def needs(self) -> int:
@@ -117,6 +111,16 @@ class Candidate(NamedTuple):
             steps = "the first step" if p.cut == 1 else f"the first {p.cut} steps"
             return f"{p.first.upper()} for {steps}, then {other}"
         return p.device.upper()
+
+
+@lru_cache(maxsize=1024)
+def _placement(kind: int, choice: float, cut: int, rows: float, along: bool) -> Placement:
+    if kind == SHARED:
+        return Placement("both", round(choice, 3), along=along)
+    if kind in (ON_CPU, ON_GPU):
+        return replace(CPU if kind == ON_CPU else GPU, along=along)
+    first = "cpu" if kind == CPU_FIRST else "gpu"
+    return Placement("phases", cut=cut, first=first, batch=int(rows / choice), along=along)
 
 
 #: By kind of a candidate.
