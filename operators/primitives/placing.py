@@ -14,7 +14,6 @@ from finequery.operators.primitives.price_layout import (
     D2H,
     GPU,
     H2D,
-    NEEDS_BOTH,
     NEEDS_CPU,
     NEEDS_GPU,
     ON_CPU,
@@ -348,34 +347,47 @@ def run_beside(t, n, k, args):
     """Ways to run n pipelines: 0 options (f64), 1 the one of each in the plan (i64, changed), 2 whether it runs along
     (i64, changed). 3 what pipelines read, one after another (i64), 4 start of each one's in it (i64, n + 1), 5 seconds
     of each hand-over (f64: six, by what the reader needs and by who holds), 6 seconds of copying each result to the CPU
-    and to the GPU (f64); 7 moves (i64: pairs of an option, -1 for the one in the plan, and whether it runs along), 8
-    start of each one's in them (i64, n + 1); 9 (f64) cores, bytes a second of the memory, what a move has to gain,
-    whether results are copied, and both ways by one engine; 10 scratch (f64: 65 n + 3 for each read + 18), 11 out
-    (f64): seconds; k: most rounds of moves.
+    and to the GPU (f64). Moves change pipelines together: 7 changes (i64: pipeline, option or -1 for the one in the
+    plan, whether it runs along), 8 start of each move in them (i64, moves + 1), 9 moves, 10 the first of them that is
+    tried in every round and not only in the first one. 11 (f64) cores, bytes a second of the memory, what a move has to
+    gain, whether results are copied, and both ways by one engine; 12 scratch (f64: 67 n + 3 for each read + 18), 13 out
+    (f64): seconds; k: most rounds.
 
     Gives the number of plans that were looked at."""
     count, options, chosen, along = np.uint64(n), p_f64(args[0]), p_i64(args[1]), p_i64(args[2])
     reads, begin, handed, copies = p_i64(args[3]), p_i64(args[4]), p_f64(args[5]), p_f64(args[6])
-    moves, first, limits, out = p_i64(args[7]), p_i64(args[8]), p_f64(args[9]), p_f64(args[11])
-    least = took(options, chosen, along, count, reads, begin, handed, copies, limits, args[10])
+    changes, first, moves, again = p_i64(args[7]), p_i64(args[8]), np.uint64(args[9]), np.uint64(args[10])
+    limits, out = p_f64(args[11]), p_f64(args[13])
+    kept, kept_along = p_i64(args[12]), p_i64(args[12] + n * WORD)
+    scratch = args[12] + 2 * n * WORD
+    least = took(options, chosen, along, count, reads, begin, handed, copies, limits, scratch)
     looked = 1
-    for _ in range(k):
+    for turn in range(k):
         before = least
-        for i in range(count):
-            for move in range(np.uint64(first[i]), np.uint64(first[i + ONE])):
-                kept, kept_along = chosen[i], along[i]
-                option = moves[move * TWO] if moves[move * TWO] >= 0 else kept
-                if option == kept and moves[move * TWO + ONE] == kept_along:
-                    continue
-                if options[np.uint64(option) * OPTIONS + T.seconds] >= least:
-                    continue
-                chosen[i], along[i] = option, moves[move * TWO + ONE]
-                seconds = took(options, chosen, along, count, reads, begin, handed, copies, limits, args[10])
+        for move in range(again if turn > 0 else ZERO, moves):
+            start, end = np.uint64(first[move]), np.uint64(first[move + ONE])
+            for i in range(count):
+                kept[i], kept_along[i] = chosen[i], along[i]
+            other = False
+            for change in range(start, end):
+                i = np.uint64(changes[change * THREE])
+                if changes[change * THREE + ONE] >= 0:
+                    chosen[i] = changes[change * THREE + ONE]
+                along[i] = changes[change * THREE + TWO]
+                other |= chosen[i] != kept[i] or along[i] != kept_along[i]
+            if end == start + ONE:  # what takes longer than the plan by itself needs no look
+                i = np.uint64(changes[start * THREE])
+                other &= options[np.uint64(chosen[i]) * OPTIONS + T.seconds] < least
+            if not other:
+                seconds = np.inf
+            else:
+                seconds = took(options, chosen, along, count, reads, begin, handed, copies, limits, scratch)
                 looked += 1
-                if seconds < least * (1.0 - limits[TWO]):
-                    least = seconds
-                else:
-                    chosen[i], along[i] = kept, kept_along
+            if seconds < least * (1.0 - limits[TWO]):
+                least = seconds
+            else:
+                for i in range(count):
+                    chosen[i], along[i] = kept[i], kept_along[i]
         if least == before:
             break
     out[ZERO] = least
