@@ -24,6 +24,7 @@ from finequery.planner.logical import (
     Window,
 )
 from finequery.planner.rules._tree import ids
+from finequery.planner.sampled import sampled
 
 #: What is assumed where nothing is known.
 TABLE_ROWS = 1000.0
@@ -95,10 +96,10 @@ def _estimate(node: Node) -> Estimate:
         below = estimate(node.input)
         known: dict[int, ColumnEstimate] = {}
         share = selectivity(conjuncts(node.predicate), below, known)
-        rows = below.rows * share
+        rows = _by_sample(node, below.rows * share)
         return Estimate(node, rows, {id: shrink(c, below.rows, max(rows, 1.0)) for id, c in known.items()})
     if isinstance(node, Join):
-        return Estimate(node, join_rows(node))
+        return Estimate(node, _by_sample(node, join_rows(node)))
     if isinstance(node, Aggregate):
         return Estimate(node, group_count([e for _, e in node.groups], estimate(node.input)))
     if isinstance(node, Union):
@@ -107,6 +108,27 @@ def _estimate(node: Node) -> Estimate:
     if isinstance(node, (Sort, Limit)) and isinstance(node.limit, Literal) and node.limit.held is not None:
         rows = min(rows, float(node.limit.held))
     return Estimate(node, rows)
+
+
+def _by_sample(node: Node, rule: float) -> float:
+    """Rows by the sample of the node's table, where there is one; else, and for what it cannot say, ``rule``."""
+    found = sampled(node, _share_of)
+    return rule if found is None else found.rows(rule)
+
+
+def _share_of(terms: list[Expr], node: Node) -> float:
+    return selectivity(terms, estimate(node))
+
+
+def _seen(node: Node, rows: float, id: int, c: ColumnEstimate) -> ColumnEstimate:
+    """The column as the sample of the node's table has it."""
+    found = sampled(node, _share_of)
+    if found is None:
+        return c
+    distinct, ends = found.distinct(id, rows), found.range(id)
+    if ends is not None:
+        c = replace(c, low=ends[0], high=ends[1])
+    return c if distinct is None else replace(c, distinct=max(1.0, min(distinct, rows)))
 
 
 def shrink(c: ColumnEstimate, before: float, after: float) -> ColumnEstimate:
@@ -141,7 +163,7 @@ def _column(node: Node, rows: float, id: int) -> ColumnEstimate:
             kept = node.kind != "full" and _unique_match(node) if left else _unique_match(node, left_side=True)
             if not kept or (not left and node.kind != "inner"):
                 c = replace(c, unique=False)  # a row may match several times, or none does
-        return c
+        return c if c.unique else _seen(node, rows, id, c)
     if isinstance(node, Aggregate):
         below = estimate(node.input)
         for column, e in node.groups:
@@ -162,7 +184,8 @@ def _column(node: Node, rows: float, id: int) -> ColumnEstimate:
         )
     if isinstance(node, (Filter, Sort, Limit, Materialize, Window)) and id in ids(node.input):
         below = estimate(node.input)
-        return shrink(below.column(id), below.rows, rows)
+        c = shrink(below.column(id), below.rows, rows)
+        return _seen(node, rows, id, c) if isinstance(node, Filter) else c
     return ColumnEstimate(max(1.0, rows * DISTINCT_FRACTION))
 
 

@@ -11,7 +11,7 @@ gains.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from finequery.perfmodel.compose import fair_level

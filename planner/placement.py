@@ -269,8 +269,8 @@ def _branches(placed: list[Placed], price: Price, transfers: _Transfers) -> Pric
 
 
 def _ways(candidates: Sequence[Candidate], along: bool, discrete: bool) -> list[Candidate]:
-    """Ways to run a pipeline that are tried: on one device beside the one before it; and where results are copied, which
-    may cost nothing beside something else, also on one device and by the best of the other ways behind it."""
+    """Ways to run a pipeline that are tried: on one device beside the one before it; and where results are copied,
+    which may cost nothing beside something else, also by the best of the other ways."""
     singles = [c for c in candidates if c.placement.device in ("cpu", "gpu")]
     found = [replace(c, placement=replace(c.placement, along=True)) for c in singles] if along else []
     if discrete:
