@@ -5,6 +5,7 @@ Estimates are remembered in the nodes, which are immutable; columns are worked o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from finequery.operators.expr import Aggregate as AggregateCall
@@ -38,7 +39,8 @@ OUTSIDE = 0.001
 @dataclass(slots=True)
 class ColumnEstimate:
     """``distinct`` values among the rows; ``low``/``high`` in physical form; ``unique``: no value twice, no NULL.
-    ``domain``: distinct values before any filter; ``table``/``table_rows``: the scan it comes from."""
+    ``domain``: distinct values before any filter; ``table``/``table_rows``: the scan it comes from; ``left``: rows of
+    that scan, at the most, which the rows come from."""
 
     distinct: float
     low: float | None = None
@@ -48,6 +50,7 @@ class ColumnEstimate:
     domain: float = 0.0
     table: int = 0
     table_rows: float = 0.0
+    left: float = 0.0
 
 
 #: Functions that map many values to one.
@@ -135,13 +138,29 @@ def shrink(c: ColumnEstimate, before: float, after: float) -> ColumnEstimate:
     """The column when ``after`` of ``before`` rows are left (or it was multiplied)."""
     if after >= before:
         return c if after == before or not c.unique else replace(c, unique=False)
+    left = c.left * after / before
     if c.unique:
-        return replace(c, distinct=after)
+        return replace(c, distinct=after, left=left)
     distinct = c.distinct
     if distinct > 1.0:
         per_value = before / distinct
         distinct = distinct * (1.0 - (1.0 - after / before) ** per_value)
-    return replace(c, distinct=max(1.0, min(distinct, after)))
+    return replace(c, distinct=max(1.0, min(distinct, after)), left=left)
+
+
+def drawn(values: float, times: float) -> float:
+    """How many of so many values are expected to occur where one is drawn so many times."""
+    return values * -math.expm1(-times / values) if values > 1.0 else values
+
+
+def _key_column(node: Join, id: int, c: ColumnEstimate, left: bool) -> ColumnEstimate:
+    """A column of one side of a join: the values of a key that may find a partner, were they all among those of the
+    other side, which has fewer."""
+    for a, b in node.keys:
+        mine, other, below = (a, b, node.right) if left else (b, a, node.left)
+        if type(mine) is Column and mine.id == id:
+            c = replace(c, distinct=min(c.distinct, expression(other, estimate(below)).distinct))
+    return c
 
 
 def _column(node: Node, rows: float, id: int) -> ColumnEstimate:
@@ -158,11 +177,15 @@ def _column(node: Node, rows: float, id: int) -> ColumnEstimate:
         left = id in ids(node.left)
         side, _other = (node.left, node.right) if left else (node.right, node.left)
         below = estimate(side)
-        c = shrink(below.column(id), below.rows, rows)
+        c = before = below.column(id)
+        if node.kind in ("inner", "semi"):
+            c = _key_column(node, id, c, left)
+        c = shrink(c, below.rows * c.distinct / before.distinct, rows)
         if c.unique:
             kept = node.kind != "full" and _unique_match(node) if left else _unique_match(node, left_side=True)
             if not kept or (not left and node.kind != "inner"):
-                c = replace(c, unique=False)  # a row may match several times, or none does
+                # a row may match several times, or none does
+                c = replace(c, unique=False, distinct=max(1.0, drawn(c.distinct, rows)))
         return c if c.unique else _seen(node, rows, id, c)
     if isinstance(node, Aggregate):
         below = estimate(node.input)
@@ -205,7 +228,7 @@ def _scan_column(node: Scan, rows: float, id: int) -> ColumnEstimate:
         distinct = int(guess)
     d = max(1.0, min(float(distinct), rows))
     nulls = stats.nulls / rows if stats.nulls else 0.0
-    return ColumnEstimate(d, low, high, stats.unique, nulls, d, node_key(node), rows)
+    return ColumnEstimate(d, low, high, stats.unique, nulls, d, node_key(node), rows, rows)
 
 
 def node_key(node: Node) -> int:
@@ -264,10 +287,17 @@ def expression(e: Expr, below: Estimate) -> ColumnEstimate:
 
 
 def group_count(groups: list[Expr], below: Estimate) -> float:
-    product = 1.0
-    for e in groups:
+    """Groups of the rows of ``below``: combinations of values, of which a table brings no more than rows drawn from it
+    meet."""
+    tables: dict[int, list[ColumnEstimate]] = {}
+    for number, e in enumerate(groups):
         c = expression(e, below)
-        product *= c.distinct + (1.0 if c.nulls else 0.0)
+        tables.setdefault(c.table or -1 - number, []).append(c)
+    product = 1.0
+    for columns in tables.values():
+        combinations = math.prod(c.distinct + (1.0 if c.nulls else 0.0) for c in columns)
+        left = min(c.left or below.rows for c in columns)
+        product *= drawn(combinations, left) if len(columns) > 1 else combinations
         if product > below.rows:
             return below.rows
     return product
@@ -400,20 +430,15 @@ def spread(c: ColumnEstimate) -> float:
 
 
 def match_share(keys: list[tuple[ColumnEstimate, ColumnEstimate]]) -> float:
-    """Share of all pairs of rows that agree in the keys: 1 / the larger number of distinct values; for several keys
-    from one table on a side, that table's rows bound the number of combinations."""
+    """Share of all pairs of rows that agree in the keys: 1 / the larger number of distinct values; where several keys
+    are one table's on either side, that is a reference from one to the other: their rows bound the combinations."""
     result = 1.0
     for a, b in keys:
         result /= max(spread(a), spread(b))
     if len(keys) > 1:
-        bound = None
-        for side in (0, 1):
-            table = keys[0][side].table
-            if table and all(k[side].table == table for k in keys):
-                rows = keys[0][side].table_rows
-                bound = rows if bound is None else min(bound, rows)
-        if bound is not None:
-            result = max(result, 1.0 / bound)
+        tables = [keys[0][side].table for side in (0, 1)]
+        if all(tables) and all(k[side].table == tables[side] for side in (0, 1) for k in keys):
+            result = max(result, 1.0 / min(keys[0][side].table_rows for side in (0, 1)))
     return result
 
 

@@ -25,8 +25,8 @@ from finequery.types import BOOLEAN
 SURE = 10
 #: How far fewer of them may be off, either way.
 SPREAD = 3.0
-#: What a predicate that no sampled row fulfils keeps at most, in sampled rows.
-NONE = 0.7
+#: What a predicate that no sampled row fulfils keeps at most, in sampled rows: more would show in seven of eight.
+NONE = 2.0
 #: Results of predicates that a sample remembers.
 REMEMBERED = 256
 
@@ -131,7 +131,7 @@ def _filtered(below: Sampled, node: Filter, rule: Rule) -> Sampled:
             of_text = held if of_text is None else of_text & held
     if of_text is not None:
         hits = int(np.count_nonzero(of_text))
-        rest *= max(hits, NONE) / len(of_text)
+        rest *= max(hits, 0.5) / len(of_text)
     if untried:
         rest *= rule(untried, node.input)
     return Sampled(below.root, mask, rest, below.columns)
