@@ -25,7 +25,7 @@ from finequery.planner.logical import (
     Window,
 )
 from finequery.planner.rules._tree import ids
-from finequery.planner.sampled import sampled
+from finequery.planner.sampled import sampled, share_alone
 
 #: What is assumed where nothing is known.
 TABLE_ROWS = 1000.0
@@ -40,7 +40,8 @@ OUTSIDE = 0.001
 class ColumnEstimate:
     """``distinct`` values among the rows; ``low``/``high`` in physical form; ``unique``: no value twice, no NULL.
     ``domain``: distinct values before any filter; ``table``/``table_rows``: the scan it comes from; ``left``: rows of
-    that scan, at the most, which the rows come from."""
+    that scan, at the most, which the rows come from; ``within``: columns of shared subplans whose values these are
+    among."""
 
     distinct: float
     low: float | None = None
@@ -51,6 +52,7 @@ class ColumnEstimate:
     table: int = 0
     table_rows: float = 0.0
     left: float = 0.0
+    within: frozenset[tuple[int, int]] = frozenset()
 
 
 #: Functions that map many values to one.
@@ -98,7 +100,7 @@ def _estimate(node: Node) -> Estimate:
     if isinstance(node, Filter):
         below = estimate(node.input)
         known: dict[int, ColumnEstimate] = {}
-        share = selectivity(conjuncts(node.predicate), below, known)
+        share = _selected(node, below, known)
         rows = _by_sample(node, below.rows * share)
         return Estimate(node, rows, {id: shrink(c, below.rows, max(rows, 1.0)) for id, c in known.items()})
     if isinstance(node, Join):
@@ -117,6 +119,23 @@ def _by_sample(node: Node, rule: float) -> float:
     """Rows by the sample of the node's table, where there is one; else, and for what it cannot say, ``rule``."""
     found = sampled(node, _share_of)
     return rule if found is None else found.rows(rule)
+
+
+def _selected(node: Filter, below: Estimate, known: dict[int, ColumnEstimate]) -> float:
+    """Share of the rows that pass a filter over what no sample follows: by samples where a predicate is about one
+    table's columns, by rule for the others."""
+    terms = conjuncts(node.predicate)
+    rule = selectivity(terms, below, known)
+    if sampled(node.input, _share_of) is not None:
+        return rule
+    result, left = 1.0, []
+    for term in terms:
+        seen = share_alone(term, node.input)
+        if seen is None:
+            left.append(term)
+        else:
+            result *= seen
+    return result * selectivity(left, below) if len(left) < len(terms) else rule
 
 
 def _share_of(terms: list[Expr], node: Node) -> float:
@@ -159,7 +178,8 @@ def _key_column(node: Join, id: int, c: ColumnEstimate, left: bool) -> ColumnEst
     for a, b in node.keys:
         mine, other, below = (a, b, node.right) if left else (b, a, node.left)
         if type(mine) is Column and mine.id == id:
-            c = replace(c, distinct=min(c.distinct, expression(other, estimate(below)).distinct))
+            partner = expression(other, estimate(below))
+            c = replace(c, distinct=min(c.distinct, partner.distinct), within=c.within | partner.within)
     return c
 
 
@@ -208,6 +228,8 @@ def _column(node: Node, rows: float, id: int) -> ColumnEstimate:
     if isinstance(node, (Filter, Sort, Limit, Materialize, Window)) and id in ids(node.input):
         below = estimate(node.input)
         c = shrink(below.column(id), below.rows, rows)
+        if isinstance(node, Materialize):
+            return replace(c, within=c.within | {(node_key(node), id)})
         return _seen(node, rows, id, c) if isinstance(node, Filter) else c
     return ColumnEstimate(max(1.0, rows * DISTINCT_FRACTION))
 
@@ -429,12 +451,20 @@ def spread(c: ColumnEstimate) -> float:
     return max(c.distinct, c.domain) if c.unique else c.distinct
 
 
+def values_of(a: ColumnEstimate, b: ColumnEstimate) -> float:
+    """Number of values that both sides of a join key have theirs among: those that are left, where the same subplan has
+    limited both."""
+    if a.within & b.within:
+        return max(a.distinct, b.distinct)
+    return max(spread(a), spread(b))
+
+
 def match_share(keys: list[tuple[ColumnEstimate, ColumnEstimate]]) -> float:
     """Share of all pairs of rows that agree in the keys: 1 / the larger number of distinct values; where several keys
     are one table's on either side, that is a reference from one to the other: their rows bound the combinations."""
     result = 1.0
     for a, b in keys:
-        result /= max(spread(a), spread(b))
+        result /= values_of(a, b)
     if len(keys) > 1:
         tables = [keys[0][side].table for side in (0, 1)]
         if all(tables) and all(k[side].table == tables[side] for side in (0, 1) for k in keys):
@@ -452,7 +482,8 @@ def join_rows(node: Join) -> float:
     if kind in ("semi", "anti"):
         matching = 1.0 if keys else 0.9
         for a, b in keys:
-            matching = min(matching, b.distinct / max(a.domain, b.domain, a.distinct, b.distinct))
+            domain = 0.0 if a.within & b.within else max(a.domain, b.domain)
+            matching = min(matching, b.distinct / max(domain, a.distinct, b.distinct))
         matching *= 0.7 ** len(terms)
         return left.rows * (matching if kind == "semi" else max(1.0 - matching, 0.1))
     rows = left.rows * right.rows * match_share(keys)

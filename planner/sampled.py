@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from finequery.operators.expr import Call, Column, Expr, conjuncts
+from finequery.operators.expr import Call, Column, Expr, columns_of, conjuncts
 from finequery.planner.logical import Filter, Join, Materialize, Node, Project, Scan
 from finequery.planner.sample import Sample, sample_of
 from finequery.planner.sample_predicates import Columns, Mask, Unknown, holds
@@ -149,6 +150,41 @@ def _tried(term: Expr, columns: Columns, root: Sample) -> Mask | None:
             root.masks.clear()
         known = root.masks[id(term)] = term, mask
     return known[1]  # type: ignore[no-any-return]
+
+
+def share_alone(term: Expr, node: Node) -> float | None:
+    """Share of the rows for which a predicate about columns of one table holds, by that table's sample, whatever else
+    there is about the rows; None where it is about others, or too few sampled rows fulfil it."""
+    columns: dict[int, tuple[Sample, str]] = {}
+    for id in columns_of(term):
+        found = _origin(node, id)
+        root = None if found is None else sample_of(found[0])
+        if found is None or root is None or any(other is not root for other, _ in columns.values()):
+            return None
+        columns[id] = root, found[1]
+    if not columns:
+        return None
+    held = _tried(term, columns, root)
+    hits = 0 if held is None else int(np.count_nonzero(held))
+    return None if held is None or hits < SURE else hits / len(held)
+
+
+def _origin(node: Node, id: int) -> tuple[Any, str] | None:
+    """The table and the column there that a column of a node has its values from."""
+    while not isinstance(node, Scan):
+        if isinstance(node, Project):
+            made = next((e for c, e in node.columns if c.id == id), None)
+            if type(made) is not Column:
+                return None
+            node, id = node.input, made.id
+        elif isinstance(node, (Filter, Join, Materialize)):
+            below = [n for n in node.inputs if any(c.id == id for c in n.schema)]
+            if not below:
+                return None
+            node = below[0]
+        else:
+            return None
+    return next(((node.table, name) for c, name in node.columns if c.id == id), None)
 
 
 def _joined(node: Join, rule: Rule, root: Sample | None) -> Sampled | None:
