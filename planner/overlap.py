@@ -10,7 +10,7 @@ gains.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -99,12 +99,19 @@ def beside(
     ways: Sequence[Sequence[Candidate]],
     reads: Sequence[Sequence[int]],
     took: Callable[[Sequence[Candidate]], float],
+    moves: Sequence[Mapping[int, Candidate]] = (),
 ) -> tuple[list[Candidate], float]:
     """A plan with pipelines moved beside others, and the seconds it takes. ``ways``: by pipeline, other ways to run
-    it; ``took``: seconds of a plan."""
+    it; ``took``: seconds of a plan; ``moves``: pipelines that are tried to be moved together."""
     current, least = list(choice), took(choice)
     if least - _chain(current, reads) < LEAST_SLACK * least:
         return current, least
+    for move in moves:
+        trial = [move.get(place, c) for place, c in enumerate(current)]
+        if trial != current:
+            seconds = took(trial)
+            if seconds < least * (1.0 - LEAST_GAIN):
+                current, least = trial, seconds
     for _ in range(2):
         before = least
         for place, found in enumerate(ways):

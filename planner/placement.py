@@ -165,10 +165,10 @@ class _Transfers:
                             after.append(copies[r, device])
             else:
                 seconds += self.inputs(place, choice)
+            engines, cores = (GPU if "gpu" in needs else 0), (self.cores[place] if "cpu" in needs else 0.0)
             if candidate.copying:  # of columns, which the GPU follows batch by batch
                 tasks.append(Task(candidate.copying, 0.0, H2D, 0.0, tuple(after)))
                 after, seconds = [len(tasks) - 1], seconds - candidate.copying
-            engines, cores = (GPU if "gpu" in needs else 0), (self.cores[place] if "cpu" in needs else 0.0)
             ends.append(len(tasks))
             tasks.append(Task(seconds, candidate.price.nbytes, engines, cores, tuple(after)))
             if not candidate.placement.along:
@@ -255,9 +255,10 @@ def _single(candidates: Sequence[Candidate], device: str) -> Candidate | None:
 def _branches(placed: list[Placed], price: Price, transfers: _Transfers) -> Price:
     """Let branches of the plan run beside each other where that gains."""
     board = transfers.site.board
-    before = [p.chosen for p in placed]
-    ways = [_ways(p.candidates, may_run_along(n, transfers.reads), board.discrete) for n, p in enumerate(placed)]
-    choice, seconds = beside(before, ways, transfers.reads, transfers.elapsed)
+    along = [may_run_along(n, transfers.reads) for n in range(len(placed))]
+    ways = [_ways(p.candidates, beside_, board.discrete) for p, beside_ in zip(placed, along)]
+    moves = _subtrees(placed, transfers.reads, along) if board.discrete else []
+    choice, seconds = beside([p.chosen for p in placed], ways, transfers.reads, transfers.elapsed, moves)
     if seconds > (1.0 - GAIN) * price.seconds:
         return price
     for item, found in zip(placed, choice):
@@ -272,11 +273,30 @@ def _ways(candidates: Sequence[Candidate], along: bool, discrete: bool) -> list[
     """Ways to run a pipeline that are tried: on one device beside the one before it; and where results are copied,
     which may cost nothing beside something else, also by the best of the other ways."""
     singles = [c for c in candidates if c.placement.device in ("cpu", "gpu")]
-    found = [replace(c, placement=replace(c.placement, along=True)) for c in singles] if along else []
+    found = [_along(c) for c in singles] if along else []
     if discrete:
         others = [c for c in candidates if c not in singles]
         found += [min(others, key=lambda c: c.price.seconds)] if others else []
     return found
+
+
+def _subtrees(
+    placed: Sequence[Placed], reads: Sequence[Sequence[int]], along: Sequence[bool]
+) -> list[dict[int, Candidate]]:
+    """Each pipeline with all that it reads on one device: where results are copied, none of them may gain alone."""
+    moves = []
+    trees: list[set[int]] = []
+    for place in range(len(placed)):
+        trees.append({place}.union(*(trees[r] for r in reads[place])))
+        for device in ("cpu", "gpu"):
+            single = {n: _single(placed[n].candidates, device) for n in trees[place]}
+            if len(single) > 1 and all(single.values()):
+                moves.append({n: _along(c) if along[n] else c for n, c in single.items() if c is not None})
+    return moves
+
+
+def _along(candidate: Candidate) -> Candidate:
+    return replace(candidate, placement=replace(candidate.placement, along=True))
 
 
 def why(item: Placed, objective: str) -> str:
