@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -71,6 +71,10 @@ class Beside(NamedTuple):
     looked: int
 
 
+#: A pipeline, its way among all (-1: the one that it has), and whether it runs along.
+Change: TypeAlias = tuple[int, int, bool]
+
+
 def elapsed(tasks: Sequence[Task], cores: float, peak: float) -> float:
     """Seconds of tasks on so many cores and a memory of ``peak`` bytes a second."""
     after = [sorted(set(task.after)) for task in tasks]
@@ -88,29 +92,30 @@ def beside(
     ways: Sequence[Way],
     chosen: Sequence[int],
     along: Sequence[bool],
-    moves: Sequence[Sequence[tuple[int, bool]]],
+    moves: Sequence[Sequence[Change]],
     reads: Sequence[Sequence[int]],
     handed: Sequence[Sequence[float]],
     machine: Machine,
 ) -> Beside:
-    """A plan with pipelines moved beside others. ``chosen``: the way of each pipeline among all ``ways``; ``moves``: by
-    pipeline, others (-1: the one it has) and whether it runs along then; ``handed``: for each that a pipeline reads, in
-    the order of ``reads``, the seconds until it has its result, by what the reader needs and then by who holds it.
-    Without moves, the plan as it is."""
+    """A plan with pipelines moved beside others. ``chosen``: the way of each pipeline among all ``ways``; ``moves``:
+    each of one or more changes, those of more are tried once; ``handed``: for each that a pipeline reads, in the order
+    of ``reads``, the seconds until it has its result, by what the reader needs and then by who holds it. Without moves,
+    the plan as it is."""
     count, discrete = len(chosen), machine.copies is not None
+    together = [move for move in moves if len(move) > 1]
+    moves = [*together, *(move for move in moves if len(move) == 1)]
     table = np.fromiter(chain.from_iterable(ways), np.float64, len(ways) * len(OPTION))
-    now = np.array(chosen, np.int64)
-    beside_ = np.array(along, np.int64)
+    now, beside_ = np.array(chosen, np.int64), np.array(along, np.int64)
     begin, read = _flat(reads)
-    first, move = _flat(moves)
+    first, change = _flat(moves)
     hand = np.fromiter(chain.from_iterable(handed), np.float64)
     copies = np.array(machine.copies if machine.copies is not None else (), np.float64)
     limits = np.array([machine.cores, machine.peak, LEAST_GAIN, float(discrete), float(machine.one_engine)])
-    scratch, out = np.empty(65 * count + 3 * len(read) + 18), np.empty(1)
+    scratch, out = np.empty(67 * count + 3 * len(read) + 18), np.empty(1)
     looked = native.run(
         "run_beside", table.ctypes.data, now.ctypes.data, beside_.ctypes.data, read.ctypes.data, begin.ctypes.data,
-        hand.ctypes.data, copies.ctypes.data, move.ctypes.data, first.ctypes.data, limits.ctypes.data,
-        scratch.ctypes.data, out.ctypes.data, n=count, k=ROUNDS,
+        hand.ctypes.data, copies.ctypes.data, change.ctypes.data, first.ctypes.data, len(moves), len(together),
+        limits.ctypes.data, scratch.ctypes.data, out.ctypes.data, n=count, k=ROUNDS,
     )  # fmt: skip
     return Beside(now.tolist(), beside_.astype(bool).tolist(), float(out[0]), looked)
 

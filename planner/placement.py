@@ -26,7 +26,7 @@ from finequery.operators.primitives.price_layout import ON_CPU, ON_GPU
 from finequery.perfmodel.compose import Price
 from finequery.perfmodel.model import Model
 from finequery.planner.candidates import Asked, Candidate, Offers
-from finequery.planner.overlap import Beside, Machine, Way, beside, may_run_along
+from finequery.planner.overlap import Beside, Change, Machine, Way, beside, may_run_along
 from finequery.planner.stages import Part, Site, coherence
 
 #: What a candidate that uses both devices has to gain on one device alone.
@@ -178,14 +178,17 @@ class _Transfers:
         total = sum([c.seconds for c in choice]) + seconds
         return Price(total, low + seconds, high + seconds, nbytes, joules + seconds * self.idle_w)
 
-    def beside(self, choice: Sequence[Candidate], moves: Sequence[Sequence[Move]]) -> tuple[list[Candidate], Beside]:
+    def beside(self, choice: Sequence[Candidate], moves: Sequence[Move]) -> tuple[list[Candidate], Beside]:
         """A plan with pipelines moved beside others where that gains, and what the search says of it."""
         ways, of = [*choice], [*range(len(choice))]  # of: the pipeline of each
-        found: list[list[tuple[int, bool]]] = []
-        for place, others in enumerate(moves):
-            found.append([(-1 if c is None else len(ways) + n, along) for n, (c, along) in enumerate(others)])
-            ways += [c for c, _ in others if c is not None]
-            of += [place] * (len(ways) - len(of))
+        found: list[list[Change]] = []
+        for move in moves:
+            found.append([])
+            for place, candidate, along in move:
+                found[-1].append((place, -1 if candidate is None else len(ways), along))
+                if candidate is not None:
+                    ways.append(candidate)
+                    of.append(place)
         cores = [min(self.threads, max(1.0, part.rows / costs.MORSEL)) for part in self.parts]
         table = [Way(c.seconds, c.nbytes, cores[place], c.needs, c.held, c.copying) for c, place in zip(ways, of)]
         handed = [h for read in self.handed for h in read]
@@ -197,12 +200,11 @@ class _Transfers:
     def elapsed(self, choice: Sequence[Candidate]) -> float:
         """Seconds of a plan some of whose pipelines run along, and in which copies of results run beside what does not
         wait for them."""
-        return self.beside(choice, [()] * len(choice))[1].seconds
+        return self.beside(choice, ())[1].seconds
 
 
-#: Another way to run a pipeline (None: the one that it has), and whether it runs along then. Those with a candidate
-#: stand first.
-Move: TypeAlias = "tuple[Candidate | None, bool]"
+#: Pipelines that are moved together: each one's place, its other way (None: the one that it has), whether it runs along.
+Move: TypeAlias = "list[tuple[int, Candidate | None, bool]]"
 _NOTHING = (0.0,) * 6
 
 
@@ -259,10 +261,13 @@ def _safer(price: Price, single: Price, cost: Cost) -> bool:
 def _branches(made: Schedule, transfers: _Transfers) -> None:
     """Let branches of the plan run beside each other where that gains."""
     placed, price, reads = made.placed, made.price, transfers.reads
-    choice = [p.chosen for p in placed]
-    moves = [_moves(item, may_run_along(n, reads), transfers.copies is not None) for n, item in enumerate(placed)]
-    if not any(moves) or price.seconds - _chain(choice, reads) < LEAST_SLACK * price.seconds:
+    choice, discrete = [p.chosen for p in placed], transfers.copies is not None
+    along = [may_run_along(n, reads) for n in range(len(placed))]
+    moves = [move for item, may in zip(placed, along) for move in _moves(item, may, discrete)]
+    if not moves or price.seconds - _chain(choice, reads) < LEAST_SLACK * price.seconds:
         return
+    if discrete:
+        moves += _subtrees(placed, reads, along)
     choice, found = transfers.beside(choice, moves)
     made.looked = found.looked
     if found.seconds > (1.0 - GAIN) * price.seconds:
@@ -278,11 +283,26 @@ def _branches(made: Schedule, transfers: _Transfers) -> None:
 
 def _moves(item: Placed, along: bool, discrete: bool) -> list[Move]:
     """Ways to run a pipeline that are tried: on one device beside the one before it; where results are copied, which
-    may cost nothing beside something else, by the best of the other ways behind it; and as it is, but beside it."""
-    found: list[Move] = [(c, True) for c in item.cheapest if c.kind in (ON_CPU, ON_GPU)] if along else []
+    may cost nothing beside something else, also by the best of the other ways; and as it is, but beside the one before
+    it."""
+    place = item.place
+    found: list[Move] = [[(place, c, True)] for c in item.cheapest if c.kind in (ON_CPU, ON_GPU)] if along else []
     if discrete and (others := [c for c in item.cheapest if c.kind not in (ON_CPU, ON_GPU)]):
-        found.append((min(others, key=lambda c: c.seconds), False))
-    return [*found, (None, True)] if along else found
+        found.append([(place, min(others, key=lambda c: c.seconds), False)])
+    return [*found, [(place, None, True)]] if along else found
+
+
+def _subtrees(placed: Sequence[Placed], reads: Sequence[Sequence[int]], along: Sequence[bool]) -> list[Move]:
+    """Each pipeline with all that it reads on one device: where results are copied, none of them may gain alone."""
+    moves: list[Move] = []
+    trees: list[set[int]] = []
+    for place in range(len(placed)):
+        trees.append({place}.union(*(trees[r] for r in reads[place])))
+        for device in ("cpu", "gpu"):
+            single = [(n, placed[n].single(device), along[n]) for n in sorted(trees[place])]
+            if len(single) > 1 and all(c is not None for _, c, _ in single):
+                moves.append([*single])
+    return moves
 
 
 def _chain(choice: Sequence[Candidate], reads: Sequence[Sequence[int]]) -> float:

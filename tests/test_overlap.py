@@ -63,7 +63,7 @@ def way(device: int, seconds: float, nbytes: float = 0.0, copying: float = 0.0) 
 def test_moves_gain_or_are_not_made() -> None:
     machine, handed = Machine(8, math.inf), [[0.0] * 6, [0.0] * 6]
     reads = [[], [], [0, 1]]
-    moves = [[], [(3, True), (-1, True)], []]  # the second pipeline: on the CPU beside the first, or as it is
+    moves = [[(1, 3, True)], [(1, -1, True)]]  # the second pipeline: on the CPU beside the first, or as it is
     ways = [way(1, 1.0), way(1, 1.0), way(1, 1.0), way(0, 1.2)]
     found = beside(ways, [0, 1, 2], [False] * 3, moves, reads, handed, machine)
     assert found.chosen == [0, 3, 2] and found.along == [False, True, False]
@@ -73,6 +73,20 @@ def test_moves_gain_or_are_not_made() -> None:
     assert found.chosen == [0, 1, 2] and not any(found.along) and found.seconds == pytest.approx(3.0)
     # The plan, and beside it only the GPU behind itself: what takes longer than the plan by itself is not looked at.
     assert found.looked == 2
+
+
+def test_moves_together() -> None:
+    """Two pipelines on the GPU, the second of which reads the first: each alone on the CPU has results copied to and
+    fro, both together have not."""
+    copies = [(10.0, 10.0), (0.0, 0.0)]
+    ways = [way(1, 3.0), way(1, 3.0), way(0, 1.0), way(0, 1.0)]
+    alone = [[(0, 2, False)], [(1, 3, False)]]
+    both = [(0, 2, False), (1, 3, False)]
+    reads, handed, machine = [[], [0]], [[0.0] * 6], Machine(8, math.inf, copies)
+    found = beside(ways, [0, 1], [False] * 2, alone, reads, handed, machine)
+    assert found.chosen == [0, 1] and found.seconds == pytest.approx(6.0)
+    found = beside(ways, [0, 1], [False] * 2, [*alone, both], reads, handed, machine)
+    assert found.chosen == [2, 3] and found.seconds == pytest.approx(2.0)
 
 
 # --- against plain loops ----------------------------------------------------------------------------------------------
@@ -183,6 +197,6 @@ def test_plans_are_the_tasks_that_plain_loops_make(seed: int, discrete: bool) ->
             held = needs if needs < 2 else rng.randrange(2)
             ways.append(Way(seconds, rng.choice([0.0, 100.0]), rng.choice([1.0, 8.0]), needs, held, copying))
         along = [i > 0 and rng.random() < 0.4 for i in range(count)]
-        found = beside(ways, range(count), along, [()] * count, reads, handed, machine)
+        found = beside(ways, range(count), along, (), reads, handed, machine)
         assert found.seconds == pytest.approx(plan_by_hand(ways, along, reads, handed, machine))
         assert found.chosen == [*range(count)] and found.along == along and found.looked == 1
