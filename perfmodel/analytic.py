@@ -37,7 +37,7 @@ from finequery.perfmodel.work import LINE, OWN_BYTES, updates_atomically
 #: A model without regressors, and without what was learned from runs.
 UNFITTED = (-1.0, -1.0, 0.0, 0.0)
 #: Numbers that the kernel needs room for: of a sub-task, of a sub-task in a variant, of a variant.
-_SCRATCH = 10, 6, 15
+_SCRATCH = 12, 6, 15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +118,7 @@ class Analytic:
     def _cpu(self) -> dict[str, float]:
         cpu, table = self.board.cpu, self._costs
         plain = ("cores", "speed", "vector_speed", "parallelism", "l1_bytes", "l2_bytes", "l3_bytes")
-        plain += ("l1_ns", "l2_ns", "l3_ns", "memory_ns", "line_bytes")  # type: ignore[assignment]
+        plain += ("l1_ns", "l2_ns", "l3_ns", "memory_ns", "line_bytes", "gain")  # type: ignore[assignment]
         return {name: float(getattr(cpu, name)) for name in plain} | {
             "reference_hz": table.reference_mhz * 1e6,
             "thread_rate": cpu.thread_gbs * 1e9,
@@ -169,8 +169,8 @@ class Analytic:
         return (gpu.launch_us + gpu.sync_us) * 1e-6 if device == "gpu" and gpu else 0.0
 
     def fixed_seconds(self, model: str) -> float:
-        """What a sub-task on the CPU costs however many rows it has."""
-        return costs.cpu_entry(self._costs, model).fixed_us * 1e-6 / self.board.cpu.speed
+        """What the host pays once for a sub-task, however many rows and batches it has, and wherever it runs."""
+        return costs.host_seconds(self.board, (model,), self._costs)
 
     def coefficients(self, model: str, fitted: Sequence[float] = UNFITTED) -> tuple[float, ...]:
         """A model as price_layout.MODEL has it."""

@@ -210,9 +210,10 @@ def _factors(fitted: store.Stored) -> store.Stored:
     return replace(fitted, models=tuple(m for m in fitted.models if m.base == "analytic"))
 
 
-def load_model(board: Board | None = None, *, strict: bool = False) -> Model:
+def load_model(board: Board | None = None, *, strict: bool = False, corrected: bool = True) -> Model:
     """The best model there is for a board; None: the machine that runs. A model file that is refused costs a warning,
-    and the next in order is taken and ``Model.source`` says so; with ``strict`` it is a FileError.
+    and the next in order is taken and ``Model.source`` says so; with ``strict`` it is a FileError. ``corrected``: with
+    what runs on the real board have taught, which a simulated one knows nothing of.
 
     A power mode without a model takes that of the board's first mode, as factors over its own analytic prices."""
     name = "host" if board is None else board.name
@@ -234,8 +235,8 @@ def load_model(board: Board | None = None, *, strict: bool = False) -> Model:
             what = f"{name} by factors of the {what}"
         origin = "simulated" if fitted.simulated else "measured"
         source = f"{what} of {fitted.created[:10]}, {fitted.samples:,} {origin} samples{said}"
-        return Model(board, fitted, source, simulated, _correction(fitted.digest, name))
-    model = Model(board, None, "", simulated, _correction("analytic", name))
+        return Model(board, fitted, source, simulated, _correction(fitted.digest, name) if corrected else None)
+    model = Model(board, None, "", simulated, _correction("analytic", name) if corrected else None)
     model.source += said
     return model
 

@@ -199,9 +199,9 @@ class Offers:
             front = self._job((*whole[:at], len(self._subtasks) - 1), _BATCHED)
             back = self._job(whole[at:], _BATCHED)
             for kind, cpu, gpu in ((CPU_FIRST, front, back), (GPU_FIRST, back, front)):
-                paid = once[at] if cpu == front else once[-1] - once[at]
                 looked_up = tables[at] if gpu == front else tables[-1] - tables[at]
-                row = self._way(kind, cpu, gpu + len(COUNTS), -1, 0.0, looked_up, rows * width, paid)
+                paid = (once[at], once[-1] - once[at])[:: 1 if cpu == front else -1]
+                row = self._way(kind, cpu, gpu + len(COUNTS), -1, 0.0, looked_up, rows * width, *paid)
                 found.append((kind, cut, row))
 
     def apart(self, place: int) -> bool:
@@ -224,10 +224,11 @@ class Offers:
         tables: float = 0.0,
         passed: float = 0.0,
         once: float = 0.0,
+        gpu_once: float = 0.0,
     ) -> int:
         """Note a way (price_layout.WAY); the number of its first row."""
         row = self._count
-        self._ways.append((kind, first, gpu, end, row, base, tables, passed, once))
+        self._ways.append((kind, first, gpu, end, row, base, tables, passed, once, gpu_once))
         self._count += len(SHARES) + 1 if kind == SHARED else 1
         return row
 

@@ -41,7 +41,8 @@ class Task(NamedTuple):
 
 class Way(NamedTuple):
     """A way to run a pipeline: seconds and bytes alone, the cores that it takes, what it runs on (price_layout.NEEDS),
-    who has its result (0: the CPU, 1: the GPU), and the seconds in which columns are copied before."""
+    who has its result (0: the CPU, 1: the GPU), the seconds in which columns are copied before, and those in which the
+    host prepares and finishes it, while others have the cores."""
 
     seconds: float
     nbytes: float
@@ -49,6 +50,7 @@ class Way(NamedTuple):
     needs: int
     held: int
     copying: float = 0.0
+    once: float = 0.0
 
 
 class Machine(NamedTuple):

@@ -132,6 +132,9 @@ class _Transfers:
         board = site.board
         self.idle_w = board.power.idle_w
         self.threads = min(site.threads, board.cpu.cores * (1.0 - site.load.get("cpu", 0.0)))
+        self._cores = [min(self.threads, max(1.0, part.rows / costs.MORSEL)) for part in parts]
+        table = costs.load()
+        self._once = [costs.host_seconds(board, (f.model for f in part.features), table) for part in parts]
         # By pipeline: seconds of copying its result to the CPU and to the GPU.
         self.copies = [self._copied(part) for part in parts] if board.discrete else None
         # By pipeline, for each that it reads: seconds until it has that result, by what it needs (price_layout.NEEDS)
@@ -189,8 +192,9 @@ class _Transfers:
                 if candidate is not None:
                     ways.append(candidate)
                     of.append(place)
-        cores = [min(self.threads, max(1.0, part.rows / costs.MORSEL)) for part in self.parts]
-        table = [Way(c.seconds, c.nbytes, cores[place], c.needs, c.held, c.copying) for c, place in zip(ways, of)]
+        table = []
+        for c, place in zip(ways, of):
+            table.append(Way(c.seconds, c.nbytes, self._cores[place], c.needs, c.held, c.copying, self._once[place]))
         handed = [h for read in self.handed for h in read]
         along_now = [c.along for c in choice]
         best = beside(table, range(len(choice)), along_now, found, self.reads, handed, self.machine)
@@ -203,7 +207,7 @@ class _Transfers:
         return self.beside(choice, ())[1].seconds
 
 
-#: Pipelines that are moved together: each one's place, its other way (None: the one that it has), whether it runs along.
+#: Pipelines that are moved together: the place of each, its other way (None: the one that it has), whether along.
 Move: TypeAlias = "list[tuple[int, Candidate | None, bool]]"
 _NOTHING = (0.0,) * 6
 

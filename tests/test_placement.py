@@ -98,7 +98,7 @@ def test_large_scan_is_shared_out(con: Any) -> None:
     made = scheduler(con, SCANNED, site())
     (first, *_) = chosen(made)
     assert first.device == "both" and 0.0 < first.share < 1.0
-    assert seconds(made, chosen(made)) < 0.95 * min(seconds(made, [CPU] * len(made.parts)), seconds(made, [GPU]))
+    assert seconds(made, chosen(made)) < 0.99 * min(seconds(made, [CPU] * len(made.parts)), seconds(made, [GPU]))
 
 
 def test_small_pipelines_are_not_taken_apart(con: Any) -> None:

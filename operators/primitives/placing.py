@@ -119,7 +119,7 @@ def shared_out(way, prices, jobs, shares, count, parts, site, out, cpu, gpu):
 @njit(error_model="numpy")
 def in_phases(way, prices, jobs, counts, count, site, out, cpu, gpu):
     """Two phases over the best number of batches: t1 + t2 + (n - 1)·step of a batch's times, as
-    perfmodel.compose.batch_pipeline has it. What the CPU pays once is not paid for every batch."""
+    perfmodel.compose.batch_pipeline has it. What the host pays once is not paid for every batch."""
     coherent = site[L.coherence] * way[W.table_bytes] * site[L.slowed]
     rate = site[L.h2d] if way[W.kind] == CPU_FIRST else site[L.d2h]
     out[C.seconds] = np.inf
@@ -129,10 +129,10 @@ def in_phases(way, prices, jobs, counts, count, site, out, cpu, gpu):
         n = counts[i]
         copy = site[L.latency] + way[W.passed_bytes] / n * rate if rate > 0.0 else 0.0
         for j in range(THREE):
-            once = min(way[W.once], 0.9 * cpu[j])
-            one, two = cpu[j] - once, gpu[j] + site[L.once] + coherent
+            once, gpu_once = min(way[W.once], 0.9 * cpu[j]), min(way[W.gpu_once], 0.9 * gpu[j])
+            one, two = cpu[j] - once, gpu[j] - gpu_once + site[L.once] + coherent
             step = max(together(one, cpu[THREE], two, gpu[THREE], site[L.peak]), copy)
-            cpu[j] = one + two + once + copy + (n - 1.0) * step
+            cpu[j] = one + two + once + gpu_once + copy + (n - 1.0) * step
         if cpu[ZERO] < out[C.seconds]:
             for j in range(THREE):
                 out[j] = cpu[j]
@@ -319,7 +319,9 @@ def took(options, chosen, along, n, reads, begin, handed, copies, limits, scratc
             after[np.uint64(start[found])] = np.int64(found) - 1
             count = ONE
         ends[i] = np.int64(found)
-        engines, cores = GPU if needs != NEEDS_CPU else 0, options[o + T.cores] if needs != NEEDS_GPU else 0.0
+        engines, cores = GPU if needs != NEEDS_CPU else 0, 0.0
+        if needs != NEEDS_GPU:  # while the host prepares and finishes it, others have the cores
+            cores = options[o + T.cores] * max(1.0 - options[o + T.once] / max(seconds, 1e-12), 0.05)
         found = add(tasks, found, start, count, seconds, options[o + T.nbytes], engines, cores)
         if along[i] == 0:
             last = ends[i]

@@ -25,7 +25,7 @@ VARIANT = ("device", "threads", "share", "load", "clock_ghz", "first", "second",
 #: pipeline may stream out of is a ``cache``, of -1 bytes where nothing is cached.
 BOARD = (
     *("cores", "speed", "vector_speed", "reference_hz", "parallelism", "l1_bytes", "l2_bytes", "l3_bytes"),
-    *("l1_ns", "l2_ns", "l3_ns", "memory_ns", "line_bytes", "thread_rate", "all_rate", "cached_rate"),
+    *("l1_ns", "l2_ns", "l3_ns", "memory_ns", "line_bytes", "gain", "thread_rate", "all_rate", "cached_rate"),
     *("cpu_cache", "cpu_overlap", "core_w", "joules_a_byte", "morsel", "line", "tile"),
     *("lanes_hz", "full_rows", "gpu_l2_bytes", "gpu_cache", "gpu_rate", "gpu_bus_rate", "gpu_cached_random"),
     *("gpu_random", "gpu_atomics", "sector_bytes", "gpu_overlap", "gpu_w", "gpu_joules_a_byte"),
@@ -41,15 +41,16 @@ SITE = (
 )
 #: A way to run a pipeline. Prices that it is made of, by number: a first one, a first one of the GPU, what comes when
 #: both are through; ``out``: its first row of the result. Bytes: base columns, tables that are looked up in, what is
-#: handed on. Seconds that the CPU pays once, not for every batch.
-WAY = ("kind", "first", "gpu", "end", "out", "base_bytes", "table_bytes", "passed_bytes", "once")
+#: handed on. Seconds that the host pays once, not for every batch, for what is done on the CPU and on the GPU.
+WAY = ("kind", "first", "gpu", "end", "out", "base_bytes", "table_bytes", "passed_bytes", "once", "gpu_once")
 #: ``WAY.kind``: one device; rows shared out; cut into two phases, by the device of the first one.
 ON_CPU, ON_GPU, SHARED, CPU_FIRST, GPU_FIRST = range(5)
 #: A row of the result: what a candidate takes, and the GPU's share of rows or the number of batches (-1: no candidate).
 CANDIDATE = ("seconds", "low", "high", "nbytes", "joules", "choice")
 #: A way to run a pipeline, where plans with branches beside each other are compared: seconds and bytes alone, cores; by
-#: ``NEEDS`` the devices that it runs on, and the one that has its result; seconds in which columns are copied first.
-OPTION = ("seconds", "nbytes", "cores", "needs", "held", "copying")
+#: ``NEEDS`` the devices that it runs on, and the one that has its result; seconds in which columns are copied first,
+#: and in which the host prepares and finishes it, while others have the cores.
+OPTION = ("seconds", "nbytes", "cores", "needs", "held", "copying", "once")
 #: ``OPTION.needs``, and the first two ``OPTION.held``.
 NEEDS_CPU, NEEDS_GPU, NEEDS_BOTH = range(3)
 #: Bits of what is done by one task at a time: the GPU, and the copies to and from a discrete one.

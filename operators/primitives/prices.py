@@ -18,8 +18,8 @@ from finequery.operators.primitives.price_layout import BOARD, MODEL, SUBTASK, V
 S, M, V, B = (places(names, np.uint64) for names in (SUBTASK, MODEL, VARIANT, BOARD))
 SUBTASKS, MODELS, VARIANTS = np.uint64(len(SUBTASK)), np.uint64(len(MODEL)), np.uint64(len(VARIANT))
 #: Terms that add up over a pipeline, of either device.
-PARALLEL, SERIAL, ONCE, STREAMED, MISSED, TERMS = map(np.uint64, range(6))
-COMPUTE, ATOMIC, RANDOM = PARALLEL, SERIAL, ONCE
+PARALLEL, SERIAL, RANDOM, ONCE, STREAMED, MISSED, TERMS = map(np.uint64, range(7))
+COMPUTE, ATOMIC = PARALLEL, SERIAL
 #: Numbers that are kept of each sub-task in each variant.
 ASKED, ALONE, SECONDS, LOW, HIGH, WATTS, KEPT = map(np.uint64, range(7))
 ZERO, ONE, TWO, THREE, FOUR, FIVE = map(np.uint64, range(6))
@@ -44,7 +44,7 @@ def cpu_terms(f, m, b, out):
     core = rows * (m[M.row] + m[M.step] * f[S.steps]) * slowness / b[B.reference_hz]
     core += accesses * ns * m[M.random] * (1e-9 / b[B.parallelism])
     out[PARALLEL], out[SERIAL] = core * (1.0 - m[M.serial]), core * m[M.serial]
-    out[ONCE] = m[M.fixed_us] * 1e-6 / b[B.speed]
+    out[RANDOM], out[ONCE] = 0.0, m[M.fixed_us] * 1e-6 / b[B.speed]
     out[STREAMED] = rows * (f[S.bytes_in] + f[S.bytes_out])
     out[MISSED] = accesses * (1.0 - last) * max(b[B.line_bytes], min(width, b[B.line]))
 
@@ -55,7 +55,7 @@ def cpu_seconds(term, rows, v, b):
     of the cores busy, of which what is left is shared by the threads."""
     threads = min(v[V.threads], b[B.cores] * (1.0 - min(v[V.load], 0.99)))
     n = min(threads, max(rows * v[V.share] / b[B.morsel], 1.0))
-    busy = term[SERIAL] + term[PARALLEL] / n
+    busy = term[SERIAL] + term[PARALLEL] / (1.0 + (n - 1.0) * b[B.gain])
     cached = cached_bytes(term, term[STREAMED], b[B.cpu_cache])
     stream = (term[STREAMED] - cached) / min(n * b[B.thread_rate], b[B.all_rate]) + cached / (n * b[B.cached_rate])
     mixed = max(busy, stream) + (1.0 - b[B.cpu_overlap]) * min(busy, stream)
@@ -71,8 +71,8 @@ def cached_bytes(term, together, cache):
 
 @njit(error_model="numpy")
 def gpu_terms(f, m, b, out):
-    """Of one sub-task: seconds of arithmetic with all lanes at work, of atomics, and of random accesses; bytes
-    streamed, and bytes that random accesses fetch."""
+    """Of one sub-task: seconds of arithmetic with all lanes at work, of atomics, and of random accesses, and those of
+    the host, which are paid once; bytes streamed, and bytes that random accesses fetch."""
     rows, width = f[S.rows], f[S.random_width]
     accesses = rows * max(width / b[B.line], 1.0) if width > 0.0 else 0.0
     hit = min(1.0, b[B.gpu_l2_bytes] / max(f[S.table_bytes], 1.0))
@@ -82,6 +82,7 @@ def gpu_terms(f, m, b, out):
     out[COMPUTE] = rows * (m[M.gpu_row] + m[M.gpu_step] * f[S.steps]) / b[B.lanes_hz]
     out[ATOMIC] = rows * (m[M.large] if f[S.table_bytes] > b[B.own_bytes] else m[M.small]) / rate
     out[RANDOM] = accesses * hit / b[B.gpu_cached_random] + missed / b[B.gpu_random]
+    out[ONCE] = m[M.fixed_us] * 1e-6 / b[B.speed]
     out[STREAMED] = rows * (f[S.bytes_in] + f[S.bytes_out])
     out[MISSED] = missed * max(b[B.sector_bytes], min(width, b[B.line]))
 
@@ -95,7 +96,8 @@ def gpu_seconds(term, rows, v, b):
     longest = max(compute, max(memory, term[ATOMIC]))
     mixed = b[B.gpu_overlap] * longest + (1.0 - b[B.gpu_overlap]) * (compute + memory + term[ATOMIC])
     moved = term[STREAMED] - cached + term[MISSED]
-    return max(mixed, moved / b[B.gpu_bus_rate]) * v[V.share] / (1.0 - min(v[V.load], 0.99)), b[B.gpu_w]
+    seconds = max(mixed, moved / b[B.gpu_bus_rate]) * v[V.share] / (1.0 - min(v[V.load], 0.99))
+    return seconds + term[ONCE], b[B.gpu_w]
 
 
 @njit(error_model="numpy")
@@ -226,7 +228,7 @@ def price_subtasks(t, n, k, args):
     more than there are); n jobs: 9 pipeline and 10 variant of each (i64); regressors: 11 bank (0: none), 12 whether
     each one's value is a factor of units and not of the analytic price (u8 as f64), 13 and 14 ln of the ends of its
     interval (f64), 15 whether prices add up as they are, without the formula for fused pipelines; 16 scratch (f64):
-    10 numbers a sub-task, 6 a sub-task and variant, 15 a variant; 17 out (f64): seconds, low, high,
+    12 numbers a sub-task, 6 a sub-task and variant, 15 a variant; 17 out (f64): seconds, low, high,
     bytes, joules, each k numbers: the sub-tasks of one job after another.
 
     Gives how many prices of a sub-task in a variant were evaluated: each that a job asks for, once."""
