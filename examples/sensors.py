@@ -1,4 +1,4 @@
-"""An edge story: a folder of sensor readings that is larger than the memory given to it, and what is wrong in the plant.
+"""An edge story: a folder of sensor readings larger than the memory given to it, and what is wrong in the plant.
 
 The readings (make_sensor_log.py) are resampled to minutes, window by window: duplicates leave, calibration comes in.
 A scan with a bound on time reads only the row groups of its window, and a scan of everything comes in batches, so
