@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 ERROR, SIGNIFICANT = 0.05, 2.0
 #: Readings of each of load and rest below which no error is known.
 LEAST = 10
-#: Seconds of rest that are measured before: at least, and in units of the sensor's resolution.
-REST_S, REST_READINGS = 1.0, 12
+#: Rest is measured before: at least so many seconds and readings of the sensor, and as often as this if it is unsteady.
+REST_S, REST_READINGS, REST_TIMES = 1.0, 12, 3
 #: Seconds between two readings at the least, however fine the sensor is: reading it takes time as well.
 FINEST_S = 0.01
 TOO_SHORT = "too short to measure"
@@ -88,9 +88,9 @@ def measure(
     ``at_least_s`` and ``at_most_s`` bound the seconds of the counted runs; one run is never cut short."""
     if telemetry is not None:
         return _measure(run, telemetry, at_least_s, at_most_s, error)
-    from finequery.jetson.telemetry import FINEST, open_telemetry
+    from finequery.jetson.telemetry import open_power
 
-    with open_telemetry(order=FINEST) as found:
+    with open_power() as found:
         return _measure(run, found, at_least_s, at_most_s, error)
 
 
@@ -114,7 +114,7 @@ def _measure(
     run: Callable[[], object], telemetry: Telemetry, at_least_s: float, at_most_s: float, error: float
 ) -> Energy:
     source = f"{telemetry.name} ({telemetry.covers})" if telemetry.covers else telemetry.name
-    first = telemetry.read()
+    first = telemetry.power()
     if telemetry.name == "none":
         begin = time.monotonic()
         run()
@@ -123,7 +123,12 @@ def _measure(
     pause = max(telemetry.resolution, FINEST_S)
     rest = _Window(telemetry, pause, after=first.time + telemetry.resolution)
     with rest:
-        time.sleep(telemetry.resolution + max(REST_S, REST_READINGS * pause))
+        time.sleep(telemetry.resolution)
+        for _ in range(REST_TIMES):
+            time.sleep(max(REST_S, REST_READINGS * pause))
+            mean = _mean(rest.powers)
+            if mean is not None and mean[1] <= error / 2 * mean[0]:
+                break
     begin = time.monotonic()
     while True:  # until the sensor's average has forgotten the rest
         run()
@@ -147,12 +152,12 @@ def _measure(
 
 def _energy(seconds: float, repeats: int, source: str, window: _Window, rest: _Window, error: float) -> Energy:
     found, load, idle = _error(window, rest), window.watts, rest.watts
-    if load is None or idle is None or math.isinf(found):
-        readings = len(window.powers)
+    readings = min(len(window.powers), len(rest.powers))
+    if load is None or idle is None or readings < LEAST:
         return Energy(
             seconds, repeats, source, note=f"{TOO_SHORT}: {readings} readings of the sensor, {LEAST} are needed"
         )
-    if found * SIGNIFICANT > 1.0 or load <= idle:
+    if found * SIGNIFICANT > 1.0:
         note = f"{TOO_SHORT}: {load:.2f} W are not enough above the {idle:.2f} W of rest to tell them apart"
         return Energy(seconds, repeats, source, watts=load, idle_watts=idle, note=note)
     note = f"not settled: {error:.0%} was wanted" if found > error else ""
@@ -178,7 +183,7 @@ class _Window:
 
     def _sample(self) -> None:
         while True:
-            reading = self._telemetry.read()
+            reading = self._telemetry.power()
             if reading.time > self._after and (not self._readings or reading.time > self._readings[-1].time):
                 self._readings.append(reading)
             if self._stop.wait(self._pause):

@@ -230,7 +230,8 @@ class Session:
             try:
                 context = self.context(physical | plan.lifted)
                 scheduler = scheduling.schedule(self.settings, plan, context)
-                yield context
+                with scheduling.ours(context):
+                    yield context
                 if scheduler is not None:
                     scheduler.finish(context)
                 self.ran = context
@@ -268,7 +269,8 @@ class Session:
         with self.lock:
             context = self.context(physical | plan.lifted)
             scheduling.schedule(self.settings, plan, context, shown=True)
-            return explain(plan, context, analyze)
+            with scheduling.ours(context):
+                return explain(plan, context, analyze)
 
     def observe(self, plan: Plan, physical: dict[int | str, Any]) -> list[Observed]:
         """Run a plan with every instruction measured: what its pipelines have seen and took."""

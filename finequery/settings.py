@@ -81,6 +81,19 @@ def _share(value: Any) -> float:
     return share
 
 
+#: A setting that the machine answers.
+AUTO = "auto"
+
+
+def _load(value: Any) -> float | str:
+    if str(value).strip().lower() == AUTO:
+        return AUTO
+    try:
+        return _share(value)
+    except ValueError as error:
+        raise ValueError(f"auto, or {error}") from None
+
+
 def _board(value: Any) -> str:
     text = str(value).strip()
     if text:
@@ -153,10 +166,11 @@ TABLE: dict[str, Setting] = {
         ),
         Setting(
             "gpu_load",
-            "DOUBLE",
-            lambda: 0.0,
-            _share,
-            "share of the GPU that others keep busy, which placement reckons with: from 0 to below 1",
+            "VARCHAR",
+            lambda: AUTO,
+            _load,
+            "share of the GPU that others keep busy, which placement reckons with: from 0 to below 1, or auto: what "
+            "sensors say of this machine's GPU",
         ),
         Setting(
             "strict",

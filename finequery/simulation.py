@@ -52,6 +52,7 @@ class Validation:
     high: float
     queries: int
     source: str
+    results: str  # the file of benchmarks/results
 
 
 @functools.cache
@@ -63,10 +64,17 @@ def validation() -> Validation:
 
 
 def on(
-    query: Counted, board: Board, *, device: str = "auto", objective: str = "latency", cold: bool = False
+    query: Counted,
+    board: Board,
+    *,
+    device: str = "auto",
+    objective: str = "latency",
+    cold: bool = False,
+    size: float | None = None,
 ) -> OnBoard:
-    """A query on a board, placed for an objective, or with everything on one ``device``. Raises NotSupportedError for a
-    GPU that the board does not have."""
+    """A query on a board, placed for an objective, or with everything on one ``device``. ``size``: bytes of the columns
+    that it reads, unless they are those that are here. Raises NotSupportedError for a GPU that the board does not
+    have."""
     from finequery import scheduling
     from finequery.errors import NotSupportedError
     from finequery.planner.placement import place
@@ -75,9 +83,10 @@ def on(
 
     if device == "gpu" and board.gpu is None:
         raise NotSupportedError(f"{board.title} has no GPU")
-    resident = not cold and (board.gpu_memory is None or stored([query]) <= room(board.gpu_memory.capacity_bytes))
+    size = stored([query]) if size is None else size
+    resident = not cold and (board.gpu_memory is None or size <= room(board.gpu_memory.capacity_bytes))
     site = Site(board, board.cpu.cores, resident=resident)
-    model = scheduling.model_of(board)
+    model = scheduling.model_of(board, simulated=True)
     schedule = place(query.parts, site, model, replace(query.asked, forced=device, objective=objective))
     placements = [p.chosen.placement for p in schedule.placed]
     timeline, price, known = simulate(query.parts, placements, site).timeline, schedule.price, validation()

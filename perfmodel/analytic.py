@@ -4,8 +4,8 @@ The formula is that of jetson/costs.py, which the board simulator runs on: compu
 the board's numbers, overlapped as its table says. Here it is written over arrays, for all sub-tasks in all variants at
 once; ``tests/test_analytic.py`` holds both to the same seconds. ``terms`` are what adds up over the sub-tasks of a
 pipeline; ``seconds`` makes time of them: of a sub-task alone, or of a fused pipeline, in which the streaming of one
-hides behind the arithmetic of another. What every batch on the GPU pays once (launch and synchronisation) is not in
-them: ``Analytic.batch_seconds``.
+hides behind the arithmetic of another, and what one streams pushes out of the caches what another one does. What every
+batch on the GPU pays once (launch and synchronisation) is not in them: ``Analytic.batch_seconds``.
 
 Columns and results lie in the memory that the device streams best from (mapped on an integrated board, device memory on
 a discrete GPU, where they are supposed to be resident: perfmodel/compose.py prices copies), tables of the GPU in device
@@ -98,11 +98,25 @@ class Analytic:
         assert self.board.gpu is not None
         return self._gpu_seconds(self.board.gpu, terms, rows * share, share, load)
 
+    def traffic(self, device: str, terms: Floats, whole: Floats) -> Floats:
+        """Bytes over the memory's bus of ``terms`` in a pipeline whose terms are ``whole``: without those streamed out
+        of a cache, which all that the pipeline streams fits in."""
+        *_, streamed, missed = terms
+        return streamed - self._reused(device, streamed, whole[-2]) + missed
+
+    def _reused(self, device: str, streamed: Floats, together: Floats) -> Any:
+        """What is streamed out of a cache of ``streamed`` bytes, where those of its pipeline are ``together``. A GPU
+        caches its own memory, not mapped memory."""
+        gpu = self.board.gpu
+        if device == "cpu":
+            return streamed * costs.fits(together, self.board.cpu.l3_bytes)
+        return streamed * costs.fits(together, gpu.l2_bytes) if gpu is not None and self.board.discrete else 0.0
+
     # --- the CPU ------------------------------------------------------------------------------------------------------
 
     def _cpu_terms(self, batch: Batch) -> Floats:
-        """Core-seconds that threads share, those of one thread, bytes streamed from memory and from L3, bytes of lines
-        that random accesses fetch, seconds paid once."""
+        """Core-seconds that threads share, those of one thread, seconds paid once; bytes streamed, and bytes of lines
+        that random accesses fetch."""
         cpu, table = self.board.cpu, self._costs
         row, step, vector, factor, serial, fixed = batch.by_model(lambda m: _CPU(costs.cpu_entry(table, m)))
         rows, width = batch["rows"], batch["random_width"]
@@ -111,15 +125,12 @@ class Analytic:
         accesses = rows * np.maximum(width * (1.0 / LINE), width > 0)
         core = rows * (row + step * batch["steps"]) * slowness / (table.reference_mhz * 1e6)
         core += accesses * ns * factor * (1e-9 / cpu.parallelism)
-        out = np.empty((6, *rows.shape))
+        out = np.empty((5, *rows.shape))
         np.multiply(core, 1.0 - serial, out=out[0])
         np.multiply(core, serial, out=out[1])
-        read, written = rows * batch["bytes_in"], rows * batch["bytes_out"]
-        near = read * (read <= cpu.l3_bytes) + written * (written <= cpu.l3_bytes)
-        np.subtract(read + written, near, out=out[2])
-        out[3] = near
+        np.multiply(fixed, 1e-6 / cpu.speed, out=out[2])
+        np.multiply(rows, batch["bytes_in"] + batch["bytes_out"], out=out[3])
         np.multiply(accesses * misses, np.maximum(cpu.line_bytes, np.minimum(width, LINE)), out=out[4])
-        np.multiply(fixed, 1e-6 / cpu.speed, out=out[5])
         return out
 
     def _latency(self, working_set: Floats) -> tuple[Floats, Floats]:
@@ -129,47 +140,53 @@ class Analytic:
 
     def _cpu_seconds(self, terms: Floats, rows: Floats, threads: Any, share: Any) -> Analysed:
         cpu = self.board.cpu
-        parallel, serial, streamed, cached, missed, fixed = terms
+        parallel, serial, fixed, streamed, _ = terms
         n = np.minimum(threads, np.maximum(rows * (1.0 / costs.MORSEL), 1.0))
-        busy = serial + parallel / n
-        stream = (streamed * 1e-9) / np.minimum(n * cpu.thread_gbs, cpu.all_gbs)
+        busy = serial + parallel / (1.0 + (n - 1.0) * cpu.gain)
+        cached = self._reused("cpu", streamed, streamed)
+        stream = ((streamed - cached) * 1e-9) / np.minimum(n * cpu.thread_gbs, cpu.all_gbs)
         stream += (cached * (1e-9 / cpu.cached_gbs)) / n
         mixed = np.maximum(busy, stream) + (1.0 - self._costs.cpu_overlap) * np.minimum(busy, stream)
-        traffic = streamed + missed
+        traffic = self.traffic("cpu", terms, terms)
         seconds = np.maximum(mixed, traffic * (1e-9 / cpu.all_gbs)) * share + fixed
         return Analysed(seconds, traffic * share, self.board.power.core_w * n, self.board.memory.joules_per_gb / 1e9)
 
     # --- the GPU ------------------------------------------------------------------------------------------------------
 
     def _gpu_terms(self, batch: Batch, gpu: boards.Gpu) -> Floats:
-        """Seconds of arithmetic with all lanes at work, of memory and of atomics; bytes over its bus."""
-        table, discrete = self._costs, self.board.discrete
-        row, step, small, large = batch.by_model(
-            lambda m: (*_GPU(costs.gpu_entry(table, m)), *(updates_atomically(m, n) for n in (0.0, math.inf)))
+        """Seconds of arithmetic with all lanes at work, of random accesses, of atomics, and of the host, which are paid
+        once; bytes streamed, and bytes that random accesses fetch."""
+        table = self._costs
+        row, step, small, large, fixed = batch.by_model(
+            lambda m: (
+                *_GPU(costs.gpu_entry(table, m)),
+                *(updates_atomically(m, n) for n in (0.0, math.inf)),
+                costs.cpu_entry(table, m).fixed_us,
+            )
         )
         rows, width = batch["rows"], batch["random_width"]
-        out = np.empty((4, *rows.shape))
+        out = np.empty((6, *rows.shape))
         lanes = gpu.sms * gpu.lanes * gpu.mhz * 1e6
         np.multiply(rows * (1.0 / lanes), row + step * batch["steps"], out=out[0])
-        read, written = rows * batch["bytes_in"], rows * batch["bytes_out"]
-        # Device memory is cached in L2, mapped memory is not.
-        hot = read * (read <= gpu.l2_bytes) + written * (written <= gpu.l2_bytes) if discrete else 0.0
-        streamed = read + written
         accesses = rows * np.maximum(width * (1.0 / LINE), width > 0)
         hit = np.minimum(1.0, gpu.l2_bytes / np.maximum(batch["table_bytes"], 1.0))
         missed = accesses * (1.0 - hit)
-        random = accesses * hit / gpu.cached_random + missed / gpu.device_random
-        gbs = gpu.device_gbs if discrete else gpu.mapped_gbs
-        np.multiply(random + (streamed - (1.0 - 1.0 / costs.L2_SPEEDUP) * hot) / gbs, 1e-9, out=out[1])
+        np.multiply(accesses * hit / gpu.cached_random + missed / gpu.device_random, 1e-9, out=out[1])
         updated = batch["table_bytes"] * (width > 0) * (1.0 / costs.L2_SECTOR)  # atomic kinds write their tables
         rate = np.minimum(gpu.cached_random, gpu.atomics * np.maximum(updated, 1.0))
         atomic = np.where(batch["table_bytes"] > OWN_BYTES, large, small)
         np.divide(rows * atomic, rate * 1e9, out=out[2])
-        np.add(streamed - hot, missed * np.maximum(gpu.sector_bytes, np.minimum(width, LINE)), out=out[3])
+        np.multiply(fixed, 1e-6 / self.board.cpu.speed, out=out[3])
+        np.multiply(rows, batch["bytes_in"] + batch["bytes_out"], out=out[4])
+        np.multiply(missed, np.maximum(gpu.sector_bytes, np.minimum(width, LINE)), out=out[5])
         return out
 
     def _gpu_seconds(self, gpu: boards.Gpu, terms: Floats, rows: Floats, share: Any, load: Any) -> Analysed:
-        compute, memory, conflicts, moved = terms
+        compute, random, conflicts, once, streamed, _ = terms
+        gbs = gpu.device_gbs if self.board.discrete else gpu.mapped_gbs
+        cached = self._reused("gpu", streamed, streamed)
+        memory = random + (streamed - (1.0 - 1.0 / costs.L2_SPEEDUP) * cached) * (1e-9 / gbs)
+        moved = self.traffic("gpu", terms, terms)
         filled = np.minimum(1.0, np.maximum(rows, 32.0) * (1.0 / (gpu.sms * costs.FULL_SM)))
         compute = compute / filled
         rest = memory + conflicts
@@ -177,5 +194,5 @@ class Analytic:
         overlap = self._costs.gpu_overlap
         own = self.board.gpu_memory or self.board.memory
         mixed = overlap * longest + (1.0 - overlap) * (compute + rest)
-        seconds = np.maximum(mixed, moved * (1e-9 / own.shared_gbs)) * (share / (1.0 - load))
+        seconds = np.maximum(mixed, moved * (1e-9 / own.shared_gbs)) * (share / (1.0 - load)) + once
         return Analysed(seconds, moved * share, self.board.power.gpu_w, own.joules_per_gb / 1e9)

@@ -130,27 +130,31 @@ class Model:
         starts = np.cumsum(sizes) - sizes
         order = sorted(range(len(variants)), key=lambda i: variants[i].device)
         grouped = [variants[i] for i in order]
-        prices, fusion, joules_a_byte = self._price(batch, grouped, rows, starts, corrected)
+        prices, moved, fusion, joules_a_byte = self._price(batch, grouped, rows, starts, corrected)
         prices = np.take(prices, rows, axis=1)  # (numbers, sub-tasks, variants)
         if fusion is not None:
-            fusion = np.repeat(fusion, sizes, axis=0)
-            prices[:3] *= fusion
-            prices[4] *= fusion
-        prices[4] += prices[3] * joules_a_byte
+            prices *= np.repeat(fusion, sizes, axis=0)
+        prices[3] += moved * joules_a_byte
         if order != list(range(len(order))):
-            prices = prices[:, :, np.argsort(order)]
-        s, low, high, nbytes, joules = prices.transpose(0, 2, 1)
-        return Prices(s, low, high, nbytes, joules, tuple(starts.tolist()))
+            back = np.argsort(order)
+            prices, moved = prices[:, :, back], moved[:, back]
+        s, low, high, joules = prices.transpose(0, 2, 1)
+        return Prices(s, low, high, moved.T, joules, tuple(starts.tolist()))
 
     def _price(
         self, batch: Batch, variants: Sequence[Variant], rows: NDArray, starts: NDArray, corrected: bool
-    ) -> tuple[Floats, Floats | None, Floats]:
-        """Seconds, low, high, bytes, and joules without those of the bytes, each (sub-tasks of the batch, variants), of
-        sub-tasks alone; what pipelines take over the sum of their sub-tasks (pipelines, variants); joules of a byte.
-        The variants of a device stand together; the pipelines' sub-tasks are ``rows`` of the batch."""
+    ) -> tuple[Floats, Floats, Floats | None, Floats]:
+        """Seconds, low, high, and joules without those of the bytes, each (sub-tasks of the batch, variants), of
+        sub-tasks alone; bytes of the pipelines' sub-tasks (sub-tasks of pipelines, variants), where what one streams
+        may push out what another does; what pipelines take over the sum of their sub-tasks (pipelines, variants);
+        joules of a byte. The variants of a device stand together; the pipelines' sub-tasks are ``rows`` of the
+        batch."""
         state = np.array([(v.threads, v.share, v.load) for v in variants], np.float64).T
         shape = len(batch), len(variants)
-        out, seconds = np.empty((5, *shape)), np.empty(shape)
+        out, seconds, moved = np.empty((4, *shape)), np.empty(shape), np.empty((len(rows), shape[1]))
+        of = np.zeros(len(rows), np.intp)  # the pipeline of each
+        of[starts[1:]] = 1
+        of = np.cumsum(of)
         clocks, levels, joules_a_byte = np.empty(shape[1]), np.empty((3, shape[1])), np.empty(shape[1])
         which, factors = np.empty(shape, np.int32), np.zeros(shape)
         fusion = None if self._adds_up else np.ones((len(starts), shape[1]))
@@ -159,16 +163,18 @@ class Model:
             at = slice(first, first + len(list(same)))
             first = at.stop
             terms, most = self.analytic.terms(batch, device), batch["rows"]
+            whole = np.add.reduceat(terms[:, rows], starts, axis=1)
+            moved[:, at] = self.analytic.traffic(device, terms[:, rows], whole[:, of]) * state[1, at]
             if fusion is not None:  # behind the sub-tasks, the pipelines
-                terms = np.concatenate([terms, np.add.reduceat(terms[:, rows], starts, axis=1)], axis=1)
+                terms = np.concatenate([terms, whole], axis=1)
                 most = np.concatenate([most, np.maximum.reduceat(most[rows], starts)])
             found = self.analytic.seconds(device, terms, most, *state[:, at])
             alone = found.seconds[: len(batch)]
             if fusion is not None:
                 parts = np.add.reduceat(alone[rows], starts)
                 np.divide(found.seconds[len(batch) :], parts, out=fusion[:, at], where=parts > 0)
-            seconds[:, at], out[3, :, at] = alone, found.nbytes[: len(batch)]
-            out[4, :, at] = found.watts[: len(batch)] if np.ndim(found.watts) else found.watts
+            seconds[:, at] = alone
+            out[3, :, at] = found.watts[: len(batch)] if np.ndim(found.watts) else found.watts
             clocks[at], levels[:, at] = self.analytic.clock_ghz(device), self.analytic.caches(device)[:, None]
             joules_a_byte[at] = found.joules_a_byte
             which[:, at] = batch.by_model(partial(self._find, device), np.int32)
@@ -194,8 +200,8 @@ class Model:
         logs += factors
         np.exp(logs, out=logs)
         logs *= seconds
-        out[4] *= out[0]
-        return out, fusion, joules_a_byte
+        out[3] *= out[0]
+        return out, moved, fusion, joules_a_byte
 
     def _find(self, device: str, model: str) -> int:
         """The regressor of an algorithm, else of its kind, else -1."""
@@ -217,10 +223,22 @@ class Model:
             parts = [(variant.device, f.model, t) for f, t in zip(features, each.tolist())]
             self.correction.observe(parts, measured - self.analytic.batch_seconds(variant.device))
 
+    def at(self, board: Board) -> Model:
+        """This model for the same machine at other clocks (jetson.board.at_clocks): the same factors, to the analytic
+        prices of ``board``. What is learned goes into one correction."""
+        fitted = None if self.fitted is None else _factors(self.fitted)
+        return Model(board, fitted, self.source, self.simulated, self.correction)
 
-def load_model(board: Board | None = None, *, strict: bool = False) -> Model:
+
+def _factors(fitted: store.Stored) -> store.Stored:
+    """Those of a model's regressors that are factors to analytic prices: they hold at other clocks as well."""
+    return replace(fitted, models=tuple(m for m in fitted.models if m.base == "analytic"))
+
+
+def load_model(board: Board | None = None, *, strict: bool = False, corrected: bool = True) -> Model:
     """The best model there is for a board; None: the machine that runs. A model file that is refused costs a warning,
-    and the next in order is taken and ``Model.source`` says so; with ``strict`` it is a FileError.
+    and the next in order is taken and ``Model.source`` says so; with ``strict`` it is a FileError. ``corrected``: with
+    what runs on the real board have taught, which a simulated one knows nothing of.
 
     A power mode without a model takes that of the board's first mode, as factors over its own analytic prices."""
     name = "host" if board is None else board.name
@@ -238,12 +256,12 @@ def load_model(board: Board | None = None, *, strict: bool = False) -> Model:
             said = f" (the {what} was refused: {error.message})"
             continue
         if of != name:
-            fitted = replace(fitted, models=tuple(m for m in fitted.models if m.base == "analytic"))
+            fitted = _factors(fitted)
             what = f"{name} by factors of the {what}"
         origin = "simulated" if fitted.simulated else "measured"
         source = f"{what} of {fitted.created[:10]}, {fitted.samples:,} {origin} samples{said}"
-        return Model(board, fitted, source, simulated, _correction(fitted.digest, name))
-    model = Model(board, None, "", simulated, _correction("analytic", name))
+        return Model(board, fitted, source, simulated, _correction(fitted.digest, name) if corrected else None)
+    model = Model(board, None, "", simulated, _correction("analytic", name) if corrected else None)
     model.source += said
     return model
 

@@ -47,6 +47,7 @@ class Candidate:
 
     placement: Placement
     price: Price
+    copying: float = 0.0  # seconds of it in which the columns that a GPU lacks are copied before it is at the last ones
 
     @property
     def text(self) -> str:
@@ -138,7 +139,7 @@ class Offers:
         if asked.forced != "gpu" or not able:
             found.append(self._candidate(CPU, self._span(0, place)))
         if able:
-            found.append(self._candidate(GPU, self._gpu(self._span(1, place), part.base_bytes)))
+            found.append(self._candidate(GPU, self._gpu(self._span(1, place), part.base_bytes), self._copy(part)))
         if not self.apart(place):
             return found
         if self.shared:
@@ -152,9 +153,17 @@ class Offers:
         """Seconds, low, high, bytes, joules of fused sub-tasks."""
         return self.prices[:, variant, self._number[place, what, at]].copy()
 
-    def _candidate(self, placement: Placement, numbers: np.ndarray) -> Candidate:
+    def _candidate(self, placement: Placement, numbers: np.ndarray, copying: float = 0.0) -> Candidate:
         seconds, low, high, nbytes, joules = numbers.tolist()
-        return Candidate(placement, Price(seconds, low, high, nbytes, joules + seconds * self.idle_w))
+        price = Price(seconds, low, high, nbytes, joules + seconds * self.idle_w)
+        return Candidate(placement, price, min(copying, seconds))
+
+    def _copy(self, part: Part) -> float:
+        """Seconds that the columns of a pipeline take to a GPU that has none of them."""
+        link, base = self.site.board.link, part.base_bytes
+        if self.site.resident or not self.site.board.discrete or link is None or not base:
+            return 0.0
+        return base / (link.h2d_gbs * 1e9) + link.latency_us * 1e-6 * column_batches(base)
 
     def _gpu(self, numbers: np.ndarray, base: Any) -> np.ndarray:
         """The GPU at work, with its launch, behind the copies of ``base`` bytes of columns that it lacks."""
@@ -195,7 +204,7 @@ class Offers:
 
     def _phases(self, place: int, at: int, cut: int, first: str) -> Candidate:
         """Two phases over the best number of batches: t1 + t2 + (n - 1)·step of a batch's times, as
-        perfmodel.compose.batch_pipeline has it. What the CPU pays once is not paid for every batch."""
+        perfmodel.compose.batch_pipeline has it. What the host pays once is not paid for every batch."""
         part, board, counts = self.parts[place], self.site.board, np.array(COUNTS)
         spans = {"front": (0, at), "back": (at, len(part.features))}
         on_cpu, on_gpu = ("front", "back") if first == "cpu" else ("back", "front")
@@ -204,8 +213,11 @@ class Offers:
             self.prices[:, self.batch + n * len(COUNTS) : self.batch + (n + 1) * len(COUNTS), number].copy()
             for n, number in enumerate(numbers)
         )
-        once = np.minimum(self._starts(part, *spans[on_cpu]), 0.9 * one[:3])
-        one[:3] -= once
+        once = 0.0
+        for what, numbers_of in ((on_cpu, one), (on_gpu, two)):
+            starts = np.minimum(self._starts(part, *spans[what]), 0.9 * numbers_of[:3])
+            numbers_of[:3] -= starts
+            once = once + starts
         two[:3] += self.once + coherence(board, part.probed_bytes(*spans[on_gpu])) * self.slowed
         step, total = together(one, two, self.peak), one + two
         total[:3] += once
@@ -222,10 +234,8 @@ class Offers:
         )
 
     def _starts(self, part: Part, first: int, end: int) -> float:
-        """Seconds that the CPU pays once for sub-tasks, however many batches there are."""
-        table = costs.load()
-        fixed = sum(costs.cpu_entry(table, f.model).fixed_us for f in part.features[first:end])
-        return fixed * 1e-6 / self.site.board.cpu.speed
+        """Seconds that the host pays once for sub-tasks, however many batches there are."""
+        return costs.host_seconds(self.site.board, (f.model for f in part.features[first:end]), costs.load())
 
     def _handed(self, part: Part, at: int) -> float:
         """Bytes between two phases."""

@@ -181,7 +181,9 @@ class Report:
     def site(self, scheduler: Scheduler) -> str:
         """What the plan was placed for, and by which model."""
         board, model = scheduler.site.board, scheduler.model.source.removeprefix("model ")
-        return f"{board.title}{', simulated' if scheduler.simulated else ''}; model: {model}"
+        busy = scheduler.site.load.get("gpu", 0.0)
+        others = f"; others keep {busy:.0%} of the GPU busy" if busy else ""
+        return f"{board.title}{', simulated' if scheduler.simulated else ''}{others}; model: {model}"
 
     def outcome(self, run: Simulated, scheduler: Scheduler) -> list[str]:
         """What a run on a simulated board took."""

@@ -24,7 +24,7 @@ from finequery.operators.context import Placement
 from finequery.perfmodel.compose import Price
 from finequery.perfmodel.model import Model
 from finequery.planner.candidates import Asked, Candidate, Offers
-from finequery.planner.overlap import Task, beside, elapsed
+from finequery.planner.overlap import D2H, GPU, H2D, Task, beside, elapsed, may_run_along
 from finequery.planner.stages import Part, Site, coherence, end_device
 
 #: What a candidate that uses both devices has to gain on one device alone.
@@ -107,6 +107,13 @@ class _Transfers:
         self.site, self.parts = site, parts
         place_of = {part.info.number: place for place, part in enumerate(parts)}
         self.reads = [[place_of[n] for n in part.info.after if n in place_of] for part in parts]
+        board = site.board
+        self.peak = math.inf if board.discrete else board.memory.shared_gbs * 1e9
+        self.threads = min(site.threads, board.cpu.cores * (1.0 - site.load.get("cpu", 0.0)))
+        self.cores = [min(self.threads, max(1.0, part.rows / costs.MORSEL)) for part in parts]
+        table = costs.load()
+        self.starts = [costs.host_seconds(board, (f.model for f in part.features), table) for part in parts]
+        self.one_engine = board.link is not None and board.link.copy_engines == 1
 
     def handed(self, reader: int, read: int, held: str, needs: tuple[str, ...]) -> float:
         """Seconds until a pipeline that runs on the devices ``needs`` can use the result of one that it reads, which
@@ -135,6 +142,49 @@ class _Transfers:
         """Seconds until a pipeline of a plan has what it reads."""
         needs = devices(choice[place].placement)
         return sum(self.handed(place, r, end_device(choice[r].placement), needs) for r in self.reads[place])
+
+    def elapsed(self, choice: Sequence[Candidate]) -> float:
+        """Seconds of a plan some of whose pipelines run along, and in which copies of results run beside what does not
+        wait for them."""
+        tasks: list[Task] = []
+        ends: list[int] = []  # by pipeline: its last task
+        copies: dict[tuple[int, str], int] = {}
+        last: tuple[int, ...] = ()  # of the pipelines that are not placed along
+        discrete = self.site.board.discrete
+        for place, candidate in enumerate(choice):
+            needs, seconds = devices(candidate.placement), candidate.price.seconds
+            after = [ends[r] for r in self.reads[place]]
+            if not candidate.placement.along:
+                after += last
+            if discrete:
+                for r in self.reads[place]:
+                    held = end_device(choice[r].placement)
+                    for device in needs:
+                        if device != held:
+                            if (r, device) not in copies:
+                                copies[r, device] = len(tasks)
+                                tasks.append(self._copy(r, device, (ends[r],)))
+                            after.append(copies[r, device])
+            else:
+                seconds += self.inputs(place, choice)
+            if candidate.copying:  # of columns, which the GPU follows batch by batch
+                tasks.append(Task(candidate.copying, 0.0, H2D, 0.0, tuple(after)))
+                after, seconds = [len(tasks) - 1], seconds - candidate.copying
+            engines, cores = (GPU if "gpu" in needs else 0), 0.0
+            if "cpu" in needs:  # while the host prepares and finishes it, others have the cores
+                cores = self.cores[place] * max(1.0 - self.starts[place] / max(seconds, 1e-12), 0.05)
+            ends.append(len(tasks))
+            tasks.append(Task(seconds, candidate.price.nbytes, engines, cores, tuple(after)))
+            if not candidate.placement.along:
+                last = (ends[-1],)
+        if discrete and end_device(choice[-1].placement) == "gpu":
+            tasks.append(self._copy(len(choice) - 1, "cpu", (ends[-1],)))
+        return elapsed(tasks, self.threads, self.peak)
+
+    def _copy(self, read: int, needs: str, after: tuple[int, ...]) -> Task:
+        held = "cpu" if needs == "gpu" else "gpu"
+        engine = H2D if needs == "gpu" or self.one_engine else D2H
+        return Task(self._copied(self.parts[read], held, needs), 0.0, engine, 0.0, after)
 
     def plan(self, choice: Sequence[Candidate]) -> Price:
         """A plan whose pipelines run one after another."""
@@ -209,21 +259,9 @@ def _single(candidates: Sequence[Candidate], device: str) -> Candidate | None:
 def _branches(placed: list[Placed], price: Price, transfers: _Transfers) -> Price:
     """Let branches of the plan run beside each other where that gains."""
     board = transfers.site.board
-    peak = math.inf if board.discrete else board.memory.shared_gbs * 1e9
-    threads = min(transfers.site.threads, board.cpu.cores * (1.0 - transfers.site.load.get("cpu", 0.0)))
-
-    def took(choice: Sequence[Candidate]) -> float:
-        tasks = []
-        for place, c in enumerate(choice):
-            seconds = c.price.seconds + transfers.inputs(place, choice)
-            used = devices(c.placement)
-            cores = min(threads, max(1.0, placed[place].part.rows / costs.MORSEL)) if "cpu" in used else 0.0
-            tasks.append(Task(seconds, c.price.nbytes, "gpu" in used, cores, c.placement.along))
-        return elapsed(tasks, transfers.reads, threads, peak) + transfers.result(end_device(choice[-1].placement))
-
     before = [p.chosen for p in placed]
-    singles = [[c for d in ("cpu", "gpu") if (c := _single(p.candidates, d)) is not None] for p in placed]
-    choice, seconds = beside(before, singles, transfers.reads, took)
+    ways = [_ways(p.candidates, may_run_along(n, transfers.reads), board.discrete) for n, p in enumerate(placed)]
+    choice, seconds = beside(before, ways, transfers.reads, transfers.elapsed)
     if seconds > (1.0 - GAIN) * price.seconds:
         return price
     for item, found in zip(placed, choice):
@@ -232,6 +270,17 @@ def _branches(placed: list[Placed], price: Price, transfers: _Transfers) -> Pric
     part = seconds / one_by_one.seconds
     joules = one_by_one.joules - (one_by_one.seconds - seconds) * board.power.idle_w
     return Price(seconds, one_by_one.low * part, one_by_one.high * part, one_by_one.nbytes, joules)
+
+
+def _ways(candidates: Sequence[Candidate], along: bool, discrete: bool) -> list[Candidate]:
+    """Ways to run a pipeline that are tried: on one device beside the one before it; and where results are copied,
+    which may cost nothing beside something else, also on one device and by the best of the other ways behind it."""
+    singles = [c for c in candidates if c.placement.device in ("cpu", "gpu")]
+    found = [replace(c, placement=replace(c.placement, along=True)) for c in singles] if along else []
+    if discrete:
+        others = [c for c in candidates if c not in singles]
+        found += [min(others, key=lambda c: c.price.seconds)] if others else []
+    return found
 
 
 def why(item: Placed, objective: str) -> str:

@@ -92,8 +92,11 @@ class Scheduler:
         self._placed: list[Part] = []  # what ``schedule`` was made for
         self.begin()
 
-    def begin(self) -> None:
-        """A run begins. What the last one counted is what this one expects."""
+    def begin(self, site: Site | None = None, model: Model | None = None) -> None:
+        """A run begins. What the last one counted is what this one expects. ``site`` and ``model``: where it runs now,
+        if the machine's clocks or load are not those that it was placed for."""
+        if site is not None and model is not None and site != self.site:
+            self.site, self.model, self._placed = site, model, []
         self._counted: set[int] = set()  # numbers of the pipelines whose rows were looked at
         self.anew, self.spent, self.run = 0, 0.0, None
         if self.parts != self._placed:

@@ -161,7 +161,7 @@ class _Builder:
         self.owners: list[int] = []
         self.ends: list[int] = []  # by pipeline: its last stage
         self.place_of = {part.info.number: place for place, part in enumerate(parts)}
-        self.copied: set[tuple[int, str]] = set()
+        self.copied: dict[tuple[int, str], int] = {}  # results by device: the copy
         self.held = {part.info.number: end_device(placement) for part, placement in zip(parts, placements)}
         self.last: int | None = None  # the last stage of the last pipeline that is not placed along
 
@@ -191,11 +191,14 @@ class _Builder:
             return set()
         made = set()
         for r in reads:
-            if end_device(self.placements[r]) != device and (r, device) not in self.copied:
-                self.copied.add((r, device))
+            if end_device(self.placements[r]) == device:
+                continue
+            if (r, device) not in self.copied:
                 engine = "h2d" if device == "gpu" else "d2h"
                 nbytes = self.parts[r].result_bytes
-                made.add(self.stage(place, "hand-over", engine, nbytes=nbytes, after=(self.ends[r],)))
+                copy = self.stage(place, "hand-over", engine, nbytes=nbytes, after=(self.ends[r],))
+                self.copied[r, device] = copy
+            made.add(self.copied[r, device])
         return made
 
     def _gpu(

@@ -63,7 +63,7 @@ class Work:
     def site(self, cell: Cell, load: dict[str, float] | None = None) -> tuple[Site, Model]:
         """Where a cell's plans run."""
         board = boards.load(cell.board)
-        return Site(board, board.cpu.cores, load or {}, cell.resident), load_model(board)
+        return Site(board, board.cpu.cores, load or {}, cell.resident), load_model(board, corrected=False)
 
 
 def each(work: Work, cell: Cell, measure: Callable[[Plan, Site, Model], Any]) -> list[Any]:

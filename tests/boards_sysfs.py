@@ -105,7 +105,7 @@ def proc(busy: int = 30, idle: int = 60, wait: int = 10, load: float = 0.1) -> d
 
 
 def xavier(root: Path) -> Path:
-    """AGX Xavier on JetPack 5 in its mode of 15 W: rails of linux tegra194-p2888.dtsi; GPU, CPU, SOC 6 W, the others 3."""
+    """AGX Xavier on JetPack 5 in its mode of 15 W, with the rails of linux tegra194-p2888.dtsi, 9 W in all."""
     return write(
         root,
         {

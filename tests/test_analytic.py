@@ -81,7 +81,7 @@ def test_is_the_simulator_without_noise(name: str, device: str) -> None:
                 expected, nbytes = cpu.seconds(min(n, board.cpu.cores)) + cpu.fixed, cpu.traffic
             else:
                 gpu = costs.gpu_cost(board, [work], table, part)
-                expected, nbytes = gpu.seconds, sum(gpu.traffic)
+                expected, nbytes = gpu.seconds + gpu.once, sum(gpu.traffic)
             assert found.seconds[i, j] == pytest.approx(expected, rel=1e-9, abs=1e-15), (f, n, part)
             assert found.nbytes[i, j] == pytest.approx(nbytes, rel=1e-9), (f, n, part)
             if part == 1.0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ from finequery.bench import diff, engines, record, report, run
 from finequery.bench.engines import OURS, RIVALS, Engine
 from finequery.bench.record import Results
 from finequery.errors import Error, OperationalError
-from finequery.jetson import device
 from finequery.jetson.board import load
+from finequery.jetson.telemetry import open_power
 
 if TYPE_CHECKING:
     from finequery.compare.work import Work
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--scale", type=float, metavar="S", help="scale factor (default 1; clickbench-like: 1 M rows)")
     size.add_argument("--rows", type=int, metavar="N", help="clickbench-like: rows of the table")
-    parser.add_argument("--queries", default="", metavar="Q,…", help="only these, such as q1.1,q2.1")
+    parser.add_argument("--only", default="", metavar="QUERY,…", help="some of the queries, such as q1.1,q2.1")
     parser.add_argument(
         "--engines", metavar="E,…", help=f"compare with: {','.join(RIVALS)}, or none (default: those installed)"
     )
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="for each query (default %(default)g)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="where the data is, or is made (default: the cache)")
+    parser.add_argument("--energy", action="store_true", help="measure joules too, where there is a sensor of power")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     return parser
 
@@ -86,6 +88,8 @@ def _refuse(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Non
         parser.error(f"--seconds must be 0 or more, not {options.seconds:g}")
     if options.board and (options.engines or options.threads):
         parser.error("--engines and --threads are for this machine: a simulated --board runs FineQuery on all cores")
+    if options.energy and options.board:
+        parser.error("--energy is measured here; what a simulated --board takes is always shown")
     if options.cold and not options.board:
         parser.error("--cold is for a simulated --board")
     wanted = None if options.engines is None else options.engines.split(",")
@@ -100,7 +104,7 @@ def _refuse(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Non
 def _bench(options: argparse.Namespace) -> int:
     from finequery.compare import work
 
-    only = [name for name in options.queries.split(",") if name]
+    only = [name for name in options.only.split(",") if name]
     workloads.queries(options.suite, only)  # which says what there is, before data is made
     results = _on_board(options) if options.board else _here(options)
     what = work.suite(options.suite, options.scale, options.data, only)
@@ -123,8 +127,11 @@ def _on_board(options: argparse.Namespace) -> Results:
 def _here(options: argparse.Namespace) -> Results:
     from finequery.settings import available_cores
 
-    if options.device == "gpu" and device.probe() is None:
-        raise OperationalError("There is no GPU here", hint="--board simulates one.")
+    if options.device == "gpu":
+        from finequery.jetson import device
+
+        if device.probe() is None:
+            raise OperationalError("There is no GPU here", hint="--board simulates one.")
     about = record.machine(options.threads or available_cores()) | {"device": options.device}
     return Results(options.suite, options.scale, about, record.conditions())
 
@@ -144,7 +151,10 @@ def _engines(results: Results, what: Work, options: argparse.Namespace) -> None:
             print(f"warning: {name}: {problem}", file=sys.stderr)
         ready = [engine for engine in running if engine.name not in problems]
         reference = next((e for e in ready if isinstance(e, engines.DuckDB)), mine)
-        run.measure(results, what.queries, ready, reference, options.seconds)
+        with open_power() if options.energy else nullcontext() as telemetry:
+            if telemetry is not None and telemetry.name == "none":
+                raise OperationalError("--energy: there is no sensor of power here")
+            run.measure(results, what.queries, ready, reference, options.seconds, telemetry)
     finally:
         for engine in running:
             engine.close()

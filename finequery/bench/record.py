@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import platform
@@ -106,8 +105,6 @@ def machine(threads: int) -> dict[str, Any]:
 
 def conditions() -> dict[str, Any]:
     """Clocks, power mode, heat and load, and under ``warnings`` what makes the figures unfair."""
-    try:
-        watched = importlib.import_module("finequery.jetson.conditions")
-    except ModuleNotFoundError:
-        return {"load_average": list(os.getloadavg()), "warnings": []}
-    return {**watched.conditions(), "warnings": watched.warnings()}
+    from finequery.jetson import conditions as now
+
+    return now.conditions()

@@ -46,26 +46,30 @@ def show(results: Results) -> str:
 
 def _measured(results: Results) -> list[str]:
     others = [name for name in results.engines if name != OURS]
-    table = [["query", "rows", OURS, "±", *(cell for name in others for cell in (name, "±", "ratio"))]]
+    metered = any("joules" in entry for found in results.engines.values() for entry in found.values())
+    head = ["±", *(["mJ"] if metered else [])]
+    table = [["query", "rows", OURS, *head, *(cell for name in others for cell in (name, *head, "ratio"))]]
     for query in results.queries:
         rows = results.engines[OURS].get(query, {}).get("rows")
-        line = [query, "-" if rows is None else f"{rows:,}", *_cell(results, OURS, query)]
+        line = [query, "-" if rows is None else f"{rows:,}", *_cells(results, OURS, query, metered)]
         for name in others:
             found = slower(results, name, query)
-            line += [*_cell(results, name, query), f"{found:.2f}" if found else "-"]
+            line += [*_cells(results, name, query, metered), f"{found:.2f}" if found else "-"]
         table.append(line)
-    last = ["geometric mean", "", "", ""]
+    last = ["geometric mean", "", "", *[""] * len(head)]
     for name in others:
         ratios = [r for query in results.queries if (r := slower(results, name, query))]
-        last += ["", "", f"{math.exp(sum(map(math.log, ratios)) / len(ratios)):.2f}" if ratios else "-"]
+        mean = f"{math.exp(sum(map(math.log, ratios)) / len(ratios)):.2f}" if ratios else "-"
+        last += ["", *[""] * len(head), mean]
     return columns([*table, last] if others else table)
 
 
-def _cell(results: Results, engine: str, query: str) -> list[str]:
-    times = results.seconds(engine, query)
+def _cells(results: Results, engine: str, query: str, metered: bool) -> list[str]:
+    times, joules = results.seconds(engine, query), results.engines[engine].get(query, {}).get("joules")
+    more = [f"{joules * 1e3:.3g}" if joules else "-"] if metered else []
     if not times:
-        return ["FAILED" if results.problem(engine, query) else "-", ""]
-    return [ms(spread.median(times).value), ms(spread.half_range(times))]
+        return ["FAILED" if results.problem(engine, query) else "-", "", *more]
+    return [ms(spread.median(times).value), ms(spread.half_range(times)), *more]
 
 
 def slower(results: Results, engine: str, query: str) -> float | None:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finequery import energy
 from finequery.bench.answers import difference, order_keys
 from finequery.bench.engines import OTHERS, OURS, Engine, Reference
 from finequery.bench.measure import interleave
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from finequery.bench.record import Results
     from finequery.compare.work import Work
     from finequery.jetson.board import Board
+    from finequery.jetson.telemetry import Telemetry
 
 #: What is kept of a query on an engine: ``Results.engines``.
 Entry = dict[str, Any]
@@ -37,18 +39,26 @@ def load(running: Sequence[Engine], tables: Mapping[str, Path]) -> dict[str, str
 
 
 def measure(
-    results: Results, texts: Mapping[str, str], running: Sequence[Engine], reference: Reference, seconds: float
+    results: Results,
+    texts: Mapping[str, str],
+    running: Sequence[Engine],
+    reference: Reference,
+    seconds: float,
+    telemetry: Telemetry | None = None,
 ) -> None:
-    """Time every query on all engines that answer it as the ``reference`` does, for about so many seconds each."""
+    """Time every query on all engines that answer it as the ``reference`` does, for about so many seconds each; with
+    ``telemetry``, measure its energy after that."""
     with Progress(results.suite, len(texts)) as bar:
         for query, sql in texts.items():
             bar.step(query, 0)
-            for name, entry in _measured(sql, running, reference, seconds).items():
+            for name, entry in _measured(sql, running, reference, seconds, telemetry).items():
                 results.engines.setdefault(name, {})[query] = entry
             bar.step(query)
 
 
-def _measured(sql: str, running: Sequence[Engine], reference: Reference, seconds: float) -> dict[str, Entry]:
+def _measured(
+    sql: str, running: Sequence[Engine], reference: Reference, seconds: float, telemetry: Telemetry | None
+) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     answers: dict[str, list[tuple[Any, ...]]] = {}
     runs: dict[str, partial[Any]] = {}
@@ -73,6 +83,9 @@ def _measured(sql: str, running: Sequence[Engine], reference: Reference, seconds
     answers.clear()
     for name, times in interleave(runs, seconds).items():
         entries[name]["seconds"] = times
+    for name, again in runs.items() if telemetry is not None else ():
+        found = energy.measure(again, telemetry)
+        entries[name] |= {"joules": found.joules, "idle_joules": found.idle_joules, "energy": str(found)}
     return entries
 
 

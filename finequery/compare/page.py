@@ -141,23 +141,12 @@ def _cards(document: Document) -> str:
                 less = _value(document, (*place[:3], "less_time"), percent, _simulated(document, "a", "b"))
                 text += f"; mean of less time: {less}"
             cards.append(_card(document, name, value, text, paper))
-    for place, name, text, paper, form in (
-        (
-            ("less_time", "mean"),
-            "Placement",
-            "less time on A than one of its devices alone (their mean)",
-            "single",
-            percent,
-        ),
-        (
-            ("used", "over", "mean"),
-            "Bandwidth",
-            "its use on A over one device's alone (their mean)",
-            "bandwidth",
-            times,
-        ),
-    ):
-        value = _value(document, ("alone", "a", "resident", *place), form, _simulated(document, "a"))
+    alone: list[tuple[Place, str, str, str, Callable[[float], str]]] = [
+        (("less_time", "mean"), "Placement", "less time on A than one device alone (mean of both)", "single", percent),
+        (("used", "over", "mean"), "Bandwidth", "used on A over one device alone (mean of both)", "bandwidth", times),
+    ]
+    for at, name, text, paper, form in alone:
+        value = _value(document, ("alone", "a", "resident", *at), form, _simulated(document, "a"))
         cards.append(_card(document, name, value, text, paper))
     shown = [card for card in cards if f"<b>{NONE}</b>" not in card]
     return f'<div class="cards">{chr(10).join(shown)}</div>' if shown else ""
@@ -223,6 +212,11 @@ def _latency(document: Document) -> str:
 def _energy(document: Document) -> str:
     plot = energy_plot(document)
     note = "A point is a query; both axes are logarithmic, and down and left is better."
+    found = words.series(document)
+    unknown = [s for s, r in found if any(q[s]["placed"][r]["mj"] is None for q in document["queries"])]
+    for side in dict.fromkeys(unknown):
+        why = next((c["note"] for q in document["queries"] if (c := q[side]["placed"]["resident"])["note"]), "")
+        note += escape(f" Of {document['sides'][side]['title']} no joules are known{why and ': '}{why}.")
     return f'<h2>Energy against latency</h2>\n<p class="note">{note}</p>\n{_figure(plot)}' if plot else ""
 
 
@@ -333,6 +327,7 @@ def _sides(document: Document) -> str:
     for side in ("a", "b"):
         facts = document["sides"][side]
         rows.append([f"{side.upper()}: {escape(facts['title'])}", _badge(document, side), ""])
+        rows.append(["placed for", "", escape(facts["objective"])])
         if facts["model"]:
             rows.append(["prices of the placement's model", "", escape(facts["model"])])
         rows += [_fact(document, side, path) for path in facts["sources"]]

@@ -28,7 +28,7 @@ Stretch = tuple[str, int, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A query in one way and regime. ``operands``: bytes that its sub-tasks read and wrote, wherever they came from;
+    """A query in one way and regime. ``operands``: bytes of its sub-tasks' inputs and outputs, wherever they came from;
     ``traffic``: bytes through the memories, which the simulator alone knows. None: not known."""
 
     seconds: tuple[float, ...]
@@ -67,6 +67,7 @@ class Facts:
     discrete: bool = False
     board: str = ""
     model: str = ""
+    objective: str = "latency"  # what placement made small
     peak_gbs: float = 0.0
     usd: float = 0.0
     host_usd: float = 0.0
@@ -130,9 +131,11 @@ def _result(kept: Results) -> Result:
     for name, entry in kept.engines["finequery"].items():
         if not entry.get("seconds") and not entry.get("runs"):
             continue  # a query that failed there
+        if entry.get("resident") is False:
+            raise ValueError("its columns were cold, and nothing tells what they take when they are resident")
         runs = {
             str(way): {str(regime): _run(one) for regime, one in of.items()}
-            for way, of in (entry.get("runs") or {"placed": {"resident": {"seconds": entry["seconds"]}}}).items()
+            for way, of in (entry.get("runs") or {"placed": {"resident": entry}}).items()
         }
         if unknown := (set(runs) - set(WAYS)) | {regime for of in runs.values() for regime in of} - set(REGIMES):
             raise ValueError(f'there is no way or regime "{min(unknown)}"')

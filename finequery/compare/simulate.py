@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from finequery import scheduling
 from finequery.compare.result import Answered, Result, Run
 from finequery.compare.sides import Side, board_facts
 from finequery.compare.work import Work, digest
-from finequery.errors import NotSupportedError
 from finequery.jetson.board import Board
 from finequery.operators.context import Placement
 from finequery.perfmodel.features import Features
-from finequery.perfmodel.model import Model, load_model
+from finequery.perfmodel.model import Model
 from finequery.perfmodel.work import works
 from finequery.planner.candidates import Asked
 from finequery.planner.placement import place
@@ -50,10 +50,7 @@ def counted(work: Work, progress: Callable[[str], None] = lambda name: None) -> 
             relation = connection.sql(sql)
             rows = len(relation)
             assert relation.plan is not None
-            schedulers = list(relation.plan.schedulers.values())
-            if not schedulers or not schedulers[0].parts:
-                raise NotSupportedError(f'The query "{name}" reads no table: there is nothing to simulate')
-            (scheduler,) = schedulers
+            (scheduler,) = relation.plan.schedulers.values()
             found.append(Counted(name, digest(sql), rows, scheduler.parts, replace(scheduler.asked, forced="auto")))
     return found
 
@@ -63,7 +60,7 @@ def simulated(side: Side, work: Work, queries: Sequence[Counted], objective: str
     is the same: cold columns are where both read them."""
     board = side.board
     assert board is not None
-    model = load_model(board)
+    model = scheduling.model_of(board, simulated=True)
     alone = ("cpu", "gpu") if board.gpu is not None else ("cpu",)
     found = {}
     for query in queries:
@@ -71,7 +68,8 @@ def simulated(side: Side, work: Work, queries: Sequence[Counted], objective: str
         runs = {"placed": by_device[side.device], **{device: by_device[device] for device in alone}}
         words = tuple(in_words(part.info) for part in query.parts)
         found[query.name] = Answered(query.rows, runs, query.text, words)
-    facts = replace(board_facts(board, side.device, simulated=True), model=model.source)
+    facts = board_facts(board, side.device, simulated=True)
+    facts = replace(facts, model=model.source, objective=objective)
     return Result(facts, work.suite, work.scale, found, {"name": board.title, "mode": board.mode})
 
 
@@ -115,9 +113,11 @@ def in_words(pipeline: PipelineInfo) -> str:
 
 
 def operand_bytes(pipelines: Iterable[Sequence[Features]]) -> float:
-    """Bytes that the sub-tasks of a plan read and write, as FineStream counts them (USENIX ATC 2020, eq. 11): each
-    operand once for every row that touches it, wherever it came from. Caches change nothing of it."""
-    return sum(touch.nbytes for features in pipelines for f in features for touch in works(f, "mapped").touches)
+    """Bytes of the inputs and outputs of a plan's sub-tasks, as FineStream counts them (USENIX ATC 2020, eq. 11),
+    wherever they came from: columns and results as they are streamed, tables that are touched at random once at most.
+    """
+    touches = (t for features in pipelines for f in features for t in works(f, "mapped").touches)
+    return sum(min(t.nbytes, t.working_set) for t in touches)
 
 
 def short(p: Placement) -> str:

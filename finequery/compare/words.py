@@ -67,7 +67,8 @@ MEASURES = (
 
 def heading(document: Document) -> str:
     """What was run."""
-    return f"{title(document['suite'], document['scale'])}, {len(document['queries'])} queries"
+    count = len(document["queries"])
+    return f"{title(document['suite'], document['scale'])}, {count} {'query' if count == 1 else 'queries'}"
 
 
 def side_title(document: Document, side: str, regime: str = "", mark: bool = True) -> str:
@@ -123,9 +124,10 @@ REGIME_NOTES = (
     "same to it."
 )
 USED_NOTE = (
-    "Bandwidth utilisation is bytes over time over the memories' peak: by operands, the bytes that sub-tasks read and "
-    "write (FineStream, USENIX ATC 2020, eq. 11), known for measured runs too; and by traffic through the memories, "
-    "behind the caches, which the simulator alone knows. The two are not to be compared with each other."
+    "Bandwidth utilisation is bytes over time over the memories' peak: by operands, the sub-tasks' inputs and outputs "
+    "(FineStream, USENIX ATC 2020, eq. 11), wherever they came from, which is known for measured runs too; and by "
+    "traffic through the memories, behind the caches, which the simulator alone knows. The two are not to be compared "
+    "with each other."
 )
 PAPER_NOTE = (
     "The paper's figures are of its own queries, scale, board and discrete GPU, none of which is published; its "

@@ -108,8 +108,8 @@ def _is_query(tree: Any) -> bool:
 
 
 def _with_parts(data: Sequence[str]) -> list[str]:
-    """Where all Parquet files of a folder are named and have the same columns, they are one table, called as the folder:
-    what a shell makes of ``readings/*.parquet``. The others stay as they are."""
+    """Where all Parquet files of a folder are named and have the same columns, they are one table, called as the
+    folder: what a shell makes of ``readings/*.parquet``. The others stay as they are."""
     folders: dict[Path, list[str]] = {}
     for text in data:
         if "=" not in text and text.lower().endswith(".parquet"):
