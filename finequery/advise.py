@@ -22,6 +22,7 @@ from finequery.workloads import NAMES
 if TYPE_CHECKING:
     from finequery.compare.simulate import Counted
     from finequery.compare.work import Work
+    from finequery.growth import Grown
     from finequery.jetson.board import Board
     from finequery.simulation import OnBoard
 
@@ -101,22 +102,27 @@ def boards(named: Sequence[str]) -> list[Board]:
     return found
 
 
-def options(queries: Sequence[Counted], asked: Sequence[Board], targets: Sequence[Target]) -> list[Option]:
+def options(
+    queries: Sequence[Counted], asked: Sequence[Board], targets: Sequence[Target], grown: Grown | None = None
+) -> list[Option]:
     """All boards with all queries: those that meet the targets first, then by price and by what the queries take."""
     from finequery import simulation
 
-    size = simulation.stored(queries)
+    size = simulation.stored(queries) if grown is None else grown.size(range(len(queries)))
     objective = "energy" if all(target.kind == "energy" for target in targets) else "latency"
     found = []
     for board in asked:
-        runs = {query.name: simulation.on(query, board, objective=objective) for query in queries}
+        if grown is None:
+            runs = {query.name: simulation.on(query, board, objective=objective) for query in queries}
+        else:
+            runs = {query.name: grown.on(place, board, objective) for place, query in enumerate(queries)}
         found.append(Option(board, runs, size <= simulation.room(board.memory.capacity_bytes)))
 
-    def place(option: Option) -> tuple[int, float, float]:
+    def order(option: Option) -> tuple[int, float, float]:
         met = VERDICTS.index(option.verdict(targets))
         return met, option.usd or math.inf, option.amounts(targets[0].kind)[0]
 
-    return sorted(found, key=place)
+    return sorted(found, key=order)
 
 
 def show(found: Sequence[Option], targets: Sequence[Target]) -> str:
@@ -132,21 +138,19 @@ def show(found: Sequence[Option], targets: Sequence[Target]) -> str:
         cells = [option.board.name, f"{option.usd:,.0f}" if option.usd else "?", option.worst("latency")]
         cells += [f"{expected:.3g}", f"{low:.3g} to {high:.3g}", f"{1e3 * joules:.3g}"]
         lines.append([*cells, *(f"{option.margin(t):+.0%}" for t in targets), option.verdict(targets)])
-    known, best = validation(), found[0]
-    verdict = best.verdict(targets)
-    if verdict in VERDICTS[:2]:
-        sure = "" if verdict == "meets" else "probably "
-        said = (
-            f"The cheapest that {sure}meets {words(targets)}: {best.board.title}, {best.board.mode or 'its one mode'}."
-        )
-    else:
-        said = f"No board is likely to meet {words(targets)}."
+    known = validation()
+    said = [f"No board is likely to meet {words(targets)}."]
+    sure, likely = (_cheapest(found, targets, verdict) for verdict in VERDICTS[:2])
+    if sure is not None or likely is not None:
+        said = [f"The cheapest that meets {words(targets)}: {_name(sure)}."]
+        if likely is not None and (sure is None or likely.usd < sure.usd):
+            said.append(f"The cheapest that probably does: {_name(likely)}.")
     estimates = sorted(len(option.board.estimates()) for option in found)
     return "\n".join(
         [
             *columns(lines),
             "",
-            said,
+            *said,
             "All figures are simulated: no board was measured. Columns are in memory, on a discrete GPU in its own;",
             "the price of a discrete GPU is with its host's CPU. mJ are the worst query's, with the board's rest.",
             f"Intervals: the performance model's (90 %, from its out-of-fold errors), times {known.low:g} to",
@@ -156,13 +160,27 @@ def show(found: Sequence[Option], targets: Sequence[Target]) -> str:
     )
 
 
+def _cheapest(found: Sequence[Option], targets: Sequence[Target], verdict: str) -> Option | None:
+    """Of those with a verdict, which stand together by their prices."""
+    return next((option for option in found if option.verdict(targets) == verdict), None)
+
+
+def _name(option: Option | None) -> str:
+    if option is None:
+        return "none for sure"
+    mode = option.board.mode
+    return option.board.title + (f", {mode}" if mode else "")
+
+
 def words(targets: Sequence[Target]) -> str:
     """The targets."""
     amounts = {"latency": lambda most: f"{1e3 * most:g} ms", "energy": lambda most: f"{1e3 * most:g} mJ"}
     return " and ".join(amounts[target.kind](target.most) for target in targets)
 
 
-def document(found: Sequence[Option], targets: Sequence[Target], work: Work, size: int) -> dict[str, Any]:
+def document(
+    found: Sequence[Option], targets: Sequence[Target], work: Work, size: float, grown: Grown | None
+) -> dict[str, Any]:
     """All of it as JSON."""
     from finequery.simulation import validation
 
@@ -172,6 +190,7 @@ def document(found: Sequence[Option], targets: Sequence[Target], work: Work, siz
         "suite": work.suite,
         "scale": work.scale,
         "column_bytes": size,
+        "foreseen": None if grown is None else {"table": grown.table, "rows": grown.rows, "times": grown.times},
         "targets": {target.kind: target.most for target in targets},
         "validation": {name: getattr(known, name) for name in known.__slots__},
         "boards": [
@@ -214,6 +233,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("either --queries of your own or a --suite")
     if given.scale is not None and not given.suite:
         parser.error("--scale is of a --suite")
+    if given.scale_to is not None and given.suite:
+        parser.error("--scale-to is for data of your own: a --suite has a --scale")
     try:
         texts = {"latency": given.latency, "energy": given.energy}
         targets = [Target(kind, amount(kind, text)) for kind, text in texts.items() if text]
@@ -241,6 +262,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--suite", choices=NAMES, help="a workload instead, with a --scale; --data is its folder")
     parser.add_argument("--scale", type=float, metavar="S", help="scale factor of the suite (default 1)")
+    parser.add_argument(
+        "--scale-to",
+        type=int,
+        metavar="ROWS",
+        help="foresee so many rows of the largest table, at most 16 times those here",
+    )
     parser.add_argument("--only", default="", metavar="Q,…", help="some of the queries")
     parser.add_argument("--latency", metavar="TIME", help="such as 10ms")
     parser.add_argument("--energy", metavar="ENERGY", help="of a query, such as 50mJ")
@@ -253,6 +280,7 @@ def _advise(given: argparse.Namespace, targets: Sequence[Target]) -> int:
     from finequery import simulation
     from finequery.compare import work
     from finequery.compare.simulate import counted
+    from finequery.growth import grow
     from finequery.workloads.progress import Progress
 
     asked = boards([name for name in given.boards.split(",") if name])
@@ -264,14 +292,24 @@ def _advise(given: argparse.Namespace, targets: Sequence[Target]) -> int:
         what = work.suite(given.suite, 1.0 if given.scale is None else given.scale, folder, only)
     else:
         what = work.own(given.queries, given.data, only)
-    with Progress("running the queries once", len(what.queries)) as bar:
-        queries = counted(what, bar.step)
-    found = options(queries, asked, targets)
-    size = simulation.stored(queries)
+    runs = 1 if given.scale_to is None else 3
+    with Progress("running the queries once", runs * len(what.queries)) as bar:
+        grown = None if given.scale_to is None else grow(what, given.scale_to, bar.step)
+        queries = counted(what, bar.step) if grown is None else grown.samples[-1]
+    found = options(queries, asked, targets, grown)
+    size = simulation.stored(queries) if grown is None else grown.size(range(len(queries)))
     title = work.title(what.suite, what.scale)
-    print(f"{title}: {len(queries)} queries over {size / 1e6:,.1f} MB of columns; simulated\n")
+    print(f"{title}: {len(queries)} queries over {size / 1e6:,.1f} MB of columns; simulated")
+    if grown is not None:
+        print(f'Foreseen for {given.scale_to:,} rows of "{grown.table}", which has {grown.rows:,}: numbers grow on')
+        print(
+            "as from half of its rows to all. Intervals are wider by what that misses from a quarter and half to all."
+        )
+    print()
     print(show(found, targets))
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(document(found, targets, what, size), indent=1) + "\n", encoding="utf-8")
+        given.json.write_text(
+            json.dumps(document(found, targets, what, size, grown), indent=1) + "\n", encoding="utf-8"
+        )
     return 0

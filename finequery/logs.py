@@ -2,7 +2,7 @@
 
 =======  ==============================================================================================================
 DEBUG    planning: how long it took, or that a plan was there; where each pipeline was placed
-INFO     every query that ran, with its time and rows
+INFO     every query that ran, with its time
 WARNING  a pipeline that another device ran than the one asked for, with the reason; queries slower than ``log_slow``;
          variables of the environment that look like settings and are none
 =======  ==============================================================================================================
@@ -82,9 +82,9 @@ def departed(context: Context) -> None:
             logger.warning("the CPU did what was placed on the GPU: %s", reason)
 
 
-def ran(text: str, seconds: float, rows: int, slow: float | None) -> None:
-    """A statement has run."""
+def ran(text: str, seconds: float, slow: float | None) -> None:
+    """A query has run."""
     if slow is not None and seconds >= slow:
-        logger.warning("slow: %.1f s, %s rows: %s", seconds, f"{rows:,}", short(text))
+        logger.warning("slow: %.1f s: %s", seconds, short(text))
     elif logger.isEnabledFor(logging.INFO):
-        logger.info("%.2f ms, %s rows: %s", seconds * 1e3, f"{rows:,}", short(text))
+        logger.info("%.2f ms: %s", seconds * 1e3, short(text))

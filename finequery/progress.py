@@ -164,17 +164,20 @@ def _share(
     apart = prices[-1] if info.breaker.kind in _APART and info.breaker.item is not info.source.item else 0.0
     first = context.measured.get(id(info.source.item))
     read = 1.0 if first is None or first.seconds else loading
-    done = load * read + (total - load - apart) * _taken(records)
-    if apart and record is not None:  # it has begun: all before it is through
-        spent = time.perf_counter() - record.begin
-        done = total - apart + apart * min(spent / apart, MOST)
+    done = load * read + (total - load - apart) * max(_taken(records), 0.0)
+    before = [r for r in records if r is not record]
+    if apart and record is not None and all(r.seconds for r in before):  # all before it is through
+        begin = max((r.begin + r.seconds for r in before), default=record.begin)
+        done = total - apart + apart * min((time.perf_counter() - begin) / apart, MOST)
     return min(done / total, 0.99)
 
 
 def _taken(records: Sequence[Measured]) -> float:
-    """The share of the morsels of their programs that workers have taken."""
+    """The share of the morsels of their programs that workers have taken; of a scan in batches, of its batches."""
     taken = total = 0
     for record in records:
+        if record.streamed is not None:
+            return (record.streamed.read - 0.5) / max(record.streamed.batches, 1)
         for words, first in list(record.jobs):
             end = int(words[15])
             taken += min(int(words[0]), end) - first

@@ -11,7 +11,7 @@ from finequery.settings import AUTO
 
 if TYPE_CHECKING:
     from finequery.jetson.board import Board
-    from finequery.jetson.telemetry.watch import State, Watch
+    from finequery.jetson.telemetry.observer import Observer, State
     from finequery.operators.context import Context
     from finequery.perfmodel.model import Model
     from finequery.plan_cache import Plan
@@ -70,19 +70,19 @@ def described() -> Board | None:
 
 
 @functools.lru_cache(maxsize=1)
-def watch() -> Watch:
+def observer() -> Observer:
     """What tells this machine's clocks and what others do to its GPU; made when a query is first placed on one."""
-    from finequery.jetson.telemetry.watch import Watch
+    from finequery.jetson.telemetry.observer import Observer
 
-    return Watch()
+    return Observer()
 
 
 @functools.lru_cache(maxsize=16)
-def model_of(board: Board) -> Model:
-    """The performance model of a board."""
+def model_of(board: Board, simulated: bool = False) -> Model:
+    """The performance model of a board: the real one's, or that of its simulator."""
     from finequery.perfmodel.model import load_model
 
-    return load_model(board)
+    return load_model(board, corrected=not simulated)
 
 
 def expected(settings: Settings, plan: Plan, context: Context) -> tuple[list[PipelineInfo], list[list[float]]]:
@@ -116,10 +116,10 @@ def _model_at(board: Board, now: Board) -> Model:
 @contextlib.contextmanager
 def ours(context: Context) -> Iterator[None]:
     """What is on the GPU in this block is no load of others."""
-    if context.gpu is None or context.gpu.info.simulated or not watch.cache_info().currsize:
+    if context.gpu is None or context.gpu.info.simulated or not observer.cache_info().currsize:
         yield
         return
-    with watch().ours() as spans:
+    with observer().ours() as spans:
         try:
             yield
         finally:
@@ -143,7 +143,8 @@ def at_state(board: Board, state: State) -> tuple[Board, Board]:
         return min(max(round(now / full / _STEP), 1) * _STEP, 1.0)
 
     # The memory's clock follows the load, and what it goes up to is known from the mode alone.
-    return board, at_clocks(board, held(state.cpu_mhz, board.cpu.mhz), held(state.gpu_mhz, board.gpu and board.gpu.mhz))
+    gpu = board.gpu.mhz if board.gpu is not None else None
+    return board, at_clocks(board, held(state.cpu_mhz, board.cpu.mhz), held(state.gpu_mhz, gpu))
 
 
 def _site(settings: Settings, context: Context, board: Board) -> tuple[Site, Model]:
@@ -152,11 +153,11 @@ def _site(settings: Settings, context: Context, board: Board) -> tuple[Site, Mod
 
     load = settings["gpu_load"]
     if settings["board"]:
-        threads, model = board.cpu.cores, model_of(board)
+        threads, model = board.cpu.cores, model_of(board, simulated=True)
     elif board.gpu is None:
         threads, model = context.pool.threads, model_of(board)
     else:
-        state = watch().state()
+        state = observer().state()
         moded, board = at_state(board, state)
         threads, model = context.pool.threads, _model_at(moded, board)
         load = state.gpu_load if load == AUTO else load

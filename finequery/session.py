@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from finequery import logs, scheduling
@@ -219,6 +219,19 @@ class Session:
         """Run a plan. Ctrl-C and ``interrupt`` stop it and leave the session as it was."""
         from finequery.operators.executor import execute
 
+        with self._running(plan, physical) as context:
+            return execute(plan.root, context)
+
+    def frames(self, plan: Plan, physical: dict[int | str, Any]) -> Iterator[Frame]:
+        """``execute``, a part of the rows at a time where the files that are read don't fit into memory."""
+        from finequery.operators.executor import frames
+
+        with self._running(plan, physical) as context:
+            yield from frames(plan.root, context)
+
+    @contextmanager
+    def _running(self, plan: Plan, physical: dict[int | str, Any]) -> Iterator[Context]:
+        """One run of a plan."""
         with self.lock, self.working(plan.text) as running:
             if self.closed:
                 raise InterfaceError("The connection is closed")
@@ -230,14 +243,13 @@ class Session:
                     logs.placed(scheduler)
                 running.plan, running.context = plan, context
                 with scheduling.ours(context):
-                    frame = execute(plan.root, context)
+                    yield context
                 if scheduler is not None:
                     scheduler.finish(context)
                 if context.gpu is not None:
                     logs.departed(context)
-                logs.ran(plan.text, time.perf_counter() - begin, frame.length, self.settings["log_slow"])
+                logs.ran(plan.text, time.perf_counter() - begin, self.settings["log_slow"])
                 self.ran = context
-                return frame
             except Error as error:
                 if error.subject is not None:
                     from finequery.planner.display import format_expr
@@ -273,7 +285,10 @@ class Session:
             scheduling.schedule(self.settings, plan, context, shown=True)
             running.plan, running.context = plan, context
             with scheduling.ours(context):
-                return explain(plan, context, analyze)
+                text = explain(plan, context, analyze)
+            if analyze:
+                self.ran = context
+            return text
 
     def observe(self, plan: Plan, physical: dict[int | str, Any]) -> list[Observed]:
         """Run a plan with every instruction measured: what its pipelines have seen and took."""

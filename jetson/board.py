@@ -43,6 +43,7 @@ class Cpu:
     mhz: float
     speed: float  # of one core in scalar code, relative to the reference core
     vector_speed: float  # of one core in vectorised code, relative to the reference core
+    gain: float  # what each further thread adds, of the first one's speed: 1 on cores of their own, less on shared ones
     l1_bytes: float  # of a core
     l2_bytes: float  # of a core
     l3_bytes: float  # of all cores

@@ -1,7 +1,8 @@
 """Under which conditions the machine works now: what belongs into the record of every benchmark.
 
-``conditions()`` reads them, ``warnings()`` says which of them make a benchmark unfair. Clocks are in MHz: ``now``, what
-it may go up to now (``most``), and what the chip can do (``highest``).
+``conditions()`` reads them, ``warnings()`` says which of them make a benchmark unfair. Clocks are in MHz, by engine:
+``clocks`` is what they may go up to, ``clocks_now`` where they are, ``clocks_highest`` what the chip can do; ``steady``
+names those that do not ramp up when work comes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from finequery.jetson.telemetry import LOADS, clocks, open_telemetry, thermal
-from finequery.jetson.telemetry.clocks import Clock
 from finequery.jetson.telemetry.files import Files
 from finequery.jetson.telemetry.tegra import power_mode
 
@@ -31,13 +31,15 @@ def conditions(root: str | Path = "/") -> dict[str, Any]:
     cpu = clocks.cpu(files)
     found: dict[str, Any] = {
         "governor": cpu.governor,
+        "gpu_governor": gpu.governor,
         "mode": mode or reading.mode,
         "modes": {name: number for number, name in modes.items()},
         "cores": _cores(files.text("sys/devices/system/cpu/present")) or os.cpu_count(),
         "cores_online": _cores(files.text("sys/devices/system/cpu/online")) or os.cpu_count(),
-        "cpu_clock": _clock(cpu),
-        "gpu_clock": _clock(gpu),
-        "memory_mhz": reading.memory_mhz,
+        "clocks": {"cpu": cpu.most, "gpu": gpu.most},
+        "clocks_now": {"cpu": cpu.now, "gpu": gpu.now, "memory": reading.memory_mhz},
+        "clocks_highest": {"cpu": cpu.highest, "gpu": gpu.highest},
+        "steady": [name for name, clock in (("cpu", cpu), ("gpu", gpu)) if clock.steady],
         "gpu_load": reading.gpu_load,
         "temperatures": {name: round(value, 1) for name, value in reading.temperatures.items()},
         "throttled": reading.throttled,
@@ -60,12 +62,13 @@ def warnings(found: Mapping[str, Any] | None = None) -> list[str]:
         made.append(f"the GPU's power limit is lowered: {found['mode']}")
     if found["cores_online"] < found["cores"]:
         made.append(f"{found['cores_online']} of {found['cores']} cores are switched on")
-    for name, clock in (("CPU", found["cpu_clock"]), ("GPU", found["gpu_clock"])):
-        if clock["most"] and clock["highest"] and clock["most"] < CLOCK * clock["highest"]:
-            made.append(f"the {name} may go up to {clock['most']:.0f} of {clock['highest']:.0f} MHz only")
-        if clock["governor"] and not clock["steady"]:
+    for name, governor in (("cpu", found["governor"]), ("gpu", found["gpu_governor"])):
+        most, highest = found["clocks"][name], found["clocks_highest"][name]
+        if most and highest and most < CLOCK * highest:
+            made.append(f"the {name.upper()} may go up to {most:.0f} of {highest:.0f} MHz only")
+        if governor and name not in found["steady"]:
             made.append(
-                f"the {name}'s governor is {clock['governor']}: its clock ramps up only while the benchmark runs "
+                f"the {name.upper()}'s governor is {governor}: its clock ramps up only while the benchmark runs "
                 + ("(sudo jetson_clocks)" if found["modes"] else "(sudo cpupower frequency-set -g performance)")
             )
     if found["over_current"]:
@@ -86,16 +89,6 @@ def best_mode(modes: Iterable[str]) -> str:
         return "MAXN" in name, "SUPER" in name, int(watts[1]) if watts else 0
 
     return max(modes, key=rank, default="")
-
-
-def _clock(clock: Clock) -> dict[str, Any]:
-    return {
-        "now": clock.now,
-        "most": clock.most,
-        "highest": clock.highest,
-        "governor": clock.governor,
-        "steady": clock.steady,
-    }
 
 
 def _cores(text: str) -> int:

@@ -6,13 +6,15 @@ into ``boards/costs.toml``. A pipeline is a sequence of works over the same rows
 On the CPU, with n threads (``CpuCost``)::
 
     C = Σ works  rows · (row + step · steps) cycles / speed  +  random · Σ accesses · latency / parallelism
-    S = streamed bytes / min(n · thread_gbs, all_gbs)  +  streamed bytes that stay in L3 / (n · cached_gbs)
-    P = C · (serial + (1 - serial) / n)
+    S = bytes streamed from memory / min(n · thread_gbs, all_gbs)  +  bytes streamed from L3 / (n · cached_gbs)
+    P = C · (serial + (1 - serial) / (1 + (n - 1) · gain))
     t = fixed / speed + max(max(P, S) + (1 - cpu_overlap) · min(P, S),  memory traffic / all_gbs)
 
 ``row``, ``step``, ``random``, ``serial`` and ``fixed_us`` are the kind's; cycles count at the reference core's clock
 and are divided by the board's ``speed`` or ``vector_speed``, as the kind's share of vectorised code says. The latency
 is the mean over the caches by the share of the working set each one holds. ``terms`` gives C in its parts, for fitting.
+What a pipeline streams comes from L3 (on a GPU: from L2) if all of it together fits there (``fits``): columns that are
+read side by side push each other out.
 
 On the GPU (``gpu_cost``), with I issue slots, A atomic updates, and streamed and random accesses by kind of memory::
 
@@ -22,13 +24,15 @@ On the GPU (``gpu_cost``), with I issue slots, A atomic updates, and streamed an
     t = launch + sync + maintenance
         + max(longest of K, M, U + (1 - gpu_overlap) · (the other two),  memory traffic / shared_gbs)
 
-K counts more for fewer rows than the lanes can hide latency with. The first line of t is paid for every batch.
+K counts more for fewer rows than the lanes can hide latency with. The first line of t is paid for every batch. Before
+the first batch comes ``fixed / speed`` of the CPU's entries: what the host does for a sub-task (its arguments, its
+structures, its results) is the same code wherever the kernel runs.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeVar
 
@@ -55,7 +59,8 @@ class Touch:
     """Memory that a piece of work touches: ``nbytes`` in accesses of ``width``, streamed or at random.
 
     ``working_set`` is the bytes of the structure that is touched at random; of streamed memory, bytes that were used
-    just before and may still be cached (0: it comes from memory).
+    just before and are still cached if they fit there with all others that the pipeline streams (0: it comes from
+    memory).
     """
 
     nbytes: float
@@ -188,7 +193,8 @@ class Terms(NamedTuple):
     compute: float
     random: float
     streamed: float  # bytes from memory
-    cached: float  # bytes from L3
+    reused: float  # bytes from L3, if ``working_set`` fits there with that of the works beside it; else from memory
+    working_set: float  # bytes that those are read from
     missed: float  # bytes of lines that random accesses fetch from memory
 
 
@@ -214,7 +220,7 @@ class CpuCost:
     def seconds(self, n: float) -> float:
         """Time with ``n`` threads (a fraction of a core counts), without what is paid once."""
         n = self.threads(n)
-        busy = self.serial + self.parallel / n
+        busy = self.serial + self.parallel / (1 + (n - 1) * self.cpu.gain)
         stream = self.streamed / 1e9 / min(n * self.cpu.thread_gbs, self.cpu.all_gbs)
         stream += self.cached / 1e9 / (n * self.cpu.cached_gbs)
         mixed = max(busy, stream) + (1 - self.overlap) * min(busy, stream)
@@ -229,6 +235,7 @@ class GpuCost:
     compute: float
     traffic: Traffic
     fixed: float  # launch, synchronisation, maintenance of managed memory: of every batch
+    once: float  # seconds of the host, before the first batch
 
 
 def latency_ns(cpu: Cpu, working_set: float) -> tuple[float, float]:
@@ -244,31 +251,37 @@ def latency_ns(cpu: Cpu, working_set: float) -> tuple[float, float]:
     return mean + (1.0 - covered) * cpu.memory_ns, 1.0 - covered
 
 
+def fits(working_set: Any, cache: float) -> Any:
+    """Whether what a pipeline streams, ``working_set`` bytes of all its works together (or an array of such), comes out
+    of a cache that they went through before: passes over more than it holds find nothing of the last one there."""
+    return working_set <= cache
+
+
 def terms(board: Board, work: Work, costs: Costs | None = None) -> Terms:
     """The parts of the CPU's formula for one work: what its coefficients are multiplied with is linear in them."""
     costs = costs or load()
     cpu, entry = board.cpu, cpu_entry(costs, work.kind)
     slowness = entry.vector / cpu.vector_speed + (1 - entry.vector) / cpu.speed
     cycles = work.rows * (entry.row + entry.step * work.steps)
-    random = streamed = cached = missed = 0.0
+    random = streamed = reused = working_set = missed = 0.0
     for touch in work.touches:
         if touch.random:
             accesses = touch.nbytes / touch.width
             ns, misses = latency_ns(cpu, touch.working_set)
             random += accesses * ns / cpu.parallelism
             missed += accesses * misses * max(cpu.line_bytes, touch.width)
-        elif 0 < touch.working_set <= cpu.l3_bytes:
-            cached += touch.nbytes
+        elif touch.working_set:
+            reused += touch.nbytes
+            working_set += touch.working_set
         else:
             streamed += touch.nbytes
-    return Terms(
-        cycles / (costs.reference_mhz * 1e6) * slowness, random * 1e-9 * entry.random, streamed, cached, missed
-    )
+    compute = cycles / (costs.reference_mhz * 1e6) * slowness
+    return Terms(compute, random * 1e-9 * entry.random, streamed, reused, working_set, missed)
 
 
 def cpu_cost(board: Board, works: Sequence[Work], costs: Costs, share: float = 1.0) -> CpuCost:
     """A pipeline on the CPU; ``share`` of its rows and bytes."""
-    parallel = serial = compute = streamed = cached = missed = fixed = rows = 0.0
+    parallel = serial = compute = streamed = reused = working_set = missed = rows = 0.0
     for work in works:
         entry = cpu_entry(costs, work.kind)
         part = terms(board, work, costs)
@@ -277,10 +290,12 @@ def cpu_cost(board: Board, works: Sequence[Work], costs: Costs, share: float = 1
         parallel += core * (1 - entry.serial)
         compute += part.compute
         streamed += part.streamed
-        cached += part.cached
+        reused += part.reused
+        working_set += part.working_set
         missed += part.missed
-        fixed += entry.fixed_us * 1e-6 / board.cpu.speed
         rows = max(rows, work.rows)
+    cached = reused if fits(working_set, board.cpu.l3_bytes) else 0.0
+    streamed += reused - cached
     return CpuCost(
         board.cpu,
         costs.cpu_overlap,
@@ -291,8 +306,13 @@ def cpu_cost(board: Board, works: Sequence[Work], costs: Costs, share: float = 1
         streamed * share,
         cached * share,
         (streamed + missed) * share,
-        fixed,
+        host_seconds(board, [work.kind for work in works], costs),
     )
+
+
+def host_seconds(board: Board, kinds: Iterable[str], costs: Costs) -> float:
+    """What the host pays once for sub-tasks, however many rows and batches there are, and wherever they run."""
+    return sum(cpu_entry(costs, kind).fixed_us for kind in kinds) * 1e-6 / board.cpu.speed
 
 
 def gpu_cost(board: Board, works: Sequence[Work], costs: Costs, share: float = 1.0) -> GpuCost:
@@ -307,6 +327,8 @@ def gpu_cost(board: Board, works: Sequence[Work], costs: Costs, share: float = 1
         )
     slots = conflicts = rows = memory = maintained = 0.0
     moved = [0.0] * len(Traffic._fields)
+    streams = [t for work in works for t in work.touches if not t.random and t.memory != "mapped"]
+    cached = fits(sum(t.working_set for t in streams), gpu.l2_bytes)
     for work in works:
         entry = gpu_entry(costs, work.kind)
         slots += work.rows * (entry.row + entry.step * work.steps)
@@ -315,7 +337,7 @@ def gpu_cost(board: Board, works: Sequence[Work], costs: Costs, share: float = 1
         rows = max(rows, work.rows)
         for touch in work.touches:
             carriers = _carriers(board, touch)
-            seconds, nbytes = _touched(gpu, touch)
+            seconds, nbytes = _touched(gpu, touch, cached)
             memory += seconds
             if touch.memory == "managed":
                 maintained += touch.working_set if touch.random else touch.nbytes * share
@@ -328,15 +350,17 @@ def gpu_cost(board: Board, works: Sequence[Work], costs: Costs, share: float = 1
     traffic = Traffic(*(nbytes * share for nbytes in moved))
     least = max(nbytes / 1e9 / gbs for nbytes, gbs in zip(traffic, capacities(board)))
     fixed = gpu.launch_us + gpu.sync_us + maintained / 1e6 * gpu.maintenance_us_per_mb
-    return GpuCost(max(longest + (1 - costs.gpu_overlap) * (total - longest), least), compute, traffic, fixed * 1e-6)
+    seconds = max(longest + (1 - costs.gpu_overlap) * (total - longest), least)
+    return GpuCost(seconds, compute, traffic, fixed * 1e-6, host_seconds(board, [work.kind for work in works], costs))
 
 
-def _touched(gpu: Gpu, touch: Touch) -> tuple[float, float]:
-    """Seconds that the GPU's memory pipes take for a touch, and the bytes that come past L2."""
+def _touched(gpu: Gpu, touch: Touch, reused: bool) -> tuple[float, float]:
+    """Seconds that the GPU's memory pipes take for a touch, and the bytes that come past L2. ``reused``: what was used
+    just before and is streamed is still in L2."""
     cached = touch.memory != "mapped"
     if not touch.random:
         gbs = {"device": gpu.device_gbs, "managed": gpu.managed_gbs, "mapped": gpu.mapped_gbs}[touch.memory]
-        if cached and 0 < touch.working_set <= gpu.l2_bytes:
+        if cached and reused and touch.working_set:
             return touch.nbytes / 1e9 / (gbs * L2_SPEEDUP), 0.0
         return touch.nbytes / 1e9 / gbs, touch.nbytes
     accesses = touch.nbytes / touch.width

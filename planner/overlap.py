@@ -3,115 +3,131 @@
 A plan whose pipelines run one after another leaves a device idle whenever one alone works. A pipeline that does not
 read those before it can use it: small builds of dimension tables, say, run on the CPU while the GPU is at others.
 ``elapsed`` is what a plan takes when it is so run: the GPU does one pipeline at a time, in the order in which they are
-ready; those of the CPU share its cores, and all share the memory, each by max-min fairness, as
-perfmodel.compose.co_run has it. ``beside`` moves pipelines one by one while that gains.
+ready, as do the engines that copy from and to a discrete one; what is on the CPU shares its cores, and all share the
+memory, each by max-min fairness, as perfmodel.compose.co_run has it. ``beside`` moves pipelines one by one while that
+gains. Both are compiled (operators/primitives/placing.py): a search looks at some dozens of plans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from itertools import accumulate, chain
+from typing import NamedTuple, TypeAlias
 
-from finequery.perfmodel.compose import fair_level
-from finequery.planner.candidates import Candidate
+import numpy as np
+
+from finequery.operators import native
+from finequery.operators.primitives.price_layout import D2H as D2H
+from finequery.operators.primitives.price_layout import GPU as GPU
+from finequery.operators.primitives.price_layout import H2D as H2D
+from finequery.operators.primitives.price_layout import OPTION
 
 #: What a move has to gain, as a share of the plan's time.
 LEAST_GAIN = 0.002
-#: Share of the time that has to be off the longest chain of pipelines for a search to be worth it.
-LEAST_SLACK = 0.03
+#: Rounds of moves, at most.
+ROUNDS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A pipeline: seconds and bytes alone, whether it keeps the GPU busy, the cores that it takes, and whether it runs
-    along."""
+class Task(NamedTuple):
+    """A pipeline, or a copy: seconds and bytes alone, the engines that it keeps busy (``GPU``, ``H2D``, ``D2H``), the
+    cores that it takes, and the tasks before it that it waits for."""
 
     seconds: float
     nbytes: float
-    gpu: bool
+    engines: int
     cores: float
-    along: bool
+    after: tuple[int, ...]
 
 
-def elapsed(tasks: Sequence[Task], reads: Sequence[Sequence[int]], cores: float, peak: float) -> float:
-    """Seconds of a plan on so many cores and a memory of ``peak`` bytes a second. Task i waits for those it reads, and
-    unless it runs along for the last one before it that does not."""
-    waits: list[set[int]] = []
-    last = -1
-    for i, task in enumerate(tasks):
-        needed = set(reads[i])
-        if not task.along:
-            if last >= 0:
-                needed.add(last)
-            last = i
-        waits.append(needed)
-    left = [max(task.seconds, 1e-12) for task in tasks]
-    waiting, queue, running = list(range(len(tasks))), list[int](), list[int]()
-    now = 0.0
-    while True:
-        ready = [i for i in waiting if not waits[i]]
-        if ready:
-            running += [i for i in ready if not tasks[i].gpu]
-            queue += [i for i in ready if tasks[i].gpu]
-            waiting = [i for i in waiting if waits[i]]
-        if queue and not any(tasks[i].gpu for i in running):
-            running.append(queue.pop(0))
-        if not running:
-            return now
-        paces = _paces([tasks[i] for i in running], cores, peak) if len(running) > 1 else [1.0]
-        step = min(left[i] / pace for i, pace in zip(running, paces))
-        now += step
-        ended = set()
-        for i, pace in zip(running, paces):
-            left[i] -= pace * step
-            if left[i] <= 1e-9 * tasks[i].seconds + 1e-13:
-                ended.add(i)
-        running = [i for i in running if i not in ended]
-        for needed in waits:
-            needed -= ended
+class Way(NamedTuple):
+    """A way to run a pipeline: seconds and bytes alone, the cores that it takes, what it runs on (price_layout.NEEDS),
+    who has its result (0: the CPU, 1: the GPU), the seconds in which columns are copied before, and those in which the
+    host prepares and finishes it, while others have the cores."""
+
+    seconds: float
+    nbytes: float
+    cores: float
+    needs: int
+    held: int
+    copying: float = 0.0
+    once: float = 0.0
 
 
-def _paces(tasks: Sequence[Task], cores: float, peak: float) -> list[float]:
-    """Share of its own pace for each that runs."""
-    level = fair_level([t.cores for t in tasks], cores)
-    paces = [min(1.0, level / t.cores) if t.cores else 1.0 for t in tasks]
-    needs = [t.nbytes / max(t.seconds, 1e-12) * pace for t, pace in zip(tasks, paces)]
-    level = fair_level(needs, peak)
-    return [pace * min(1.0, level / need) if need else pace for pace, need in zip(paces, needs)]
+class Machine(NamedTuple):
+    """What pipelines share: cores, and a memory of so many bytes a second. ``copies``: a discrete board's seconds of
+    copying each pipeline's result to the CPU and to the GPU; ``one_engine``: copies of both directions take turns."""
+
+    cores: float
+    peak: float
+    copies: Sequence[tuple[float, float]] | None = None
+    one_engine: bool = False
+
+
+class Beside(NamedTuple):
+    """What a search found: the way of each pipeline, as its place among all, whether it runs along, seconds, and the
+    number of plans that were looked at."""
+
+    chosen: list[int]
+    along: list[bool]
+    seconds: float
+    looked: int
+
+
+#: A pipeline, its way among all (-1: the one that it has), and whether it runs along.
+Change: TypeAlias = tuple[int, int, bool]
+
+
+def elapsed(tasks: Sequence[Task], cores: float, peak: float) -> float:
+    """Seconds of tasks on so many cores and a memory of ``peak`` bytes a second."""
+    after = [sorted(set(task.after)) for task in tasks]
+    table, scratch, out = np.array([task[:4] for task in tasks], np.float64), np.empty(7 * len(tasks)), np.empty(1)
+    starts, flat = _flat(after)
+    limits = np.array([cores, peak])
+    native.run(
+        "run_tasks", table.ctypes.data, starts.ctypes.data, flat.ctypes.data, limits.ctypes.data, scratch.ctypes.data,
+        out.ctypes.data, n=len(tasks),
+    )  # fmt: skip
+    return float(out[0])
 
 
 def beside(
-    choice: Sequence[Candidate],
-    singles: Sequence[Sequence[Candidate]],
+    ways: Sequence[Way],
+    chosen: Sequence[int],
+    along: Sequence[bool],
+    moves: Sequence[Sequence[Change]],
     reads: Sequence[Sequence[int]],
-    took: Callable[[Sequence[Candidate]], float],
-) -> tuple[list[Candidate], float]:
-    """A plan with pipelines moved beside others, and the seconds it takes. ``singles``: by pipeline, the candidates on
-    one device; ``took``: seconds of a plan."""
-    current, least = list(choice), took(choice)
-    if least - _chain(current, reads) < LEAST_SLACK * least:
-        return current, least
-    for _ in range(2):
-        before = least
-        for place in range(1, len(current)):
-            if place - 1 in reads[place]:
-                continue
-            for other in (*singles[place], current[place]):
-                moved = replace(other, placement=replace(other.placement, along=True))
-                if moved == current[place]:
-                    continue
-                trial = [*current[:place], moved, *current[place + 1 :]]
-                seconds = took(trial)
-                if seconds < least * (1.0 - LEAST_GAIN):
-                    current, least = trial, seconds
-        if least == before:
-            break
-    return current, least
+    handed: Sequence[Sequence[float]],
+    machine: Machine,
+) -> Beside:
+    """A plan with pipelines moved beside others. ``chosen``: the way of each pipeline among all ``ways``; ``moves``:
+    each of one or more changes, those of more are tried once; ``handed``: for each that a pipeline reads, in the order
+    of ``reads``, the seconds until it has its result, by what the reader needs and then by who holds it. Without moves,
+    the plan as it is."""
+    count, discrete = len(chosen), machine.copies is not None
+    together = [move for move in moves if len(move) > 1]
+    moves = [*together, *(move for move in moves if len(move) == 1)]
+    table = np.fromiter(chain.from_iterable(ways), np.float64, len(ways) * len(OPTION))
+    now, beside_ = np.array(chosen, np.int64), np.array(along, np.int64)
+    begin, read = _flat(reads)
+    first, change = _flat(moves)
+    hand = np.fromiter(chain.from_iterable(handed), np.float64)
+    copies = np.array(machine.copies if machine.copies is not None else (), np.float64)
+    limits = np.array([machine.cores, machine.peak, LEAST_GAIN, float(discrete), float(machine.one_engine)])
+    scratch, out = np.empty(67 * count + 3 * len(read) + 18), np.empty(1)
+    looked = native.run(
+        "run_beside", table.ctypes.data, now.ctypes.data, beside_.ctypes.data, read.ctypes.data, begin.ctypes.data,
+        hand.ctypes.data, copies.ctypes.data, change.ctypes.data, first.ctypes.data, len(moves), len(together),
+        limits.ctypes.data, scratch.ctypes.data, out.ctypes.data, n=count, k=ROUNDS,
+    )  # fmt: skip
+    return Beside(now.tolist(), beside_.astype(bool).tolist(), float(out[0]), looked)
 
 
-def _chain(choice: Sequence[Candidate], reads: Sequence[Sequence[int]]) -> float:
-    """Seconds of the longest chain of pipelines that read each other."""
-    ends: list[float] = []
-    for candidate, needed in zip(choice, reads):
-        ends.append(candidate.price.seconds + max((ends[r] for r in needed), default=0.0))
-    return max(ends, default=0.0)
+def may_run_along(place: int, reads: Sequence[Sequence[int]]) -> bool:
+    """Whether a pipeline has one before it that it can run beside."""
+    return place > 0 and place - 1 not in reads[place]
+
+
+def _flat(lists: Sequence[Sequence[object]]) -> tuple[np.ndarray, np.ndarray]:
+    """Where each list starts in all of them one after another, and these."""
+    starts = np.array([0, *accumulate(map(len, lists))], np.int64)
+    return starts, np.array([*chain.from_iterable(lists)], np.int64)

@@ -33,11 +33,10 @@ from bench_groups import NAMES, Case, Group, query_groups  # noqa: E402
 from bench_report import Result, Table, as_json, show  # noqa: E402
 
 from finequery import workloads  # noqa: E402
-from finequery.bench import engines  # noqa: E402
-from finequery.bench.answers import loosely, row_difference  # noqa: E402
+from finequery.bench import answers, engines  # noqa: E402
 from finequery.bench.engines import ARROW, DUCKDB, DUCKDB_FILE, OURS, Engine  # noqa: E402
 from finequery.bench.measure import interleave  # noqa: E402
-from finequery.bench.record import machine  # noqa: E402
+from finequery.bench.record import conditions, machine  # noqa: E402
 from finequery.workloads.files import cache_dir  # noqa: E402
 from finequery.workloads.progress import Progress  # noqa: E402
 
@@ -45,7 +44,7 @@ from finequery.workloads.progress import Progress  # noqa: E402
 def difference(got: Any, want: Any, case: Case, exact: bool) -> str | None:
     """What differs between two engines' answers, in words, or None."""
     if case.form != ARROW:
-        return row_difference(got, want, False) if exact else row_difference(loosely(got), loosely(want), False)
+        return answers.difference(got, want, [], exact)
     import pyarrow as pa
 
     if isinstance(got, pa.RecordBatchReader):
@@ -280,16 +279,20 @@ def main(argv: list[str] | None = None) -> int:
     names = [DUCKDB, DUCKDB_FILE, OURS, *options.engines]
     about = machine(options.threads)
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    about_now = conditions()
     print(f"{about['cpu']}, {about['cores']} cores, {options.threads} threads an engine; {versions}")
     if options.self_test or options.fraction != 1:
         print("A trial run: these figures say nothing about FineQuery.")
+    for text in about_now["warnings"]:
+        print(f"warning: {text}")
     tables: list[Table] = []
 
     def finish(table: Table) -> None:
         tables.append(table)
         print("\n" + show(table, names), flush=True)
         if options.json:
-            record = {"machine": about, "self_test": options.self_test, "fraction": options.fraction}
+            record = {"machine": about, "conditions": about_now}
+            record |= {"self_test": options.self_test, "fraction": options.fraction}
             options.json.write_text(json.dumps(record | {"groups": [as_json(t) for t in tables]}, indent=1) + "\n")
 
     with tempfile.TemporaryDirectory(dir=options.data) as name:

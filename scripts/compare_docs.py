@@ -66,7 +66,7 @@ def _text(found: Found, options: str, query: str) -> str:
     page_text = f"""# AGX Xavier beside discrete GPUs
 
 Written by `python scripts/compare_discrete.py --docs{options}`; do not edit. **Every time, joule and byte on this page
-is simulated**: neither a Jetson nor one of {", ".join(names)} was at hand. {words.SIMULATED_NOTE}
+is simulated**: neither a Jetson nor one of {", ".join(names)} was at hand. {words.simulated_note()}
 
 Any two machines can be compared like this, measured or simulated: `finequery compare this h100`,
 `finequery compare jetson.json rtx-2080-ti:gpu`, `finequery compare --help`. The pages with all queries, plots and
@@ -76,6 +76,10 @@ sources, each with its numbers as JSON beside it:
 
 A is {any_of["sides"]["a"]["title"]}, as FineQuery places queries there; B is the other machine, with what FineQuery
 does there and with its GPU alone, which stands for the paper's "discrete architecture". {words.REGIME_NOTES}
+
+## In short
+
+{_short(found)}
 
 ## A against B, with the paper beside
 
@@ -126,10 +130,30 @@ def _filled(part: str) -> str:
     return part if part[0] in "#|!" else textwrap.fill(" ".join(part.split()), 120, break_on_hyphens=False)
 
 
+def _short(found: Found) -> str:
+    """A line for each suite and host: against the GPU alone there."""
+    lines = []
+    for (suite, _), d in found.items():
+        resident, cold = (d["against"]["gpu"][regime] for regime in ("resident", "cold"))
+
+        def time(one: Document) -> str:
+            over = one["time_over"]
+            return f"{times(over)} the time" if over >= 1.0 else f"{times(1.0 / over)} as fast"
+
+        count = len(d["queries"])
+        lines.append(
+            f"- **{d['sides']['b']['title']}, {work.title(suite, d['scale'])}.** Columns resident there: A takes "
+            f"{time(resident)} (faster in {resident['faster']} of {count} queries), does {times(resident['per_cost'])} "
+            f"per dollar and takes {times(1.0 / resident['joules'])} the joules. Cold: {time(cold)} (faster in "
+            f"{cold['faster']}), {times(cold['per_cost'])} per dollar and {times(1.0 / cold['joules'])} the joules."
+        )
+    return "Against the GPU alone of the other machine, simulated:\n\n" + "\n".join(lines)
+
+
 def _against(found: Found, suite: str) -> str:
     of = {host: d for (s, host), d in found.items() if s == suite}
     columns = [(host, *column) for host, d in of.items() for column in words.columns(d)]
-    head = [work.title(suite, next(iter(of.values()))["scale"]), "columns on B"]
+    head = [f"{work.title(suite, next(iter(of.values()))['scale'])} ({words.MARK})", "columns on B"]
     head += [m.name for m in MEASURES]
     rows = []
     for host, way, regime in columns:
@@ -157,7 +181,7 @@ def _alone(found: Found) -> str:
                         " / ".join(times(over[k]) if k in over else "(in cache)" for k in ("cpu", "gpu", "mean"))
                     )
                 rows.append(row)
-    head = ["simulated", *(f"less time than {text}" for text in words.ALONE.values())]
+    head = [words.MARK, *(f"less time than {text}" for text in words.ALONE.values())]
     for what in ("operands", "traffic"):
         head += [f"bandwidth used, by {what}", "over CPU / GPU / their mean"]
     return markdown(head, rows)
@@ -165,7 +189,7 @@ def _alone(found: Found) -> str:
 
 def _queries(found: Found, suite: str) -> str:
     of = [d for (s, _), d in found.items() if s == suite]
-    head = [work.title(suite, of[0]["scale"]), of[0]["sides"]["a"]["title"]]
+    head = [f"{work.title(suite, of[0]['scale'])} ({words.MARK})", of[0]["sides"]["a"]["title"]]
     for d in of:
         head += [f"{d['sides']['b']['title']}, {regime}" for regime in sorted(d["regimes"])]
     rows = []

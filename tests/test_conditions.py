@@ -16,14 +16,9 @@ def test_a_board_in_a_low_mode(tmp_path: Path) -> None:
     found = conditions(xavier(tmp_path))
     assert (found["governor"], found["mode"], found["cores"], found["cores_online"]) == ("schedutil", "MODE_15W", 8, 4)
     assert found["modes"] == {"MAXN": 0, "MODE_10W": 1, "MODE_15W": 2, "MODE_30W_ALL": 3}
-    assert found["cpu_clock"] == {
-        "now": 1000.0,
-        "most": 1200.0,
-        "highest": 2266.0,
-        "governor": "schedutil",
-        "steady": False,
-    }
-    assert found["gpu_clock"]["now"] == 318.0 and found["gpu_clock"]["highest"] == 1377.0
+    assert found["clocks"] == {"cpu": 1200.0, "gpu": 675.0} and found["steady"] == []
+    assert found["clocks_now"] == {"cpu": 1000.0, "gpu": 318.0, "memory": None}
+    assert found["clocks_highest"] == {"cpu": 2266.0, "gpu": 1377.0}
     assert found["temperatures"] == {"cpu": 41.5, "gpu": 40.0} and found["load_average"] == [0.1, 0.1, 0.1]
     assert found["warnings"] == [
         "the power mode is MODE_15W, not MAXN (sudo nvpmodel -m 0)",

@@ -21,7 +21,7 @@ from finequery.operators import native
 from finequery.perfmodel import store
 from finequery.perfmodel.batch import Batch
 from finequery.perfmodel.features import NAMES, Features
-from finequery.perfmodel.model import Variant, load_model
+from finequery.perfmodel.model import Model, Variant, load_model
 from finequery.perfmodel.store import Errors, Fitted, Stored
 from finequery.perfmodel.trees import Regressor
 
@@ -250,6 +250,27 @@ def test_analytic_pipelines_are_fused_as_the_simulator_runs_them(folders: Path, 
         assert joules == pytest.approx(solo.joules, rel=0.02)
 
 
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", ["agx-xavier", "rtx-3090"])
+def test_columns_that_fit_a_cache_only_one_by_one_come_from_memory(folders: Path, name: str, device: str) -> None:
+    """Two columns of 0.6 times the cache each: alone out of it, together not; and in a model whose prices add up."""
+    board = boards.load(name)
+    cache = board.cpu.l3_bytes if device == "cpu" else board.gpu.l2_bytes
+    mapped = device == "gpu" and not board.discrete  # never cached
+    one = Features("filter", "ranges", 0.15 * cache, 0.15 * cache, 4.0, columns=1)
+    two = Features("aggregate", "scalar", 0.15 * cache, 1.0, 4.0, columns=1)
+    store.save(store.user_path(name), replace(some_models(name), simulated=False))
+    for model in (Model(board), load_model(board)):
+        alone, together = (model.price_all(p, [Variant(device, 4)]) for p in ([[one], [two]], [[one, two]]))
+        assert alone.nbytes.tolist() == pytest.approx(np.full((1, 2), 0.6 * cache * mapped))
+        assert together.nbytes.tolist() == pytest.approx(np.full((1, 2), 0.6 * cache))
+        solo = Machine(board).solo([on_device(f, board) for f in (one, two)], device, 4)
+        assert together.pipelines().price(0, 0).nbytes == pytest.approx(solo.memory_bytes)
+    pipeline = Model(board).price_all([[one, two]], [Variant(device, 4)]).pipelines().price(0, 0)
+    fixed = Model(board).analytic.batch_seconds(device)
+    assert pipeline.seconds + fixed == pytest.approx(solo.seconds)
+
+
 def test_measured_shares_of_a_pipeline_add_up(folders: Path) -> None:
     store.save(store.shipped_path("host"), replace(some_models("host"), simulated=False))
     prices = load_model().price_all([[Features("filter", rows=1e6), Features("probe", "hash", 1e6)]], [Variant("cpu")])
@@ -265,6 +286,8 @@ def test_correction_is_part_of_the_price(folders: Path) -> None:
     assert model.price([f], "gpu")[0].seconds == load_model(boards.load(BOARD)).price([f], "gpu")[0].seconds
     model.correction.save()
     assert load_model(boards.load(BOARD)).price([f], "cpu", threads=8)[0].seconds == pytest.approx(2 * before, rel=0.1)
+    simulated = load_model(boards.load(BOARD), corrected=False)  # which runs on the real board say nothing about
+    assert simulated.price([f], "cpu", threads=8)[0].seconds == before and simulated.correction.path is None
 
 
 def test_nothing_heavy_is_imported() -> None:

@@ -3,77 +3,200 @@
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Sequence
 
 import pytest
 
-from finequery.operators.context import CPU, GPU, Placement
-from finequery.perfmodel.compose import Price
-from finequery.planner.candidates import Candidate
-from finequery.planner.overlap import Task, beside, elapsed
+from finequery.perfmodel.compose import fair_level
+from finequery.planner import overlap
+from finequery.planner.overlap import Machine, Task, Way, beside, elapsed
 
 
-def cpu(seconds: float, along: bool = False, cores: float = 8.0, nbytes: float = 0.0) -> Task:
-    return Task(seconds, nbytes, False, cores, along)
+def cpu(seconds: float, *after: int, cores: float = 8.0, nbytes: float = 0.0) -> Task:
+    return Task(seconds, nbytes, 0, cores, after)
 
 
-def gpu(seconds: float, along: bool = False, nbytes: float = 0.0) -> Task:
-    return Task(seconds, nbytes, True, 0.0, along)
+def gpu(seconds: float, *after: int, nbytes: float = 0.0) -> Task:
+    return Task(seconds, nbytes, overlap.GPU, 0.0, after)
 
 
 def test_one_after_another() -> None:
-    assert elapsed([cpu(1), gpu(2), cpu(3)], [[], [], [0, 1]], 8, math.inf) == pytest.approx(6)
-    assert elapsed([], [], 8, math.inf) == 0
+    assert elapsed([cpu(1), gpu(2, 0), cpu(3, 0, 1)], 8, math.inf) == pytest.approx(6)
+    assert elapsed([], 8, math.inf) == 0
 
 
-def test_along_runs_beside_what_it_does_not_read() -> None:
-    tasks = [gpu(2), cpu(3, along=True), gpu(1)]
-    assert elapsed(tasks, [[], [], [0, 1]], 8, math.inf) == pytest.approx(4)  # waits for what it reads
-    assert elapsed(tasks, [[], [], [0]], 8, math.inf) == pytest.approx(3)  # not for the one beside it
-    assert elapsed([gpu(2), cpu(3, along=True)], [[], [0]], 8, math.inf) == pytest.approx(5)
+def test_what_does_not_wait_runs_beside() -> None:
+    assert elapsed([gpu(2), cpu(3), gpu(1, 0, 1)], 8, math.inf) == pytest.approx(4)
+    assert elapsed([gpu(2), cpu(3), gpu(1, 0)], 8, math.inf) == pytest.approx(3)
+    assert elapsed([gpu(2), cpu(3, 0)], 8, math.inf) == pytest.approx(5)
 
 
 def test_the_gpu_does_one_at_a_time() -> None:
-    assert elapsed([gpu(2), gpu(3, along=True)], [[], []], 8, math.inf) == pytest.approx(5)
+    assert elapsed([gpu(2), gpu(3)], 8, math.inf) == pytest.approx(5)
+
+
+@pytest.mark.parametrize(("engines", "seconds"), [((overlap.H2D, overlap.D2H), 6), ((overlap.H2D,) * 2, 8)])
+def test_copies_run_beside_all_but_copies_the_same_way(engines: tuple[int, int], seconds: float) -> None:
+    copies = [Task(s, 0.0, engine, 0.0, ()) for s, engine in zip((2, 4), engines)]
+    assert elapsed([*copies, gpu(5), gpu(1, 0), cpu(2, 1)], 8, math.inf) == pytest.approx(seconds)
 
 
 def test_cores_are_shared() -> None:
-    assert elapsed([cpu(2), cpu(2, along=True)], [[], []], 8, math.inf) == pytest.approx(4)
-    assert elapsed([cpu(2, cores=4), cpu(2, True, cores=4)], [[], []], 8, math.inf) == pytest.approx(2)
+    assert elapsed([cpu(2), cpu(2)], 8, math.inf) == pytest.approx(4)
+    assert elapsed([cpu(2, cores=4), cpu(2, cores=4)], 8, math.inf) == pytest.approx(2)
     # One core for the small one; the other has 7 of 8 for its time, then all: 1·7/8 + 1/8 left.
-    assert elapsed([cpu(1), cpu(1, True, cores=1)], [[], []], 8, math.inf) == pytest.approx(1.125)
+    assert elapsed([cpu(1), cpu(1, cores=1)], 8, math.inf) == pytest.approx(1.125)
 
 
 def test_memory_is_shared() -> None:
     # Each asks for 60 of 100: each gets 50, so both take 1.2.
-    tasks = [gpu(1, nbytes=60.0), cpu(1, along=True, nbytes=60.0)]
-    assert elapsed(tasks, [[], []], 8, 100.0) == pytest.approx(1.2)
+    assert elapsed([gpu(1, nbytes=60.0), cpu(1, nbytes=60.0)], 8, 100.0) == pytest.approx(1.2)
     # Who asks for little is not slowed: the other gets 80 of its 100, and then all.
-    tasks = [gpu(1, nbytes=100.0), cpu(1, along=True, nbytes=20.0)]
-    assert elapsed(tasks, [[], []], 8, 100.0) == pytest.approx(1.2)
+    assert elapsed([gpu(1, nbytes=100.0), cpu(1, nbytes=20.0)], 8, 100.0) == pytest.approx(1.2)
+
+
+def way(device: int, seconds: float, nbytes: float = 0.0, copying: float = 0.0) -> Way:
+    return Way(seconds, nbytes, 8.0, device, int(device == 1), copying)
 
 
 def test_moves_gain_or_are_not_made() -> None:
-    def candidate(placement: Placement, seconds: float) -> Candidate:
-        return Candidate(placement, Price(seconds, seconds, seconds))
-
+    machine, handed = Machine(8, math.inf), [[0.0] * 6, [0.0] * 6]
     reads = [[], [], [0, 1]]
-    singles = [[candidate(CPU, 5.0), candidate(GPU, 1.0)] for _ in range(3)]
-    singles[1] = [candidate(CPU, 1.2), candidate(GPU, 1.0)]
+    moves = [[(1, 3, True)], [(1, -1, True)]]  # the second pipeline: on the CPU beside the first, or as it is
+    ways = [way(1, 1.0), way(1, 1.0), way(1, 1.0), way(0, 1.2)]
+    found = beside(ways, [0, 1, 2], [False] * 3, moves, reads, handed, machine)
+    assert found.chosen == [0, 3, 2] and found.along == [False, True, False]
+    assert found.seconds == pytest.approx(2.2)
+    ways[3] = way(0, 9.0)
+    found = beside(ways, [0, 1, 2], [False] * 3, moves, reads, handed, machine)
+    assert found.chosen == [0, 1, 2] and not any(found.along) and found.seconds == pytest.approx(3.0)
+    # The plan, and beside it only the GPU behind itself: what takes longer than the plan by itself is not looked at.
+    assert found.looked == 2
 
-    def took(choice: list[Candidate]) -> float:
+
+def test_moves_together() -> None:
+    """Two pipelines on the GPU, the second of which reads the first: each alone on the CPU has results copied to and
+    fro, both together have not."""
+    copies = [(10.0, 10.0), (0.0, 0.0)]
+    ways = [way(1, 3.0), way(1, 3.0), way(0, 1.0), way(0, 1.0)]
+    alone = [[(0, 2, False)], [(1, 3, False)]]
+    both = [(0, 2, False), (1, 3, False)]
+    reads, handed, machine = [[], [0]], [[0.0] * 6], Machine(8, math.inf, copies)
+    found = beside(ways, [0, 1], [False] * 2, alone, reads, handed, machine)
+    assert found.chosen == [0, 1] and found.seconds == pytest.approx(6.0)
+    found = beside(ways, [0, 1], [False] * 2, [*alone, both], reads, handed, machine)
+    assert found.chosen == [2, 3] and found.seconds == pytest.approx(2.0)
+
+
+# --- against plain loops ----------------------------------------------------------------------------------------------
+
+
+def run_by_hand(tasks: Sequence[Task], cores: float, peak: float) -> float:
+    """What ``elapsed`` says, as its module does."""
+    left = [max(task.seconds, 1e-12) for task in tasks]
+    done: set[int] = set()
+    queue = [i for i, task in enumerate(tasks) if not task.after]
+    running: list[int] = []
+    now = 0.0
+    while queue or running:
+        for i in [*queue]:
+            if not any(tasks[i].engines & tasks[j].engines for j in running):
+                queue.remove(i)
+                running.append(i)
+        level = fair_level([tasks[i].cores for i in running], cores)
+        pace = [min(1.0, level / tasks[i].cores) if tasks[i].cores else 1.0 for i in running]
+        needs = [tasks[i].nbytes / tasks[i].seconds * p for i, p in zip(running, pace)]
+        level = fair_level(needs, peak)
+        pace = [p * min(1.0, level / need) if need else p for p, need in zip(pace, needs)]
+        pace = pace if len(running) > 1 else [1.0]  # its own pace is what it is alone
+        step = min(left[i] / p for i, p in zip(running, pace))
+        now += step
+        ended = []
+        for i, p in zip(running, pace):
+            left[i] -= p * step
+            if left[i] <= 1e-9 * tasks[i].seconds + 1e-13:
+                ended.append(i)
+        for i in ended:
+            running.remove(i)
+            done.add(i)
+            queue += [j for j, t in enumerate(tasks) if i in t.after and done.issuperset(t.after)]
+    return now
+
+
+def plan_by_hand(
+    ways: Sequence[Way],
+    along: Sequence[bool],
+    reads: Sequence[Sequence[int]],
+    handed: Sequence[Sequence[float]],
+    machine: Machine,
+) -> float:
+    """A plan as tasks: copies of results once for each device, of columns before their pipeline."""
+    tasks: list[Task] = []
+    ends: list[int] = []
+    copies: dict[tuple[int, int], int] = {}
+    last: list[int] = []
+    waits = iter(handed)
+
+    def copied(read: int, to: int) -> int:
+        if (read, to) not in copies:
+            copies[read, to] = len(tasks)
+            assert machine.copies is not None
+            engine = overlap.H2D if to == 1 or machine.one_engine else overlap.D2H
+            tasks.append(Task(machine.copies[read][to], 0.0, engine, 0.0, (ends[read],)))
+        return copies[read, to]
+
+    for place, w in enumerate(ways):
+        after, seconds = {ends[r] for r in reads[place]} | ({*last} if not along[place] else set()), w.seconds
+        for r in reads[place]:
+            seconds += next(waits)[2 * w.needs + ways[r].held] if machine.copies is None else 0.0
+            if machine.copies is not None and w.needs in (1 - ways[r].held, 2):
+                after.add(copied(r, 1 - ways[r].held))
+        if w.copying:
+            tasks.append(Task(w.copying, 0.0, overlap.H2D, 0.0, tuple(after)))
+            after, seconds = {len(tasks) - 1}, seconds - w.copying
+        ends.append(len(tasks))
+        engines, cores = overlap.GPU if w.needs else 0, w.cores if w.needs != 1 else 0.0
+        tasks.append(Task(seconds, w.nbytes, engines, cores, tuple(after)))
+        last = last if along[place] else [ends[-1]]
+    if machine.copies is not None and ways[-1].held:
+        copied(len(ways) - 1, 0)
+    return run_by_hand(tasks, machine.cores, machine.peak)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_tasks_run_as_plain_loops_say(seed: int) -> None:
+    rng = random.Random(seed)
+    for count in (1, 2, 5, 12):
         tasks = [
             Task(
-                c.price.seconds, 0.0, c.placement.device == "gpu", float(c.placement.device == "cpu"), c.placement.along
+                rng.uniform(0.1, 3.0),
+                rng.choice([0.0, 20.0, 200.0]),
+                rng.choice([0, 0, overlap.GPU, overlap.H2D, overlap.D2H]),
+                rng.choice([0.0, 1.0, 8.0]),
+                tuple(j for j in range(i) if rng.random() < 0.3),
             )
-            for c in choice
+            for i in range(count)
         ]
-        return elapsed(tasks, reads, 8, math.inf)
+        assert elapsed(tasks, 8, 100.0) == pytest.approx(run_by_hand(tasks, 8, 100.0))
 
-    start = [s[1] for s in singles]
-    choice, seconds = beside(start, singles, reads, took)
-    assert [c.placement.device for c in choice] == ["gpu", "cpu", "gpu"]
-    assert choice[1].placement.along
-    assert seconds == pytest.approx(2.2)
-    singles[1] = [candidate(CPU, 9.0), candidate(GPU, 1.0)]
-    start = [s[1] for s in singles]
-    assert beside(start, singles, reads, took) == (start, pytest.approx(3.0))
+
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_plans_are_the_tasks_that_plain_loops_make(seed: int, discrete: bool) -> None:
+    rng = random.Random(seed)
+    for count in (1, 3, 9):
+        reads = [sorted({j for j in range(i) if rng.random() < 0.4}) for i in range(count)]
+        handed = [[0.0, *(rng.uniform(0.0, 0.5) for _ in range(2)), 0.0, 0.0, 0.0] for r in reads for _ in r]
+        copies = [(rng.uniform(0.0, 1.0), rng.uniform(0.0, 1.0)) for _ in range(count)] if discrete else None
+        machine = Machine(8, 100.0, copies, rng.random() < 0.5)
+        ways = []
+        for _ in range(count):
+            needs, seconds = rng.randrange(3), rng.uniform(0.1, 3.0)
+            copying = rng.choice([0.0, seconds / 2]) if discrete and needs == 1 else 0.0
+            held = needs if needs < 2 else rng.randrange(2)
+            ways.append(Way(seconds, rng.choice([0.0, 100.0]), rng.choice([1.0, 8.0]), needs, held, copying))
+        along = [i > 0 and rng.random() < 0.4 for i in range(count)]
+        found = beside(ways, range(count), along, (), reads, handed, machine)
+        assert found.seconds == pytest.approx(plan_by_hand(ways, along, reads, handed, machine))
+        assert found.chosen == [*range(count)] and found.along == along and found.looked == 1

@@ -30,6 +30,7 @@ def test_groups_of_generated_tables(tmp_path: Path, capsys: pytest.CaptureFixtur
     record = json.loads((tmp_path / "out.json").read_text())
     assert [group["group"] for group in record["groups"]] == ["groupby", "join", "sort"]
     assert [len(group["results"]) for group in record["groups"]] == [5, 6, 4]
+    assert record["conditions"]["load_average"] and isinstance(record["conditions"]["warnings"], list)
     assert record["machine"]["cores"] and "duckdb" in record["machine"]["versions"]
     assert all(
         runs >= LEAST_RUNS for group in record["groups"] for r in group["results"] for runs in r["runs"].values()

@@ -113,6 +113,28 @@ def test_streams_that_stay_in_cache() -> None:
     assert toy().solo([Work("none", 4 * MB, 0, (Touch(50 * MB, working_set=1e6),))], "cpu").memory_bytes == 50 * MB
 
 
+def test_streams_of_a_pipeline_share_the_cache() -> None:
+    """Two columns of 60 KB, read ten times, fit 100 KB of L3 one by one but not together; of 50 KB each, they do."""
+    for size, moved in ((60e3, 2 * 10 * 60e3), (50e3, 0.0)):
+        works = [Work("none", 4 * MB, 0, (Touch(10 * size, working_set=size),))] * 2
+        solo = toy().solo(works, "cpu")
+        assert solo.memory_bytes == moved
+        assert solo.seconds == pytest.approx(2 * 10 * size / (100 * GB if moved else 200 * GB))
+        assert toy().solo(works[:1], "cpu").memory_bytes == 0
+    always = Work("none", 4 * MB, 0, (Touch(10e3),))  # of which nothing was used before
+    assert toy().solo([*works, always], "cpu").memory_bytes == 10e3
+
+
+def test_streams_of_a_pipeline_share_the_gpus_cache() -> None:
+    """As above, of 1 MB of L2, which streams at twice the memory's 100 GB/s; mapped memory has no part in it."""
+    for size, memory, moved in ((6e5, "device", 12e5), (5e5, "device", 0.0), (6e5, "mapped", 6e5)):
+        works = [Work("none", MB, 0, (Touch(6e5, working_set=size, memory=m),)) for m in ("device", memory)]
+        solo = toy().solo(works, "gpu")
+        assert solo.memory_bytes == moved
+        seconds = {"device": 12e5 / (100 * GB if moved else 200 * GB), "mapped": 6e5 / (200 * GB) + 6e5 / (50 * GB)}
+        assert solo.seconds == pytest.approx(30e-6 + seconds[memory])
+
+
 def test_latency_by_working_set() -> None:
     assert latency_ns(TOY.cpu, 0) == latency_ns(TOY.cpu, 1e3) == (1.0, 0.0)
     assert latency_ns(TOY.cpu, 2e3) == (pytest.approx(0.5 * 1 + 0.5 * 4), 0.0)

@@ -16,12 +16,13 @@ from boards_sysfs import cooling, orin, orin_nano, proc, rapl, root_only, write,
 from fake_cuda import H100, ORIN, Library, Machine
 
 from finequery.jetson import driver
-from finequery.jetson.telemetry import FINEST, LOADS, Reading, Unavailable, open_telemetry
+from finequery.jetson.telemetry import LOADS, Reading, Unavailable, open_power, open_telemetry
 from finequery.jetson.telemetry import jtop as jtop_source
 from finequery.jetson.telemetry import nvml as nvml_source
 from finequery.jetson.telemetry import rapl as rapl_source
 from finequery.jetson.telemetry.ina3221 import JETPACK
 from finequery.jetson.telemetry.rails import total
+from finequery.jetson.telemetry.reading import fresh
 from finequery.jetson.telemetry.tegrastats import parse
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -207,6 +208,12 @@ def test_tegrastats_runs(tmp_path: Path) -> None:
     assert process.poll() is not None  # closed
 
 
+def test_a_program_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = Reading(time.monotonic() - 1.0, 7.0)
+    assert fresh(last, 0.5) is last
+    assert fresh(last, 0.1).watts is None and fresh(last, 0.1).time > last.time
+
+
 def test_tegrastats_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from finequery.jetson.telemetry import tegrastats
 
@@ -307,8 +314,9 @@ def test_the_finest_power_for_energy(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     with open_telemetry(tmp_path) as telemetry:
         assert telemetry.name == "jtop" and telemetry.read().watts == 5.5
         assert [source.name for source in telemetry.sources] == ["jtop", "Linux"]  # for throttling alone
-    with open_telemetry(tmp_path, FINEST) as telemetry:
-        assert telemetry.name == "INA3221" and telemetry.read().watts == pytest.approx(9.0)
+    with open_power(tmp_path) as telemetry:
+        assert telemetry.name == "INA3221" and telemetry.power().watts == pytest.approx(9.0)
+        assert len(telemetry.sources) == 1 and telemetry.power().gpu_load is None  # no other is opened or asked
 
 
 # --- NVML -------------------------------------------------------------------------------------------------------------
@@ -375,7 +383,8 @@ def test_nvml(monkeypatch: pytest.MonkeyPatch, h100: Any) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", module)
     with open_telemetry(order=("nvml",)) as telemetry:
         r = telemetry.read()
-        assert (telemetry.name, telemetry.covers, telemetry.resolution) == ("NVML", "NVIDIA H100", 0.1)
+        assert (telemetry.name, telemetry.resolution) == ("NVML", 0.1)
+        assert telemetry.covers == "NVIDIA H100, without the processor"
         assert (r.watts, r.joules, r.rails) == (300.0, 12.5, {"NVIDIA H100": 300.0})
         assert (r.gpu_load, r.memory_load, r.gpu_mhz, r.memory_mhz) == (0.8, 0.35, 1755.0, 2619.0)
         assert (r.temperatures, r.mode, r.throttled) == ({"gpu": 61.0}, "", False)
@@ -398,9 +407,14 @@ def test_nvml_of_an_old_card_and_driver(monkeypatch: pytest.MonkeyPatch, h100: A
 def test_others_on_the_gpu(h100: Any) -> None:
     rows = [(os.getpid(), 5, 70), (4711, 5, 20), (4711, 9, 30), (4712, 7, 10)]
     samples = [SimpleNamespace(pid=pid, timeStamp=stamp, smUtil=used) for pid, stamp, used in rows]
-    source = nvml_source.Nvml(FakeNvml(nvmlDeviceGetProcessUtilization=samples))
-    assert source.others(0) == (pytest.approx(0.4), 9)  # the newest of each, not ours
-    assert nvml_source.Nvml(FakeNvml(nvmlDeviceGetProcessUtilization=None)).others(0) is None
+    everyone = [SimpleNamespace(pid=pid) for pid in (os.getpid(), 4711)]
+
+    def others(samples: Any, known: Any) -> Any:
+        fake = FakeNvml(nvmlDeviceGetProcessUtilization=samples, nvmlDeviceGetComputeRunningProcesses=known)
+        return nvml_source.Nvml(fake).others(0)
+
+    assert others(samples, everyone) == (pytest.approx(0.4), 9)  # the newest of each, not ours
+    assert others(None, everyone) is others(samples, everyone[1:]) is others(samples, None) is None
 
 
 def test_nvml_that_is_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, h100: Any) -> None:
@@ -426,3 +440,20 @@ def test_card_and_processor_add_up(tmp_path: Path, h100: Any, monkeypatch: pytes
         r = telemetry.read()
         assert r.joules == pytest.approx(12.5 + 0.25) and r.watts is not None and r.watts > 300.0
         assert set(r.rails) == {"NVIDIA H100", "CPU package-0", "CPU dram"}
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def test_finequery_devices_shows_sensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from finequery.jetson.telemetry import report
+
+    monkeypatch.setattr(report, "WATCHED", 0.0)
+    text = report.report(xavier(tmp_path))
+    assert "Sensors  INA3221: power; every 430 ms\n" in text
+    assert "Now      9.00 W: GPU 2.00, CPU 3.00, SOC 1.00" in text and "power mode MODE_15W" in text
+    assert "GPU 45% busy at 318 of 675 MHz" in text and "cpu 42 °C, gpu 40 °C" in text
+    assert "Warnings the power mode is MODE_15W, not MAXN (sudo nvpmodel -m 0)" in text
+    nothing = report.report(tmp_path / "nothing")
+    assert "No sensor of power can be read here." in nothing and "there is no INA3221" in nothing
+    assert "Now" not in nothing and "Warnings" not in nothing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,13 +16,15 @@ RELATIVE = 1e-9
 
 def difference(got: list[Row], want: list[Row], keys: list[int], exact: bool = True) -> str | None:
     """What differs between two answers to a query whose ORDER BY has the result columns ``keys``, in words, or None.
-    Rows that tie may stand in another order. ``exact``: values are of the same types, too."""
+    Rows that tie may stand in another order. ``exact``: values are of the same types, too; else decimals and floats are
+    the same if they are equal as far as the decimal's digits go."""
+    slack = () if exact else _last_digits(got, want)
     if not exact:
         got, want = loosely(got), loosely(want)
-    problem = row_difference(got, want, ordered=False)
+    problem = row_difference(got, want, False, slack)
     if problem is None and keys:
         mine, theirs = ([tuple(row[key] for key in keys) for row in rows] for rows in (got, want))
-        problem = row_difference(mine, theirs, ordered=True)
+        problem = row_difference(mine, theirs, True, [slack[key] for key in keys] if slack else ())
         return f"order: {problem}" if problem else None
     return problem
 
@@ -55,13 +58,13 @@ def order_keys(sql: str, names: list[str]) -> list[int]:
     return keys
 
 
-def row_difference(got: list[Row], want: list[Row], ordered: bool) -> str | None:
-    """What differs between two results, in words, or None."""
+def row_difference(got: list[Row], want: list[Row], ordered: bool, slack: Sequence[float] = ()) -> str | None:
+    """What differs between two results, in words, or None. ``slack``: by column, what floats may differ by."""
     if len(got) != len(want):
         return f"{len(got)} rows, expected {len(want)}. {extra_rows(got, want)}"
     if ordered:
         for number, (row, expected) in enumerate(zip(got, want, strict=True)):
-            if not same_row(row, expected):
+            if not same_row(row, expected, slack):
                 return f"row {number} is {row!r}, expected {expected!r}"
         return None
     if len(got) > 1000 and column_types(got) == column_types(want) and Counter(got) == Counter(want):
@@ -70,10 +73,10 @@ def row_difference(got: list[Row], want: list[Row], ordered: bool) -> str | None
     # what is left differs in the last bits of floats, or truly; line up by the exact columns, then by the floats
     left.sort(key=sort_key)
     right.sort(key=sort_key)
-    if all(map(same_row, left, right)):
+    if all(same_row(mine, theirs, slack) for mine, theirs in zip(left, right)):
         return None
     for row in left:  # floats that nearly tie can sort apart
-        match = next((other for other in right if same_row(row, other)), None)
+        match = next((other for other in right if same_row(row, other, slack)), None)
         if match is None:
             return extra_rows(got, want)
         right.remove(match)
@@ -125,22 +128,31 @@ def sort_key(row: Row) -> tuple[list[tuple[str, str]], list[tuple[bool, float]]]
     return exact, floats
 
 
-def same_row(mine: Row, theirs: Row) -> bool:
-    return len(mine) == len(theirs) and all(map(same_value, mine, theirs))
+def same_row(mine: Row, theirs: Row, slack: Sequence[float] = ()) -> bool:
+    return len(mine) == len(theirs) and all(map(same_value, mine, theirs, slack or [0.0] * len(mine)))
 
 
-def same_value(mine: Any, theirs: Any) -> bool:
-    """Equal and of one Python type; floats within 1e-9 of each other, relative to their size."""
+def same_value(mine: Any, theirs: Any, slack: float = 0.0) -> bool:
+    """Equal and of one Python type; floats within 1e-9 of each other, relative to their size, or within ``slack``."""
     mine, theirs = plain(mine), plain(theirs)
     if isinstance(mine, float) and isinstance(theirs, float):
         if math.isnan(mine) or math.isnan(theirs):
             return math.isnan(mine) and math.isnan(theirs)
-        return math.isclose(mine, theirs, rel_tol=RELATIVE, abs_tol=1e-300)
+        return math.isclose(mine, theirs, rel_tol=RELATIVE, abs_tol=max(slack, 1e-300))
     return type(mine) is type(theirs) and mine == theirs
 
 
-def loosely(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Rows with decimals as floats of nine digits: other engines have other result types."""
-    return [
-        tuple(float(f"{value:.9g}") if isinstance(value, (float, Decimal)) else value for value in row) for row in rows
-    ]
+def loosely(rows: list[Row]) -> list[Row]:
+    """Rows with decimals as floats: other engines have other result types."""
+    return [tuple(float(value) if isinstance(value, Decimal) else value for value in row) for row in rows]
+
+
+def _last_digits(*answers: list[Row]) -> list[float]:
+    """By column, a unit in the last digit of its decimals if another answer has floats there, else 0. Engines differ in
+    how many digits the mean of a decimal has, and in whether the last one is rounded or cut off."""
+    slack = []
+    for values in zip(*(list(zip(*rows)) for rows in answers)):
+        decimals = [-int(v.as_tuple().exponent) for column in values for v in column if isinstance(v, Decimal)]
+        floats = any(isinstance(value, float) for column in values for value in column)
+        slack.append(10.0 ** -min(decimals) if decimals and floats else 0.0)
+    return slack

@@ -105,6 +105,6 @@ def machine(threads: int) -> dict[str, Any]:
 
 def conditions() -> dict[str, Any]:
     """Clocks, power mode, heat and load, and under ``warnings`` what makes the figures unfair."""
-    from finequery.jetson import conditions as watched
+    from finequery.jetson import conditions as now
 
-    return {**watched.conditions(), "warnings": watched.warnings()}
+    return now.conditions()

@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--seconds", type=float, default=1.0, help="for each query that is measured (default %(default)g)"
     )
+    found.add_argument("--no-energy", action="store_true", help="measure no joules, which takes some 5 s a query")
     found.add_argument("--usd-a", type=float, metavar="USD", help="price of the first machine, in place of its board's")
     found.add_argument("--usd-b", type=float, metavar="USD", help="price of the second")
     found.add_argument(
@@ -78,14 +79,16 @@ def _run(options: argparse.Namespace) -> int:
     if len(options.sides) == 1 and options.html:
         raise ProgrammingError("A page compares two sides", hint="Name another one, or write --json alone.")
     chosen = [sides.side(name) for name in options.sides]
-    results = run(chosen, _work(options, chosen), options.objective, options.seconds)
+    what = _work(options, chosen)
+    results = run(chosen, what, options.objective, options.seconds, not options.no_energy)
     results = [sides.with_price(r, usd) for r, usd in zip(results, (options.usd_a, options.usd_b))]
-    if len(results) == 1:
+    first, *rest = results
+    if not rest:
         if options.json:
-            record.write(options.json, results[0].record())
-        print(text.one(results[0]))
+            record.write(options.json, first.record())
+        print(text.one(first))
         return 0
-    document = comparison.compare(*results, timelines=_words(options.timeline))
+    document = comparison.compare(first, rest[0], _words(options.timeline))
     if options.json:
         comparison.write(options.json, document)
     if options.html:
@@ -130,7 +133,13 @@ def _work(options: argparse.Namespace, chosen: Sequence[Side]) -> Work | None:
     return work.suite(suite, scale, Path(options.data[0]).expanduser() if options.data else None, only)
 
 
-def run(chosen: Sequence[Side], what: Work | None, objective: str = "latency", seconds: float = 1.0) -> list[Result]:
+def run(
+    chosen: Sequence[Side],
+    what: Work | None,
+    objective: str = "latency",
+    seconds: float = 1.0,
+    energy: bool = True,
+) -> list[Result]:
     """The results of sides. Queries run here once for all sides that are simulated, however many there are."""
     known: list[Counted] | None = None
     results = []
@@ -141,7 +150,7 @@ def run(chosen: Sequence[Side], what: Work | None, objective: str = "latency", s
         assert what is not None
         if side.measured:
             with Progress(f"measuring {side.text}", len(what.queries)) as bar:
-                results.append(measured(side, what, seconds, bar.step))
+                results.append(measured(side, what, seconds, energy, bar.step))
             continue
         if known is None:
             with Progress("running the queries once", len(what.queries)) as bar:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -34,17 +33,7 @@ def compare(a: Result, b: Result, timelines: Sequence[str] = ()) -> Document:
             raise DataError(f'There is no query "{name}" on both sides: {", ".join(names)}')
     discrete = a.facts.discrete or b.facts.discrete
     regimes = [r for r in REGIMES if r == "resident" or discrete]
-    queries = [
-        {
-            "query": name,
-            "rows": max(a.queries[name].rows, b.queries[name].rows),
-            **{side: _cells(of.queries[name], of.facts, regimes) for side, of in zip(SIDES, (a, b))},
-        }
-        for name in names
-    ]
-    for q in queries:
-        mine, theirs = q["a"]["placed"], q["b"]["placed"]
-        q["over"] = {r: mine[r]["ms"] / theirs[r]["ms"] for r in regimes if r in mine and r in theirs}
+    queries = [_query(name, a, b, regimes) for name in names]
     slowest = max(queries, key=lambda q: q["a"]["placed"]["resident"]["ms"])["query"]
     document = {
         "suite": a.suite,
@@ -65,6 +54,14 @@ def compare(a: Result, b: Result, timelines: Sequence[str] = ()) -> Document:
         "timelines": {name: _timelines(name, a, b, regimes) for name in timelines or [slowest]},
     }
     return rounded(document)
+
+
+def _query(name: str, a: Result, b: Result, regimes: Sequence[str]) -> Document:
+    mine, theirs = (_cells(of.queries[name], of.facts, regimes) for of in (a, b))
+    both = [r for r in regimes if r in mine["placed"] and r in theirs["placed"]]
+    over = {r: mine["placed"][r]["ms"] / theirs["placed"][r]["ms"] for r in both}
+    rows = max(a.queries[name].rows, b.queries[name].rows)
+    return {"query": name, "rows": rows, "a": mine, "b": theirs, "over": over}
 
 
 def write(path: Path, document: Document) -> None:
@@ -116,18 +113,17 @@ def _cells(answered: Answered, facts: Facts, regimes: Sequence[str]) -> dict[str
 
 
 def _cell(run: Run, facts: Facts) -> dict[str, Any]:
-    """Milliseconds with their quartiles, millijoules, and shares of the memories' peak bandwidth: ``used`` by operands,
+    """Milliseconds with their bounds, millijoules, and shares of the memories' peak bandwidth: ``used`` by operands,
     ``traffic`` by what went through the memories."""
     peak = facts.peak_gbs * 1e9
-    low, _, high = statistics.quantiles(run.seconds, n=4) if len(run.seconds) > 1 else (None, None, None)
 
     def share(nbytes: float | None) -> float | None:
         return None if nbytes is None or not peak else nbytes / run.median / peak
 
     return {
         "ms": run.median * 1e3,
-        "low_ms": None if low is None else low * 1e3,
-        "high_ms": None if high is None else high * 1e3,
+        "low_ms": None if run.low is None else run.low * 1e3,
+        "high_ms": None if run.high is None else run.high * 1e3,
         "runs": len(run.seconds),
         "mj": None if run.joules is None else run.joules * 1e3,
         "idle_mj": None if run.idle_joules is None else run.idle_joules * 1e3,
@@ -178,9 +174,8 @@ def _alone(queries: Sequence[Document], side: str, regime: str) -> Document | No
     for value in ("used", "traffic"):
         columns = {way: _column(queries, side, way, regime, value) for way in WAYS}
         means = {way: measures.mean(column) for way, column in columns.items() if column is not None}
-        ratios = {
-            way: means["placed"] / means[way] for way in ("cpu", "gpu") if means.get(way, 0.0) > measures.IN_CACHE
-        }
+        known = [way for way in WAYS if gpu and means.get(way, 0.0) > measures.IN_CACHE]
+        ratios = {way: means["placed"] / means[way] for way in ("cpu", "gpu") if {way, "placed"} <= set(known)}
         if len(ratios) == 2:
             ratios["mean"] = means["placed"] / measures.mean((means["cpu"], means["gpu"]))
         found[value] = {"mean": means, "over": ratios} if means else None
@@ -193,7 +188,11 @@ def _timelines(name: str, a: Result, b: Result, regimes: Sequence[str]) -> Docum
         shown = regimes if of.facts.discrete else ["resident"]
         runs = {regime: of.queries[name].runs["placed"].get(regime) for regime in shown}
         found[side] = {
-            regime: {"ms": run.median * 1e3, "simulated": of.facts.simulated, "bars": [list(s) for s in run.timeline]}
+            regime: {
+                "ms": max(end for *_, end in run.timeline) * 1e3,  # of one run, not the median
+                "simulated": of.facts.simulated,
+                "bars": [list(stretch) for stretch in run.timeline],
+            }
             for regime, run in runs.items()
             if run is not None and run.timeline
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,16 @@ from finequery.compare.result import Answered, Facts, Result, Run
 from finequery.compare.sides import Side, board_facts
 from finequery.compare.simulate import in_words, operand_bytes, stretches
 from finequery.compare.work import Work, digest
+from finequery.energy import Energy, measure
 from finequery.errors import NotSupportedError
 from finequery.jetson import device as devices
+from finequery.jetson.telemetry import open_power
 from finequery.planner.features import observed
 from finequery.planner.subtasks import split
 
 if TYPE_CHECKING:
     from finequery.connection import Connection
+    from finequery.jetson.telemetry import Telemetry
     from finequery.relation import Relation
 
 #: Runs before the first that counts: one plans and encodes, the next is placed by the rows that the first counted.
@@ -27,9 +31,14 @@ WARM = 2
 
 
 def measured(
-    side: Side, work: Work, seconds: float = 1.0, progress: Callable[[str], None] = lambda name: None
+    side: Side,
+    work: Work,
+    seconds: float = 1.0,
+    energy: bool = True,
+    progress: Callable[[str], None] = lambda name: None,
 ) -> Result:
-    """This machine's side. ``seconds``: spent on the runs of a query, for each way and regime.
+    """This machine's side. ``seconds``: spent on the runs of a query, for each way and regime; ``energy``: runs for its
+    joules besides, which takes seconds more, where there is a sensor.
 
     Raises NotSupportedError where there is no GPU to be measured.
     """
@@ -46,13 +55,14 @@ def measured(
     if real and side.device == "auto":
         ways |= {"cpu": "cpu", "gpu": "gpu"}
     found = {}
-    with work.open(device=ways["placed"]) as connection:
+    with work.open(device=ways["placed"]) as connection, open_power() as sensors:
+        watched = sensors if energy and sensors.name != "none" else None
         for name, sql in work.queries.items():
             progress(name)
             runs: dict[str, dict[str, Run]] = {}
             for way, device in ways.items():
                 connection.execute(f"set device = '{device}'")
-                runs[way], last = _runs(connection, sql, seconds, discrete and device != "cpu")
+                runs[way], last = _runs(connection, sql, seconds, discrete and device != "cpu", watched)
             if ways["placed"] in ("cpu", "gpu"):
                 runs[ways["placed"]] = runs["placed"]
             assert last.plan is not None
@@ -74,7 +84,9 @@ def _facts(side: Side, about: dict[str, Any], gpu: str | None, known: Any, discr
     return facts
 
 
-def _runs(connection: Connection, sql: str, seconds: float, copied: bool) -> tuple[dict[str, Run], Relation]:
+def _runs(
+    connection: Connection, sql: str, seconds: float, copied: bool, sensors: Telemetry | None
+) -> tuple[dict[str, Run], Relation]:
     """Runs by regime, and one of them. Where nothing has to be copied, cold is resident."""
 
     def answer() -> Relation:
@@ -82,21 +94,41 @@ def _runs(connection: Connection, sql: str, seconds: float, copied: bool) -> tup
 
     for _ in range(WARM):
         last = answer()
-    resident = _timed(answer, last, seconds)
+    resident = _timed(answer, last, seconds, sensors)
     if not copied:
         return {"resident": resident, "cold": resident}, last
     trim = connection._session.device().trim
     trim()
     cold = answer()
     trim()
-    return {"resident": resident, "cold": _timed(answer, cold, seconds, trim)}, last
+    return {"resident": resident, "cold": _timed(answer, cold, seconds, sensors, trim)}, last
 
 
 def _timed(
-    answer: Callable[[], Relation], last: Relation, seconds: float, after: Callable[[], None] | None = None
+    answer: Callable[[], Relation],
+    last: Relation,
+    seconds: float,
+    sensors: Telemetry | None,
+    after: Callable[[], None] = lambda: None,
 ) -> Run:
-    """``last``: a run of the same, for its timeline."""
+    """``last``: a run of the same, for its timeline. ``after``: what has to be done after each run."""
     times = interleave({"": answer}, seconds, after)[""]
     assert last.plan is not None and last._ran is not None
     seen = observed(split(last.plan.root), last._ran)
-    return Run(tuple(times), operands=operand_bytes(o.features for o in seen), timeline=stretches(last.timeline()))
+
+    def run() -> None:
+        answer()
+        after()
+
+    found = Energy(0.0, 0, "") if sensors is None else measure(run, sensors)
+    low, _, high = statistics.quantiles(times, n=4)
+    return Run(
+        tuple(times),
+        low,
+        high,
+        found.joules,
+        found.idle_joules,
+        operand_bytes(o.features for o in seen),
+        timeline=stretches(last.timeline()),
+        note=found.note,
+    )

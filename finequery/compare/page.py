@@ -19,6 +19,8 @@ from finequery.errors import FileError
 
 Place = tuple[str | int, ...]
 
+_BOUNDS = ("low_ms", "high_ms")
+
 
 def write(path: Path, document: Document) -> None:
     """Write the page; FileError where that can't be done."""
@@ -141,23 +143,12 @@ def _cards(document: Document) -> str:
                 less = _value(document, (*place[:3], "less_time"), percent, _simulated(document, "a", "b"))
                 text += f"; mean of less time: {less}"
             cards.append(_card(document, name, value, text, paper))
-    for place, name, text, paper, form in (
-        (
-            ("less_time", "mean"),
-            "Placement",
-            "less time on A than one of its devices alone (their mean)",
-            "single",
-            percent,
-        ),
-        (
-            ("used", "over", "mean"),
-            "Bandwidth",
-            "its use on A over one device's alone (their mean)",
-            "bandwidth",
-            times,
-        ),
-    ):
-        value = _value(document, ("alone", "a", "resident", *place), form, _simulated(document, "a"))
+    alone: list[tuple[Place, str, str, str, Callable[[float], str]]] = [
+        (("less_time", "mean"), "Placement", "less time on A than one device alone (mean of both)", "single", percent),
+        (("used", "over", "mean"), "Bandwidth", "used on A over one device alone (mean of both)", "bandwidth", times),
+    ]
+    for at, name, text, paper, form in alone:
+        value = _value(document, ("alone", "a", "resident", *at), form, _simulated(document, "a"))
         cards.append(_card(document, name, value, text, paper))
     shown = [card for card in cards if f"<b>{NONE}</b>" not in card]
     return f'<div class="cards">{chr(10).join(shown)}</div>' if shown else ""
@@ -223,6 +214,11 @@ def _latency(document: Document) -> str:
 def _energy(document: Document) -> str:
     plot = energy_plot(document)
     note = "A point is a query; both axes are logarithmic, and down and left is better."
+    found = words.series(document)
+    unknown = [s for s, r in found if any(q[s]["placed"][r]["mj"] is None for q in document["queries"])]
+    for side in dict.fromkeys(unknown):
+        why = next((c["note"] for q in document["queries"] if (c := q[side]["placed"]["resident"])["note"]), "")
+        note += escape(f" Of {document['sides'][side]['title']} no joules are known{why and ': '}{why}.")
     return f'<h2>Energy against latency</h2>\n<p class="note">{note}</p>\n{_figure(plot)}' if plot else ""
 
 
@@ -246,8 +242,8 @@ def _queries(document: Document) -> str:
         for side, regime in found:
             place: Place = ("queries", i, side, "placed", regime)
             text = _value(document, (*place, "ms"), number, _simulated(document, side))
-            if q[side]["placed"][regime]["runs"] > 1:
-                low, high = (_value(document, (*place, k), number, False) for k in ("low_ms", "high_ms"))
+            if q[side]["placed"][regime]["low_ms"] is not None:
+                low, high = (_value(document, (*place, k), number, _simulated(document, side)) for k in _BOUNDS)
                 text += f' <span class="muted">{low}–{high}</span>'
             row.append(("!" if q[side]["placed"][regime]["ms"] == least else "") + text)
         for regime in regimes:
@@ -268,10 +264,11 @@ def _queries(document: Document) -> str:
                 at: Place = ("queries", i, side, "placed", regime, key)
                 row.append(_value(document, at, form, _simulated(document, side)))
         rows.append(row)
-    first = "Medians; behind a measured one the quartiles. The least is bold."
+    first = "Medians; behind a measured one the quartiles, behind a simulated one its interval. The least is bold."
+    about = "".join(f'<p class="note">{escape(text)}</p>\n' for text in words.about_queries(document))
     return f"""<h2>Query by query</h2>
 <p class="note">{first}</p>
-{latency}
+{about}{latency}
 <h2>Energy and bandwidth utilisation</h2>
 <p class="note">Utilisation by operands. {words.USED_NOTE}</p>
 {_table(head, rows)}"""
@@ -283,7 +280,10 @@ def _against(document: Document) -> str:
         return ""
     a, b = (document["sides"][side]["title"] for side in ("a", "b"))
     head = [f"A: {escape(a)}<br/>B: {escape(b)}"]
-    head += [f"{words.against_title(document, *column)}<br/>{_badge(document, 'a', 'b')}" for column in columns]
+    head += [
+        f"{words.against_title(document, *column).replace(', ', ',<br/>')}<br/>{_badge(document, 'a', 'b')}"
+        for column in columns
+    ]
     head.append("the paper")
     rows = []
     for m in MEASURES:
@@ -333,6 +333,7 @@ def _sides(document: Document) -> str:
     for side in ("a", "b"):
         facts = document["sides"][side]
         rows.append([f"{side.upper()}: {escape(facts['title'])}", _badge(document, side), ""])
+        rows.append(["placed for", "", escape(facts["objective"])])
         if facts["model"]:
             rows.append(["prices of the placement's model", "", escape(facts["model"])])
         rows += [_fact(document, side, path) for path in facts["sources"]]
@@ -344,7 +345,7 @@ def _sides(document: Document) -> str:
         rows += [[escape(key), "", escape(str(value))] for key, value in known.items()]
     missing = f"Not on both sides: {escape(', '.join(document['left_out']))}."
     left = f'<p class="note">{missing}</p>' if document["left_out"] else ""
-    note = f'<p class="note">{words.SIMULATED_NOTE}</p>' if _simulated(document, "a", "b") else ""
+    note = f'<p class="note">{escape(words.simulated_note())}</p>' if _simulated(document, "a", "b") else ""
     return f"<h2>The two sides</h2>\n{note}\n{left}{_table(['', '', 'from'], rows, (2,))}"
 
 

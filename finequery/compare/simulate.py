@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from finequery import scheduling, simulation
 from finequery.compare.result import Answered, Result, Run
 from finequery.compare.sides import Side, board_facts
 from finequery.compare.work import Work, digest
-from finequery.errors import NotSupportedError
 from finequery.jetson.board import Board
 from finequery.operators.context import Placement
 from finequery.perfmodel.features import Features
-from finequery.perfmodel.model import Model, load_model
+from finequery.perfmodel.model import Model
 from finequery.perfmodel.work import works
 from finequery.planner.candidates import Asked
-from finequery.planner.placement import place
-from finequery.planner.scheduler import simulate
 from finequery.planner.stages import Part, Site
 from finequery.planner.subtasks import PipelineInfo
 from finequery.planner.timeline import Timeline, of_simulation
@@ -50,10 +48,7 @@ def counted(work: Work, progress: Callable[[str], None] = lambda name: None) -> 
             relation = connection.sql(sql)
             rows = len(relation)
             assert relation.plan is not None
-            schedulers = list(relation.plan.schedulers.values())
-            if not schedulers or not schedulers[0].parts:
-                raise NotSupportedError(f'The query "{name}" reads no table: there is nothing to simulate')
-            (scheduler,) = schedulers
+            (scheduler,) = relation.plan.schedulers.values()
             found.append(Counted(name, digest(sql), rows, scheduler.parts, replace(scheduler.asked, forced="auto")))
     return found
 
@@ -63,7 +58,7 @@ def simulated(side: Side, work: Work, queries: Sequence[Counted], objective: str
     is the same: cold columns are where both read them."""
     board = side.board
     assert board is not None
-    model = load_model(board)
+    model = scheduling.model_of(board, simulated=True)
     alone = ("cpu", "gpu") if board.gpu is not None else ("cpu",)
     found = {}
     for query in queries:
@@ -71,7 +66,8 @@ def simulated(side: Side, work: Work, queries: Sequence[Counted], objective: str
         runs = {"placed": by_device[side.device], **{device: by_device[device] for device in alone}}
         words = tuple(in_words(part.info) for part in query.parts)
         found[query.name] = Answered(query.rows, runs, query.text, words)
-    facts = replace(board_facts(board, side.device, simulated=True), model=model.source)
+    facts = board_facts(board, side.device, simulated=True)
+    facts = replace(facts, model=model.source, objective=objective)
     return Result(facts, work.suite, work.scale, found, {"name": board.title, "mode": board.mode})
 
 
@@ -81,22 +77,26 @@ def _runs(query: Counted, board: Board, model: Model, device: str, objective: st
     asked = replace(query.asked, forced=device, objective=objective, forms=forms)
 
     def run(resident: bool) -> Run:
-        site = Site(board, board.cpu.cores, resident=resident)
-        placements = [p.chosen.placement for p in place(query.parts, site, model, asked).placed]
-        ran = simulate(query.parts, placements, site)
-        t = ran.timeline
+        ran = simulation.run(query, Site(board, board.cpu.cores, resident=resident), model, asked)
+        t = ran.simulated.timeline
         return Run(
             seconds=(t.seconds,),
+            low=ran.low,
+            high=ran.high,
             joules=t.joules,
             idle_joules=t.idle_joules,
             operands=operand_bytes(part.features for part in query.parts),
             traffic=t.memory_bytes,
-            plan=" ".join(map(short, placements)),
-            timeline=stretches(of_simulation(ran)),
+            plan=" ".join(map(short, ran.placements)),
+            timeline=stretches(of_simulation(ran.simulated)),
         )
 
-    resident = run(True)
-    return {"resident": resident, "cold": run(False) if board.discrete else resident}
+    if not board.discrete:
+        return dict.fromkeys(("resident", "cold"), run(True))
+    cold = run(False)
+    if simulation.fits(simulation.stored([query]), board):
+        return {"resident": run(True), "cold": cold}
+    return {"resident": replace(cold, note="the columns do not fit into the GPU's memory: copied"), "cold": cold}
 
 
 def stretches(timeline: Timeline) -> tuple[tuple[str, int, float, float], ...]:
@@ -115,9 +115,11 @@ def in_words(pipeline: PipelineInfo) -> str:
 
 
 def operand_bytes(pipelines: Iterable[Sequence[Features]]) -> float:
-    """Bytes that the sub-tasks of a plan read and write, as FineStream counts them (USENIX ATC 2020, eq. 11): each
-    operand once for every row that touches it, wherever it came from. Caches change nothing of it."""
-    return sum(touch.nbytes for features in pipelines for f in features for touch in works(f, "mapped").touches)
+    """Bytes of the inputs and outputs of a plan's sub-tasks, as FineStream counts them (USENIX ATC 2020, eq. 11),
+    wherever they came from: columns and results as they are streamed, tables that are touched at random once at most.
+    """
+    touches = (t for features in pipelines for f in features for t in works(f, "mapped").touches)
+    return sum(min(t.nbytes, t.working_set) for t in touches)
 
 
 def short(p: Placement) -> str:

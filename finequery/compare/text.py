@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from finequery.compare import words
+from finequery.compare.measures import percent
 from finequery.compare.result import REGIMES, Result
 from finequery.compare.words import ALONE, MARK, MEASURES, NONE, Document, number, share, times
 from finequery.compare.work import title
@@ -42,8 +43,9 @@ def _sides(document: Document) -> str:
     lines = []
     for side in ("a", "b"):
         facts = document["sides"][side]
-        how = f"{MARK}; {facts['model']}" if facts["simulated"] else "measured"
-        lines.append(f"{side.upper()}  {facts['title']}: {how}")
+        how = "; ".join(filter(None, (MARK, facts["model"]))) if facts["simulated"] else "measured"
+        aim = "" if facts["objective"] == "latency" else f"; placed for {facts['objective']}"
+        lines.append(f"{side.upper()}  {facts['title']}: {how}{aim}")
         for warning in facts["conditions"].get("warnings", ()):
             lines.append(f"   warning: {warning}")
     if document["left_out"]:
@@ -55,19 +57,18 @@ def _mark(document: Document, side: str) -> str:
     return MARK if document["sides"][side]["simulated"] else "measured"
 
 
-def _series_head(document: Document, what: str) -> list[list[str]]:
+def _series_head(document: Document, found: Sequence[tuple[str, str]], what: str) -> list[list[str]]:
     """Three lines over a column for each side and regime."""
-    found = words.series(document)
     names = [side.upper() + (f" {regime}" if document["sides"][side]["discrete"] else "") for side, regime in found]
     return [names, [what] * len(found), [_mark(document, side) for side, _ in found]]
 
 
 def _latency(document: Document) -> str:
     found, regimes = words.series(document), sorted(document["regimes"])
-    spread = [any(q[s]["placed"][r]["runs"] > 1 for q in document["queries"]) for s, r in found]
+    bounded = [any(q[s]["placed"][r]["low_ms"] is not None for q in document["queries"]) for s, r in found]
     head: list[list[str]] = [["query"], [""], [""]]
-    for column, wide in zip(zip(*_series_head(document, "ms")), spread):
-        for line, text, more in zip(head, column, ("", "quartiles", column[2])):
+    for column, wide, (side, _) in zip(zip(*_series_head(document, found, "ms")), bounded, found):
+        for line, text, more in zip(head, column, ("", words.bounds(document, side), column[2])):
             line += [text, more] if wide else [text]
     derived = MARK if any(document["sides"][s]["simulated"] for s in "ab") else "measured"
     for regime in regimes:
@@ -76,7 +77,7 @@ def _latency(document: Document) -> str:
     rows = []
     for q in document["queries"]:
         row = [q["query"]]
-        for (side, regime), wide in zip(found, spread):
+        for (side, regime), wide in zip(found, bounded):
             cell = q[side]["placed"][regime]
             row.append(number(cell["ms"]))
             if wide:
@@ -92,8 +93,10 @@ def _energy(document: Document) -> str:
     head: list[list[str]] = [["query"], [""], [""]]
     kinds = (("mj", "mJ", number), ("used", "of peak", share))
     for _, unit, _ in kinds:
-        for line, texts in zip(head, _series_head(document, unit)):
+        for line, texts in zip(head, _series_head(document, found, unit)):
             line += texts
+    if all(q[s]["placed"][r][key] is None for q in document["queries"] for s, r in found for key, _, _ in kinds):
+        return ""
     rows = [
         [q["query"], *(write(q[s]["placed"][r][key]) for key, _, write in kinds for s, r in found)]
         for q in document["queries"]
@@ -130,14 +133,14 @@ def _alone(document: Document) -> str:
     for key in keys:
         paper = document["paper"]["single" if key.startswith("less") else "bandwidth"]["text"]
         rows.append([key, *(_column(document, s, r).get(key, NONE) for s, r in found), paper])
-    names, _, marks = _series_head(document, "")
+    names, _, marks = _series_head(document, found, "")
     return table([["against one device alone", *names, "the paper"], ["", *marks, ""]], rows)
 
 
 def _column(document: Document, side: str, regime: str) -> dict[str, str]:
     one = document["alone"][side].get(regime) or {}
     less = one.get("less_time") or {}
-    found = {f"less time than {ALONE[key]}": words.percent(value) for key, value in less.items()}
+    found = {f"less time than {ALONE[key]}": percent(value) for key, value in less.items()}
     for value, what in (("used", "operands"), ("traffic", "traffic")):
         over = (one.get(value) or {}).get("over") or {}
         found |= {f"bandwidth used ({what}) over {ALONE[key]}": times(ratio) for key, ratio in over.items()}
@@ -148,7 +151,7 @@ def _notes(document: Document) -> str:
     import textwrap
 
     notes = [words.REGIME_NOTES] if len(document["regimes"]) > 1 else []
-    notes += [words.USED_NOTE, words.PAPER_NOTE]
+    notes += [words.USED_NOTE, words.PAPER_NOTE, *words.about_queries(document)]
     if any(document["sides"][side]["simulated"] for side in ("a", "b")):
-        notes.append(words.SIMULATED_NOTE)
+        notes.append(words.simulated_note())
     return "\n".join(textwrap.fill(note, 100, subsequent_indent="  ") for note in notes)

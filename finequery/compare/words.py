@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from finequery import simulation
 from finequery.compare.measures import percent
 from finequery.compare.work import title
 
@@ -67,7 +68,8 @@ MEASURES = (
 
 def heading(document: Document) -> str:
     """What was run."""
-    return f"{title(document['suite'], document['scale'])}, {len(document['queries'])} queries"
+    count = len(document["queries"])
+    return f"{title(document['suite'], document['scale'])}, {count} {'query' if count == 1 else 'queries'}"
 
 
 def side_title(document: Document, side: str, regime: str = "", mark: bool = True) -> str:
@@ -123,16 +125,41 @@ REGIME_NOTES = (
     "same to it."
 )
 USED_NOTE = (
-    "Bandwidth utilisation is bytes over time over the memories' peak: by operands, the bytes that sub-tasks read and "
-    "write (FineStream, USENIX ATC 2020, eq. 11), known for measured runs too; and by traffic through the memories, "
-    "behind the caches, which the simulator alone knows. The two are not to be compared with each other."
+    "Bandwidth utilisation is bytes over time over the memories' peak: by operands, the sub-tasks' inputs and outputs "
+    "(FineStream, USENIX ATC 2020, eq. 11), wherever they came from, which is known for measured runs too; and by "
+    "traffic through the memories, behind the caches, which the simulator alone knows. The two are not to be compared "
+    "with each other."
 )
 PAPER_NOTE = (
     "The paper's figures are of its own queries, scale, board and discrete GPU, none of which is published; its "
     'baseline is one device alone, or "the discrete architecture", for which the GPU alone stands here.'
 )
-SIMULATED_NOTE = (
-    "Simulated figures come from the discrete-event simulator of the board library (jetson/simulator.py): queries "
-    "were run once on this machine's CPU for their answers and true numbers of rows, then placed and simulated on the "
-    "board. No board has confirmed them. They have no spread: the simulator is a function of plan and board."
-)
+
+
+def simulated_note() -> str:
+    """What simulated figures are, and how far off they may be."""
+    known = simulation.validation()
+    return (
+        "Simulated figures come from the discrete-event simulator of the board library (jetson/simulator.py): queries "
+        "were run once on this machine's CPU for their answers and true numbers of rows, then placed and simulated on "
+        "the board. No board has confirmed them. They have no spread, since the simulator is a function of plan and "
+        "board, but an interval: what the performance model says of the placed plan, widened by what measured times of "
+        f"{known.queries} queries were over simulated ones (5th to 95th percentile, {known.low:g} to {known.high:g}; "
+        f"{known.source}), the only machine where both are known. How wrong a board's own numbers are is not in it."
+    )
+
+
+def bounds(document: Document, side: str) -> str:
+    """What stands behind a side's times."""
+    return "interval" if document["sides"][side]["simulated"] else "quartiles"
+
+
+def about_queries(document: Document) -> list[str]:
+    """What has to be said of single queries."""
+    found: dict[str, list[str]] = {}
+    for q in document["queries"]:
+        for side, regime in series(document):
+            note = q[side]["placed"][regime]["note"]
+            if note:
+                found.setdefault(f"{side_title(document, side, regime, mark=False)}: {note}", []).append(q["query"])
+    return [f"{', '.join(queries)} on {note}." for note, queries in found.items()]

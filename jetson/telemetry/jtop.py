@@ -1,7 +1,7 @@
 """jtop: the service of jetson-stats, which reads every sensor of a Jetson as root.
 
 It is used where it is installed and runs, never required (AGPL-3.0). It renews once a second, too coarse for a query,
-so ``FINEST`` asks for INA3221's own files first.
+so ``open_power`` asks for INA3221's own files first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from finequery.jetson.telemetry.rails import total
-from finequery.jetson.telemetry.reading import Reading, Unavailable, share
+from finequery.jetson.telemetry.reading import Reading, Unavailable, fresh, share
 
 #: What only a Jetson has.
 _JETSON = "etc/nv_tegra_release"
@@ -84,9 +84,9 @@ class Jtop:
         self._news.set()
 
     def read(self) -> Reading:
-        """The newest values. They keep their time when there are none newer."""
+        """The newest values. They keep their time when there are none newer, and are empty once the service is gone."""
         assert self._last is not None
-        return self._last
+        return fresh(self._last, self.resolution)
 
     def close(self) -> None:
         """Leave the service."""

@@ -132,7 +132,11 @@ class Nvml:
 
     def others(self, since: int) -> tuple[float, int] | None:
         """The share of the GPU that other processes kept busy, and when in the driver's microseconds that was;
-        ``since``: such a moment. None where the driver does not tell processes apart."""
+        ``since``: such a moment. None where the driver does not tell processes apart, and where it does not know this
+        one: before its first kernel, and in a container, whose numbers of processes are not the driver's."""
+        known = self._ask("nvmlDeviceGetComputeRunningProcesses") or []
+        if os.getpid() not in {one.pid for one in known}:
+            return None
         rows = self._ask("nvmlDeviceGetProcessUtilization", since)
         if rows is None:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -12,6 +13,10 @@ GIVEN = (
     *("power", "cpu_load", "gpu_load", "memory_load", "cpu_mhz", "gpu_mhz", "memory_mhz"),
     *("temperatures", "mode", "throttled"),
 )
+
+
+#: Resolutions after which a reading that was not renewed says nothing any more.
+OLD = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,12 @@ class Shared(Protocol):
     """A source that tells processes on the GPU apart."""
 
     def others(self, since: int) -> tuple[float, int] | None: ...
+
+
+def fresh(last: Reading, resolution: float) -> Reading:
+    """A program's last reading, unless it is so old that the program must have ended: then nothing is known."""
+    now = time.monotonic()
+    return last if now - last.time < OLD * resolution else Reading(now)
 
 
 def share(value: float) -> float:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from finequery.jetson.telemetry.rails import total
-from finequery.jetson.telemetry.reading import Reading, Unavailable, share
+from finequery.jetson.telemetry.reading import Reading, Unavailable, fresh, share
 
 #: Seconds between two lines. The rails are INA3221's, which averages over 0.43 s.
 INTERVAL = 0.5
@@ -102,9 +102,9 @@ class Tegrastats:
         self._news.set()
 
     def read(self) -> Reading:
-        """The last line's. It keeps its time when there is no newer one."""
+        """The last line's. It keeps its time when there is no newer one, and is empty once the program has ended."""
         assert self._last is not None
-        return self._last
+        return fresh(self._last, self.resolution)
 
     def close(self) -> None:
         """End the program."""
@@ -126,7 +126,7 @@ def _given(reading: Reading) -> Iterator[str]:
 
 def open_source(root: Path) -> Tegrastats:
     """Raises Unavailable."""
-    program = shutil.which("tegrastats", path=f"{root / 'usr/bin'}:{root / 'home/nvidia'}")
+    program = shutil.which("tegrastats", path=str(root / "usr/bin"))
     if program is None:
         raise Unavailable("there is no tegrastats")
     try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,26 +17,29 @@ import finequery
 from finequery import scheduling
 from finequery.jetson import board as boards
 from finequery.jetson.telemetry import Reading, Telemetry
-from finequery.jetson.telemetry import watch as watching
-from finequery.jetson.telemetry.watch import State, Watch, busy
+from finequery.jetson.telemetry import observer as observing
+from finequery.jetson.telemetry.observer import Observer, State, busy
 from finequery.perfmodel.model import load_model
 
 # --- the state of the machine -----------------------------------------------------------------------------------------
 
 
 def test_state_of_a_board(tmp_path: Path) -> None:
-    state = Watch(xavier(tmp_path)).state()
+    state = Observer(xavier(tmp_path)).state()
     assert state == State(0.4, "MODE_15W", 1200.0, 675.0, None, False)  # 45 %, in steps; the clocks under load
     write(tmp_path, cooling(1, "gpu-throttle-alert", 1))
-    state = Watch(tmp_path).state()
-    assert (state.cpu_mhz, state.gpu_mhz, state.throttled) == (1000.0, 318.0, True)  # slowed down: the clocks of now
-    assert Watch(tmp_path / "nothing").state() == State()
+    state = Observer(tmp_path).state()
+    assert (state.cpu_mhz, state.gpu_mhz, state.throttled) == (1200.0, 675.0, True)  # at rest no clock says how much
+    write(tmp_path, {"sys/class/devfreq/17000000.gv11b/device/load": 900})
+    state = Observer(tmp_path).state()
+    assert (state.cpu_mhz, state.gpu_mhz, state.throttled) == (1200.0, 318.0, True)  # at work the clock of now does
+    assert Observer(tmp_path / "nothing").state() == State()
 
 
-def wait(watch: Watch, load: float) -> bool:
+def wait(observer: Observer, load: float) -> bool:
     """Ask until the background has seen a load."""
     for _ in range(200):
-        if watch.state().gpu_load == load:
+        if observer.state().gpu_load == load:
             return True
         time.sleep(0.01)
     return False
@@ -44,30 +50,62 @@ def gpu(root: Path, thousandths: int) -> None:
 
 
 def test_samples_are_taken_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = Watch(orin(tmp_path))
-    assert watch.state().gpu_load == 0.8
+    observer = Observer(orin(tmp_path))
+    assert observer.state().gpu_load == 0.8
     gpu(tmp_path, 300)
-    assert watch.state().gpu_load == 0.8  # it is not a second old
-    monkeypatch.setattr(watching, "PERIOD", 0.0)
-    assert wait(watch, 0.3)
+    assert observer.state().gpu_load == 0.8  # it is not a second old
+    monkeypatch.setattr(observing, "PERIOD", 0.0)
+    assert wait(observer, 0.3)
     gpu(tmp_path, 1000)
-    assert wait(watch, 0.9)  # something is left to us
+    assert wait(observer, 0.9)  # something is left to us
     gpu(tmp_path, 850)  # less than a step away
     time.sleep(0.05)
-    assert wait(watch, 0.9)
+    assert wait(observer, 0.9)
 
 
 def test_own_queries_are_no_load_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "PERIOD", 0.0)
-    watch = Watch(orin(tmp_path))
-    assert watch.state().gpu_load == 0.8
+    monkeypatch.setattr(observing, "PERIOD", 0.0)
+    observer = Observer(orin(tmp_path))
+    assert observer.state().gpu_load == 0.8
     gpu(tmp_path, 1000)
-    with watch.ours() as spans:
-        watch.state()
+    with observer.ours() as spans:
         time.sleep(0.05)
-        assert watch.state().gpu_load == 0.8  # nothing is said while one of ours runs
+        observer.state()
+        time.sleep(0.05)
+        assert observer.state().gpu_load == 0.8  # nothing is said while one of ours runs
         spans.append((time.monotonic() - 10.0, time.monotonic() + 10.0))
-    assert wait(watch, 0.0)  # all of the window was ours
+    assert wait(observer, 0.0)  # all of the window was ours
+    again = Observer(tmp_path)
+    with again.ours():
+        assert again.state().gpu_load == 0.9  # it has just begun: what was on the GPU was others'
+
+
+def test_what_a_query_did_on_the_gpu_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[float, float]] = []
+
+    class Listening(Observer):
+        @contextmanager
+        def ours(self) -> Iterator[list[tuple[float, float]]]:
+            yield told
+
+    cached = functools.lru_cache(Listening)
+    monkeypatch.setattr(scheduling, "observer", cached)
+    spans = [("cpu", 0.0, 1.0), ("gpu", 1.0, 2.0)]
+
+    def context(simulated: bool) -> Any:
+        device = SimpleNamespace(info=SimpleNamespace(simulated=simulated))
+        return SimpleNamespace(gpu=device, measured={1: SimpleNamespace(spans=spans)})
+
+    with scheduling.ours(context(simulated=False)):
+        pass
+    assert told == []  # nobody asks for the load of others
+    cached()
+    with scheduling.ours(context(simulated=True)):
+        pass
+    assert told == []  # threads that pose
+    with pytest.raises(ValueError), scheduling.ours(context(simulated=False)):
+        raise ValueError
+    assert told == [(1.0, 2.0)]
 
 
 def test_share_of_a_window() -> None:
@@ -91,11 +129,11 @@ def test_a_source_that_tells_processes_apart(monkeypatch: pytest.MonkeyPatch) ->
             pass
 
     card = Card()
-    monkeypatch.setattr(watching, "open_telemetry", lambda root, order: Telemetry([card]))
-    monkeypatch.setattr(watching, "STALE", -1.0)
-    watch = Watch()
-    with watch.ours():
-        assert watch.state().gpu_load == watch.state().gpu_load == 0.5
+    monkeypatch.setattr(observing, "open_telemetry", lambda root, order: Telemetry([card]))
+    monkeypatch.setattr(observing, "STALE", -1.0)
+    observer = Observer()
+    with observer.ours():
+        assert observer.state().gpu_load == observer.state().gpu_load == 0.5
     assert card.asked == [0, 7]
 
 
@@ -146,11 +184,11 @@ def test_prices_at_a_low_clock() -> None:
 
 # --- placement --------------------------------------------------------------------------------------------------------
 
-SQL = "select sum(x * y) as s from t where x % 7 < 5"
+SQL = "select y, sum(x) as s from t where x > 100 group by y"
 
 
 class Told:
-    """A watch that is told what it tells."""
+    """An observer that is told what it tells."""
 
     def __init__(self) -> None:
         self.now = State()
@@ -166,16 +204,16 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     from finequery.session import Session
 
     found, device = Told(), Posing()
-    watch = type("Cached", (), {"__call__": lambda self: found, "cache_info": lambda self: None})()
+    cached = type("Cached", (), {"__call__": lambda self: found, "cache_info": lambda self: None})()
     monkeypatch.setattr(scheduling, "described", lambda: boards.load("agx-xavier"))
-    monkeypatch.setattr(scheduling, "watch", watch)
+    monkeypatch.setattr(scheduling, "observer", cached)
     monkeypatch.setattr(Session, "device", lambda self: None if self.settings["device"] == "cpu" else device)
     return found
 
 
 @pytest.fixture
 def con(told: Told) -> Iterator[Any]:
-    with finequery.connect() as made:
+    with finequery.connect(threads=8) as made:  # as many as the board has cores
         made.execute("create table t as select range as x, range % 1000 as y from range(3000000)")
         yield made
 
@@ -185,7 +223,7 @@ def shown(con: Any) -> str:
 
 
 def test_a_gpu_that_others_keep_busy_gives_work_to_the_cpu(con: Any, told: Told) -> None:
-    want = con.sql(SQL).fetchall()
+    want = sorted(con.sql(SQL).fetchall())
     shares = {}
     for load in (0.0, 0.8):
         told.now = State(load)
@@ -194,8 +232,8 @@ def test_a_gpu_that_others_keep_busy_gives_work_to_the_cpu(con: Any, told: Told)
         (scheduler,) = con.sql(SQL).plan.schedulers.values()  # the same one, placed anew
         placement = scheduler.schedule.placed[0].chosen.placement
         shares[load] = {"gpu": 1.0, "cpu": 0.0}.get(placement.device, placement.share)
-        assert con.sql(SQL).fetchall() == want
-    assert shares[0.8] < shares[0.0] - 0.2
+        assert sorted(con.sql(SQL).fetchall()) == want
+    assert shares[0.8] < 0.6 * shares[0.0]
     con.execute("set gpu_load = 0")  # who knows better says so
     assert "others keep" not in shown(con)
 
@@ -223,7 +261,7 @@ def test_without_a_gpu_nothing_is_watched(monkeypatch: pytest.MonkeyPatch) -> No
     def never() -> None:
         raise AssertionError("a sensor was asked")
 
-    monkeypatch.setattr(scheduling, "watch", never)
+    monkeypatch.setattr(scheduling, "observer", never)
     monkeypatch.setenv("FINEQUERY_CUDA", "off")
     with finequery.connect() as made:
         assert made.sql("select sum(range) from range(10)").fetchall() == [(45,)]
@@ -233,4 +271,4 @@ def test_without_a_gpu_nothing_is_watched(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_gpu_folder_of_old_and_new_kernels(tmp_path: Path) -> None:
     for name in ("17000000.gv11b", "17000000.ga10b", "17000000.gpu"):
         root = write(tmp_path / name, devfreq(name, 500, 100, 600, "100 500 600", None))
-        assert Watch(root).state().gpu_mhz == 600.0
+        assert Observer(root).state().gpu_mhz == 600.0
