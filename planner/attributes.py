@@ -28,6 +28,8 @@ class Attribute:
     width: float
     distinct: float | None = None
     nulls: float = 0.0  # share of NULLs
+    low: float | None = None  # ends of its values in the table, where known
+    high: float | None = None
 
 
 def stored(column: Column, name: str, table: Any) -> Attribute:
@@ -35,14 +37,14 @@ def stored(column: Column, name: str, table: Any) -> Attribute:
     stats, data = table.stats(name), table.encoded(name)
     distinct = None if stats is None or stats.distinct is None else float(stats.distinct)
     nulls = 0.0 if stats is None else min(stats.nulls / max(table.rows, 1), 1.0)
-    if data is not None:
-        return Attribute(column.id, name, column.type, encoding_of(data), width_of(data), distinct, nulls)
     low, high = (None, None) if stats is None else (stats.low, stats.high)
+    if data is not None:
+        return Attribute(column.id, name, column.type, encoding_of(data), width_of(data), distinct, nulls, low, high)
     if column.type.is_exact and isinstance(low, int) and isinstance(high, int):
         encoding = integer_encoding(low, high)
     else:
         encoding = plain_encoding(column.type)
-    return Attribute(column.id, name, column.type, encoding, WIDTHS[encoding], distinct, nulls)
+    return Attribute(column.id, name, column.type, encoding, WIDTHS[encoding], distinct, nulls, low, high)
 
 
 def computed(column: Column, wide: bool = False) -> Attribute:

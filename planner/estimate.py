@@ -5,6 +5,7 @@ Estimates are remembered in the nodes, which are immutable; columns are worked o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from finequery.operators.expr import Aggregate as AggregateCall
@@ -24,6 +25,7 @@ from finequery.planner.logical import (
     Window,
 )
 from finequery.planner.rules._tree import ids
+from finequery.planner.sampled import sampled, share_alone
 
 #: What is assumed where nothing is known.
 TABLE_ROWS = 1000.0
@@ -37,7 +39,9 @@ OUTSIDE = 0.001
 @dataclass(slots=True)
 class ColumnEstimate:
     """``distinct`` values among the rows; ``low``/``high`` in physical form; ``unique``: no value twice, no NULL.
-    ``domain``: distinct values before any filter; ``table``/``table_rows``: the scan it comes from."""
+    ``domain``: distinct values before any filter; ``table``/``table_rows``: the scan it comes from; ``left``: rows of
+    that scan, at the most, which the rows come from; ``within``: columns of shared subplans whose values these are
+    among."""
 
     distinct: float
     low: float | None = None
@@ -47,6 +51,8 @@ class ColumnEstimate:
     domain: float = 0.0
     table: int = 0
     table_rows: float = 0.0
+    left: float = 0.0
+    within: frozenset[tuple[int, int]] = frozenset()
 
 
 #: Functions that map many values to one.
@@ -94,11 +100,11 @@ def _estimate(node: Node) -> Estimate:
     if isinstance(node, Filter):
         below = estimate(node.input)
         known: dict[int, ColumnEstimate] = {}
-        share = selectivity(conjuncts(node.predicate), below, known)
-        rows = below.rows * share
+        share = _selected(node, below, known)
+        rows = _by_sample(node, below.rows * share)
         return Estimate(node, rows, {id: shrink(c, below.rows, max(rows, 1.0)) for id, c in known.items()})
     if isinstance(node, Join):
-        return Estimate(node, join_rows(node))
+        return Estimate(node, _by_sample(node, join_rows(node)))
     if isinstance(node, Aggregate):
         return Estimate(node, group_count([e for _, e in node.groups], estimate(node.input)))
     if isinstance(node, Union):
@@ -109,17 +115,72 @@ def _estimate(node: Node) -> Estimate:
     return Estimate(node, rows)
 
 
+def _by_sample(node: Node, rule: float) -> float:
+    """Rows by the sample of the node's table, where there is one; else, and for what it cannot say, ``rule``."""
+    found = sampled(node, _share_of)
+    return rule if found is None else found.rows(rule)
+
+
+def _selected(node: Filter, below: Estimate, known: dict[int, ColumnEstimate]) -> float:
+    """Share of the rows that pass a filter over what no sample follows: by samples where a predicate is about one
+    table's columns, by rule for the others."""
+    terms = conjuncts(node.predicate)
+    rule = selectivity(terms, below, known)
+    if sampled(node.input, _share_of) is not None:
+        return rule
+    result, left = 1.0, []
+    for term in terms:
+        seen = share_alone(term, node.input)
+        if seen is None:
+            left.append(term)
+        else:
+            result *= seen
+    return result * selectivity(left, below) if len(left) < len(terms) else rule
+
+
+def _share_of(terms: list[Expr], node: Node) -> float:
+    return selectivity(terms, estimate(node))
+
+
+def _seen(node: Node, rows: float, id: int, c: ColumnEstimate) -> ColumnEstimate:
+    """The column as the sample of the node's table has it."""
+    found = sampled(node, _share_of)
+    if found is None:
+        return c
+    distinct, ends = found.distinct(id, rows), found.range(id)
+    if ends is not None:
+        c = replace(c, low=ends[0], high=ends[1])
+    return c if distinct is None else replace(c, distinct=max(1.0, min(distinct, rows)))
+
+
 def shrink(c: ColumnEstimate, before: float, after: float) -> ColumnEstimate:
     """The column when ``after`` of ``before`` rows are left (or it was multiplied)."""
     if after >= before:
         return c if after == before or not c.unique else replace(c, unique=False)
+    left = c.left * after / before
     if c.unique:
-        return replace(c, distinct=after)
+        return replace(c, distinct=after, left=left)
     distinct = c.distinct
     if distinct > 1.0:
         per_value = before / distinct
         distinct = distinct * (1.0 - (1.0 - after / before) ** per_value)
-    return replace(c, distinct=max(1.0, min(distinct, after)))
+    return replace(c, distinct=max(1.0, min(distinct, after)), left=left)
+
+
+def drawn(values: float, times: float) -> float:
+    """How many of so many values are expected to occur where one is drawn so many times."""
+    return values * -math.expm1(-times / values) if values > 1.0 else values
+
+
+def _key_column(node: Join, id: int, c: ColumnEstimate, left: bool) -> ColumnEstimate:
+    """A column of one side of a join: the values of a key that may find a partner, were they all among those of the
+    other side, which has fewer."""
+    for a, b in node.keys:
+        mine, other, below = (a, b, node.right) if left else (b, a, node.left)
+        if type(mine) is Column and mine.id == id:
+            partner = expression(other, estimate(below))
+            c = replace(c, distinct=min(c.distinct, partner.distinct), within=c.within | partner.within)
+    return c
 
 
 def _column(node: Node, rows: float, id: int) -> ColumnEstimate:
@@ -136,12 +197,16 @@ def _column(node: Node, rows: float, id: int) -> ColumnEstimate:
         left = id in ids(node.left)
         side, _other = (node.left, node.right) if left else (node.right, node.left)
         below = estimate(side)
-        c = shrink(below.column(id), below.rows, rows)
+        c = before = below.column(id)
+        if node.kind in ("inner", "semi"):
+            c = _key_column(node, id, c, left)
+        c = shrink(c, below.rows * c.distinct / before.distinct, rows)
         if c.unique:
             kept = node.kind != "full" and _unique_match(node) if left else _unique_match(node, left_side=True)
             if not kept or (not left and node.kind != "inner"):
-                c = replace(c, unique=False)  # a row may match several times, or none does
-        return c
+                # a row may match several times, or none does
+                c = replace(c, unique=False, distinct=max(1.0, drawn(c.distinct, rows)))
+        return c if c.unique else _seen(node, rows, id, c)
     if isinstance(node, Aggregate):
         below = estimate(node.input)
         for column, e in node.groups:
@@ -162,7 +227,10 @@ def _column(node: Node, rows: float, id: int) -> ColumnEstimate:
         )
     if isinstance(node, (Filter, Sort, Limit, Materialize, Window)) and id in ids(node.input):
         below = estimate(node.input)
-        return shrink(below.column(id), below.rows, rows)
+        c = shrink(below.column(id), below.rows, rows)
+        if isinstance(node, Materialize):
+            return replace(c, within=c.within | {(node_key(node), id)})
+        return _seen(node, rows, id, c) if isinstance(node, Filter) else c
     return ColumnEstimate(max(1.0, rows * DISTINCT_FRACTION))
 
 
@@ -182,7 +250,7 @@ def _scan_column(node: Scan, rows: float, id: int) -> ColumnEstimate:
         distinct = int(guess)
     d = max(1.0, min(float(distinct), rows))
     nulls = stats.nulls / rows if stats.nulls else 0.0
-    return ColumnEstimate(d, low, high, stats.unique, nulls, d, node_key(node), rows)
+    return ColumnEstimate(d, low, high, stats.unique, nulls, d, node_key(node), rows, rows)
 
 
 def node_key(node: Node) -> int:
@@ -241,10 +309,17 @@ def expression(e: Expr, below: Estimate) -> ColumnEstimate:
 
 
 def group_count(groups: list[Expr], below: Estimate) -> float:
-    product = 1.0
-    for e in groups:
+    """Groups of the rows of ``below``: combinations of values, of which a table brings no more than rows drawn from it
+    meet."""
+    tables: dict[int, list[ColumnEstimate]] = {}
+    for number, e in enumerate(groups):
         c = expression(e, below)
-        product *= c.distinct + (1.0 if c.nulls else 0.0)
+        tables.setdefault(c.table or -1 - number, []).append(c)
+    product = 1.0
+    for columns in tables.values():
+        combinations = math.prod(c.distinct + (1.0 if c.nulls else 0.0) for c in columns)
+        left = min(c.left or below.rows for c in columns)
+        product *= drawn(combinations, left) if len(columns) > 1 else combinations
         if product > below.rows:
             return below.rows
     return product
@@ -376,21 +451,24 @@ def spread(c: ColumnEstimate) -> float:
     return max(c.distinct, c.domain) if c.unique else c.distinct
 
 
+def values_of(a: ColumnEstimate, b: ColumnEstimate) -> float:
+    """Number of values that both sides of a join key have theirs among: those that are left, where the same subplan has
+    limited both."""
+    if a.within & b.within:
+        return max(a.distinct, b.distinct)
+    return max(spread(a), spread(b))
+
+
 def match_share(keys: list[tuple[ColumnEstimate, ColumnEstimate]]) -> float:
-    """Share of all pairs of rows that agree in the keys: 1 / the larger number of distinct values; for several keys
-    from one table on a side, that table's rows bound the number of combinations."""
+    """Share of all pairs of rows that agree in the keys: 1 / the larger number of distinct values; where several keys
+    are one table's on either side, that is a reference from one to the other: their rows bound the combinations."""
     result = 1.0
     for a, b in keys:
-        result /= max(spread(a), spread(b))
+        result /= values_of(a, b)
     if len(keys) > 1:
-        bound = None
-        for side in (0, 1):
-            table = keys[0][side].table
-            if table and all(k[side].table == table for k in keys):
-                rows = keys[0][side].table_rows
-                bound = rows if bound is None else min(bound, rows)
-        if bound is not None:
-            result = max(result, 1.0 / bound)
+        tables = [keys[0][side].table for side in (0, 1)]
+        if all(tables) and all(k[side].table == tables[side] for side in (0, 1) for k in keys):
+            result = max(result, 1.0 / min(keys[0][side].table_rows for side in (0, 1)))
     return result
 
 
@@ -404,7 +482,8 @@ def join_rows(node: Join) -> float:
     if kind in ("semi", "anti"):
         matching = 1.0 if keys else 0.9
         for a, b in keys:
-            matching = min(matching, b.distinct / max(a.domain, b.domain, a.distinct, b.distinct))
+            domain = 0.0 if a.within & b.within else max(a.domain, b.domain)
+            matching = min(matching, b.distinct / max(domain, a.distinct, b.distinct))
         matching *= 0.7 ** len(terms)
         return left.rows * (matching if kind == "semi" else max(1.0 - matching, 0.1))
     rows = left.rows * right.rows * match_share(keys)

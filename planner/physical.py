@@ -187,7 +187,9 @@ class Planner:
         if leading is not None:
             if not isinstance(right, (Scan, Shared)):
                 probe.build = Shared(right.columns, right, **_known(node.right))
-            left.steps.append(Probe("semi", probe.build, (keys[leading],), ()))
+            best, share = leading
+            few = max(estimate(node.left).rows * share, estimate(node).rows)
+            left.steps.append(Probe("semi", probe.build, (keys[best],), (), estimate=few))
         if node.kind == "full" or (condition is not None and node.kind != "inner"):
             pairs = replace(probe, kind="inner", payload=self.columns(node.right))
             task = self.close(left, node.left)
@@ -264,16 +266,16 @@ class Planner:
         return Open(found, [])
 
 
-def leading_key(node: logical.Join) -> int | None:
-    """Of several keys that few right rows have, the one by which the most left rows are sorted out. A look-up of it
-    alone is cheap; the keys are packed for what is left."""
+def leading_key(node: logical.Join) -> tuple[int, float] | None:
+    """Of several keys that few right rows have, the one by which the most left rows are sorted out, and the share of
+    them that is left. A look-up of it alone is cheap; the keys are packed for what is left."""
     left, right = estimate(node.left), estimate(node.right)
     if node.kind not in ("inner", "semi") or node.null_safe or len(node.keys) < 2 or right.rows * FEW > left.rows:
         return None
     shares = [expression(b, right).distinct / max(expression(a, left).distinct, 1.0) for a, b in node.keys]
     best = min(range(len(shares)), key=shares.__getitem__)
     plain = all(isinstance(e, Column) and (e.type.is_integer or e.type.is_temporal) for e in node.keys[best])
-    return best if plain and shares[best] * FEW <= 1.0 else None
+    return (best, shares[best]) if plain and shares[best] * FEW <= 1.0 else None
 
 
 def _unique(node: logical.Join) -> bool:

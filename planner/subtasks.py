@@ -13,6 +13,7 @@ statistics, runs nothing and changes nothing; what a run took is kept by id of `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,13 +23,14 @@ from finequery.operators.aggregate import Aggregate
 from finequery.operators.expr import Call, Case, Cast, Column, Expr, ScalarSubquery, columns_of, conjuncts, walk
 from finequery.operators.pair_join import PairJoin
 from finequery.operators.probe import Probe
-from finequery.operators.steps import Filter, Project, Step
+from finequery.operators.steps import Filter, Project, Step, run_of_probes
 from finequery.operators.tasks import Task
 from finequery.planner import algorithms
 from finequery.planner.algorithms import Choice
 from finequery.planner.attributes import Attribute, computed, renamed, stored
 from finequery.planner.estimate import estimate, expression
 from finequery.planner.expected import domain_of, entry_bytes, expected_lookup
+from finequery.planner.star import expected
 
 #: Sub-tasks that a pipeline starts with.
 SOURCES = frozenset(["scan", "values", "union", "read"])
@@ -263,13 +265,29 @@ class _Splitter:
     # --- steps ----------------------------------------------------------------------------------------------------
 
     def steps(self, open_: _Open, steps: list[Step]) -> None:
-        for step in steps:
-            if isinstance(step, Filter):
-                self.filter(open_, step)
-            elif isinstance(step, Project):
+        """In the order in which they run: that of probes of a star is expected from their build sides."""
+        source = open_.subtasks[0]
+        scanned = {a.id: a for a in source.inputs} if source.kind == "scan" else {}
+        number = 0
+        while number < len(steps):
+            step = steps[number]
+            if isinstance(step, Project):
                 self.project(open_, step)
-            else:
-                self.probe(open_, step)
+                number += 1
+                continue
+            filtered = isinstance(step, Filter)
+            probes = run_of_probes(steps, number + filtered) or ([] if filtered else [step])
+            before = open_.rows if not filtered or step.estimate is None else min(open_.rows, step.estimate)
+            star = expected(probes, before, open_.source_rows, scanned)
+            within = math.prod(e.within for e in star)  # tests of ranges come first: they join a filter's mask
+            if isinstance(step, Filter):
+                self.filter(open_, step, within)
+                within = 1.0
+            built = {id(e): self.build(e, open_.source_rows) for e in probes}
+            for one in star:
+                self.probe(open_, one.probe, built[id(one.probe)], one.rest * within)
+                within = 1.0
+            number += filtered + len(probes)
 
     def add(self, open_: _Open, subtask: SubTask) -> None:
         subtask.among = open_.source_rows
@@ -278,8 +296,9 @@ class _Splitter:
         open_.after += subtask.reads
         open_.rows = subtask.rows_out
 
-    def filter(self, open_: _Open, step: Filter) -> None:
-        before, after = open_.rows, min(open_.rows, open_.rows if step.estimate is None else step.estimate)
+    def filter(self, open_: _Open, step: Filter, within: float) -> None:
+        before = open_.rows
+        after = min(before, before if step.estimate is None else step.estimate) * within
         inputs = self.known(columns_of(step.predicate))
         operands = [*self.reads(open_, inputs, before), Operand("selection", STREAMED_WRITE, after, ROW_NUMBER, True)]
         scalars = self.scalars([step.predicate])
@@ -314,9 +333,8 @@ class _Splitter:
         subtask.reads, subtask.steps = self.scalars(e for _, e in made), self.operations(e for _, e in made)
         self.add(open_, subtask)
 
-    def probe(self, open_: _Open, step: Probe) -> None:
-        built = self.build(step, open_.source_rows)
-        before, after = open_.rows, open_.rows if step.estimate is None else step.estimate
+    def probe(self, open_: _Open, step: Probe, built: PipelineInfo, share: float) -> None:
+        before, after = open_.rows, open_.rows * share
         wanted = set().union(*[columns_of(left) for left, _ in step.keys]) if step.keys else set()
         if step.condition is not None:
             wanted |= columns_of(step.condition)
@@ -408,10 +426,11 @@ class _Splitter:
         below = None if task.node is None else estimate(task.node.input)
         grouped = [] if below is None else [(e, expression(e, below)) for _, e in task.node.groups]
         text = any(self.attribute(c).encoding == "text" for c in task.groups)
-        source = open_.source_rows
-        choice = algorithms.aggregation(
-            source, groups, domain_of(grouped), len(task.groups), len(task.calls), _sorted(task, open_), text
-        )
+        passing = open_.source_rows
+        for probe in open_.subtasks:
+            passing *= min(1.0, 1.0 if probe.match_rate is None else probe.match_rate)
+        shape = len(task.groups), len(task.calls), _sorted(task, open_), text
+        choice = algorithms.aggregation(open_.source_rows, passing, groups, domain_of(grouped), *shape)
         entry = 8.0 * (len(task.calls) + 1)
         operands = self.reads(open_, inputs, open_.rows)
         access = RANDOM_WRITE if task.groups and choice.name != "runs" else STREAMED_WRITE
@@ -468,7 +487,8 @@ class _Splitter:
             )
         else:
             open_ = self.open(task.left)
-        self.probe(open_, task.probe)
+        share = 1.0 if task.probe.estimate is None else task.probe.estimate / max(open_.rows, 1.0)
+        self.probe(open_, task.probe, self.build(task.probe, open_.source_rows), share)
         rows = _rows(task)
         inputs = tuple(map(self.attribute, task.columns))
         taken = [Operand(a.name, RANDOM_READ, rows, a.width, table=rows * a.width) for a in inputs]

@@ -61,7 +61,7 @@ class Work:
         return [continued(a, b, scale) for a, b in zip(small, large)]
 
     def site(self, cell: Cell, load: dict[str, float] | None = None) -> tuple[Site, Model]:
-        """Where a cell's plans run."""
+        """Where a cell's plans run. What the runs of whoever writes the page have taught the model is left out."""
         board = boards.load(cell.board)
         return Site(board, board.cpu.cores, load or {}, cell.resident), load_model(board, corrected=False)
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -130,7 +129,7 @@ def test_copies_beside_other_work_are_priced_as_the_simulator_runs_them(resident
     copied, errors = 0, []
     for plan in itertools.product(*singles):
         for along in (set(), set(beside)):
-            choice = [replace(c, placement=replace(c.placement, along=n in along)) for n, c in enumerate(plan)]
+            choice = [c._replace(along=n in along) for n, c in enumerate(plan)]
             one_by_one = sum(c.price.seconds + transfers.inputs(n, choice) for n, c in enumerate(choice))
             took, priced = seconds(made, [c.placement for c in choice]), transfers.elapsed(choice)
             errors.append(abs(priced / took - 1.0))
@@ -175,20 +174,6 @@ def test_wide_intervals_prefer_the_safer_plan(con: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(placement, "MARGIN", -0.99)  # nothing is safe enough
     made = scheduler(con, SCANNED, site())
     assert {p.device for p in chosen(made)} <= {"cpu", "gpu"}
-
-
-def test_together_is_the_simulator_s_rule() -> None:
-    """Two tasks on one memory: at once where it carries both; where not, who asks for less is not slowed."""
-    import numpy as np
-
-    def task(t: float, nbytes: float) -> Any:
-        return np.array([t, t, t, nbytes, 0.0])
-
-    assert candidates.together(task(1, 30), task(2, 30), 100.0)[0] == pytest.approx(2.0)
-    # 80 and 80 a second on 100: both at 50, so 1.6 s for each
-    assert candidates.together(task(1, 80), task(1, 80), 100.0)[0] == pytest.approx(1.6)
-    # 20 and 100 on 100: the first is through after 1 s, by when the second has moved 80 of 200; 120 more at 100
-    assert candidates.together(task(1, 20), task(2, 200), 100.0)[0] == pytest.approx(2.2)
 
 
 # --- stages -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from finequery.compare.work import Work, digest
 from finequery.energy import Energy, measure
 from finequery.errors import NotSupportedError
 from finequery.jetson import device as devices
-from finequery.jetson.telemetry import FINEST, open_telemetry
+from finequery.jetson.telemetry import open_power
 from finequery.planner.features import observed
 from finequery.planner.subtasks import split
 
@@ -54,7 +55,7 @@ def measured(
     if real and side.device == "auto":
         ways |= {"cpu": "cpu", "gpu": "gpu"}
     found = {}
-    with work.open(device=ways["placed"]) as connection, open_telemetry(order=FINEST) as sensors:
+    with work.open(device=ways["placed"]) as connection, open_power() as sensors:
         watched = sensors if energy and sensors.name != "none" else None
         for name, sql in work.queries.items():
             progress(name)
@@ -120,8 +121,11 @@ def _timed(
         after()
 
     found = Energy(0.0, 0, "") if sensors is None else measure(run, sensors)
+    low, _, high = statistics.quantiles(times, n=4)
     return Run(
         tuple(times),
+        low,
+        high,
         found.joules,
         found.idle_joules,
         operand_bytes(o.features for o in seen),

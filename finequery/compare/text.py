@@ -43,7 +43,7 @@ def _sides(document: Document) -> str:
     lines = []
     for side in ("a", "b"):
         facts = document["sides"][side]
-        how = f"{MARK}; {facts['model']}" if facts["simulated"] else "measured"
+        how = "; ".join(filter(None, (MARK, facts["model"]))) if facts["simulated"] else "measured"
         aim = "" if facts["objective"] == "latency" else f"; placed for {facts['objective']}"
         lines.append(f"{side.upper()}  {facts['title']}: {how}{aim}")
         for warning in facts["conditions"].get("warnings", ()):
@@ -65,10 +65,10 @@ def _series_head(document: Document, found: Sequence[tuple[str, str]], what: str
 
 def _latency(document: Document) -> str:
     found, regimes = words.series(document), sorted(document["regimes"])
-    spread = [any(q[s]["placed"][r]["runs"] > 1 for q in document["queries"]) for s, r in found]
+    bounded = [any(q[s]["placed"][r]["low_ms"] is not None for q in document["queries"]) for s, r in found]
     head: list[list[str]] = [["query"], [""], [""]]
-    for column, wide in zip(zip(*_series_head(document, found, "ms")), spread):
-        for line, text, more in zip(head, column, ("", "quartiles", column[2])):
+    for column, wide, (side, _) in zip(zip(*_series_head(document, found, "ms")), bounded, found):
+        for line, text, more in zip(head, column, ("", words.bounds(document, side), column[2])):
             line += [text, more] if wide else [text]
     derived = MARK if any(document["sides"][s]["simulated"] for s in "ab") else "measured"
     for regime in regimes:
@@ -77,7 +77,7 @@ def _latency(document: Document) -> str:
     rows = []
     for q in document["queries"]:
         row = [q["query"]]
-        for (side, regime), wide in zip(found, spread):
+        for (side, regime), wide in zip(found, bounded):
             cell = q[side]["placed"][regime]
             row.append(number(cell["ms"]))
             if wide:
@@ -95,6 +95,8 @@ def _energy(document: Document) -> str:
     for _, unit, _ in kinds:
         for line, texts in zip(head, _series_head(document, found, unit)):
             line += texts
+    if all(q[s]["placed"][r][key] is None for q in document["queries"] for s, r in found for key, _, _ in kinds):
+        return ""
     rows = [
         [q["query"], *(write(q[s]["placed"][r][key]) for key, _, write in kinds for s, r in found)]
         for q in document["queries"]
@@ -149,7 +151,7 @@ def _notes(document: Document) -> str:
     import textwrap
 
     notes = [words.REGIME_NOTES] if len(document["regimes"]) > 1 else []
-    notes += [words.USED_NOTE, words.PAPER_NOTE]
+    notes += [words.USED_NOTE, words.PAPER_NOTE, *words.about_queries(document)]
     if any(document["sides"][side]["simulated"] for side in ("a", "b")):
-        notes.append(words.SIMULATED_NOTE)
+        notes.append(words.simulated_note())
     return "\n".join(textwrap.fill(note, 100, subsequent_indent="  ") for note in notes)

@@ -16,7 +16,7 @@ from finequery.planner.estimate import (
     join_rows,
     match_share,
     share,
-    spread,
+    values_of,
 )
 from finequery.planner.logical import Filter, Join, Node
 from finequery.planner.rules._tree import ids, is_volatile, reads
@@ -199,6 +199,6 @@ def pair_corrections(graph: Graph) -> list[tuple[int, float]]:
         if len(keys) > 1:
             independent = 1.0
             for left, right in keys:
-                independent /= max(spread(left), spread(right))
+                independent /= values_of(left, right)
             result.append((1 << i | 1 << j, match_share(keys) / independent))
     return result
