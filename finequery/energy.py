@@ -88,9 +88,9 @@ def measure(
     ``at_least_s`` and ``at_most_s`` bound the seconds of the counted runs; one run is never cut short."""
     if telemetry is not None:
         return _measure(run, telemetry, at_least_s, at_most_s, error)
-    from finequery.jetson.telemetry import FINEST, open_telemetry
+    from finequery.jetson.telemetry import open_power
 
-    with open_telemetry(order=FINEST) as found:
+    with open_power() as found:
         return _measure(run, found, at_least_s, at_most_s, error)
 
 
@@ -114,7 +114,7 @@ def _measure(
     run: Callable[[], object], telemetry: Telemetry, at_least_s: float, at_most_s: float, error: float
 ) -> Energy:
     source = f"{telemetry.name} ({telemetry.covers})" if telemetry.covers else telemetry.name
-    first = telemetry.read()
+    first = telemetry.power()
     if telemetry.name == "none":
         begin = time.monotonic()
         run()
@@ -183,7 +183,7 @@ class _Window:
 
     def _sample(self) -> None:
         while True:
-            reading = self._telemetry.read()
+            reading = self._telemetry.power()
             if reading.time > self._after and (not self._readings or reading.time > self._readings[-1].time):
                 self._readings.append(reading)
             if self._stop.wait(self._pause):

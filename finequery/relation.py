@@ -327,7 +327,8 @@ class Relation:
         """The plan; with ``analyze`` the query is run and what it took stands beside what was predicted."""
         if self.plan is None:
             raise NotSupportedError("Only a query has a plan to explain")
-        self._refresh()
+        if self._frame is None:  # else its variables are gone: what ran is explained
+            self._refresh()
         return self._session.explain(self.plan, self._values, analyze)
 
     def timeline(self) -> Timeline:

@@ -52,6 +52,7 @@ class Validation:
     high: float
     queries: int
     source: str
+    results: str  # the file of benchmarks/results
 
 
 @functools.cache

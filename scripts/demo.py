@@ -84,7 +84,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--no-plans", action="store_true", help="leave the sub-tasks out")
     options = parser.parse_args(argv)
 
-    folder = tpch.generate(options.scale, options.data)
+    try:
+        folder = tpch.generate(options.scale, options.data)
+    except Error as error:
+        print(error, file=sys.stderr)
+        return 1
     con = finequery.connect(threads=options.threads)
     native.load()  # on a machine's first start this compiles the kernels, which is no part of loading
     seconds = load(con, folder)

@@ -45,6 +45,7 @@ LONG = 1e-3
 #: Runs of a query on each number of threads: as many as the calibration takes, since the least of more is less.
 RUNS = MOST_RUNS
 RESULTS = ROOT / "benchmarks" / "results"
+VALIDATION = boards.FOLDER / "validation.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +140,20 @@ def by_kind(rows: list[Row], table: costs.Costs, board: Any) -> dict[str, tuple[
     }
 
 
-def factors(pipelines: list[dict[str, Any]], source: str) -> dict[str, Any]:
-    """Measured over predicted times of whole queries: what finequery.simulation reads (``Validation``)."""
+def keep_factors(name: str) -> None:
+    """Write what finequery.simulation widens its intervals by (``Validation``), from the results of that name: measured
+    over predicted times of whole queries."""
+    results = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     queries: dict[tuple[Any, ...], list[float]] = {}
-    for one in pipelines:
+    for one in results["pipelines"]:
         sums = queries.setdefault((one["benchmark"], one["query"], one["threads"]), [0.0, 0.0])
         sums[0] += one["measured_s"]
         sums[1] += one["predicted_s"]
     low, *_, high = statistics.quantiles([m / p for m, p in queries.values()], n=20, method="inclusive")
-    return {"low": round(low, 3), "high": round(high, 3), "queries": len(queries), "source": source}
+    suites = ", ".join(sorted({benchmark for benchmark, _, _ in queries}))
+    found = {"low": round(low, 3), "high": round(high, 3), "queries": len(queries)}
+    found |= {"source": f"{suites} on {results['machine']}", "results": f"{name}.json"}
+    VALIDATION.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def _verdict(error: float) -> str:
@@ -211,8 +217,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--ssb", type=Path, action="append", default=[], help="folder with SSB, in order of the scales")
     parser.add_argument("--write", action="store_true", help="write the fitted table into jetson/boards/costs.toml")
     parser.add_argument("--keep", action="store_true", help="validate the table as it is: no fit")
+    parser.add_argument(
+        "--kept", action="store_true", help=f"only write {VALIDATION.name} from the results of that name"
+    )
     parser.add_argument("--name", default="simulator-cpu", help="of the result files (default %(default)s)")
     options = parser.parse_args(argv)
+    if options.kept:
+        keep_factors(options.name)
+        return 0
     threads = [int(t) for t in options.threads.split(",") if t] or sorted({1, available_cores()})
     board, table = boards.host(), costs.load()
     journal = calibration.journal()
@@ -251,9 +263,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     (RESULTS / f"{options.name}.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
     if options.write:
-        source = f"TPC-H and SSB at scales {options.scales} on {machine.processor()}, {threads} threads"
-        kept = json.dumps(factors(plain["pipelines"], source), indent=1)
-        (boards.FOLDER / "validation.json").write_text(kept + "\n", encoding="utf-8")
+        keep_factors(options.name)
     return 0 if max(v for k, v in medians(rows).items() if k.startswith("all, ")) <= WANTED else 1
 
 

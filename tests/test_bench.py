@@ -104,6 +104,14 @@ def test_page_views_are_the_same_again(tmp_path: Path) -> None:
         hits.generate(1e-7, tmp_path)
 
 
+@pytest.mark.parametrize(("name", "scale"), [("ssb", 0.01), ("tpch", 0.01), ("clickbench-like", 0.001)])
+def test_data_of_another_scale_is_refused(name: str, scale: float, tmp_path: Path) -> None:
+    files = workloads.generate(name, scale, tmp_path)
+    assert workloads.generate(name, scale, tmp_path) == files and all(path.exists() for path in files.values())
+    with pytest.raises(DataError, match="is not of scale"):
+        workloads.generate(name, 3 * scale, tmp_path)
+
+
 def test_bounded_power_law() -> None:
     import numpy as np
 
@@ -333,8 +341,17 @@ def test_unlike_machines_are_warned_of() -> None:
     after = results({"a": STEADY}, conditions={"governor": "powersave"})
     before.machine |= {"load_average": [0.1, 0, 0]}
     after.machine |= {"cores": 4, "load_average": [3.0, 0, 0], "versions": {"duckdb": "3"}}
+    after.conditions["warnings"] = ["3.0 of 2 cores were busy"]
+    after.engines["duckdb"] = {}
     found = "\n".join(diff.warnings(before, after))
-    for said in ("cores was 2, then 4", "governor was performance", "load average was 0.1, then 3.0", "duckdb was 2"):
+    for said in (
+        "after: 3.0 of 2 cores",
+        "finequery took turns, then finequery, duckdb",
+        "cores was 2, then 4",
+        "governor was performance",
+        "load average was 0.1, then 3.0",
+        "duckdb was 2",
+    ):
         assert said in found
     assert not diff.warnings(before, before)
 

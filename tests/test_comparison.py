@@ -327,6 +327,21 @@ def test_a_file_of_bench(ssb: Path, tmp_path: Path) -> None:
     assert "hot" in html.read_text() and "Carmel: measured" in html.read_text()
 
 
+def test_a_file_of_bench_on_a_board(ssb: Path, tmp_path: Path) -> None:
+    """Simulated there and here: the same times and joules."""
+    kept, out = tmp_path / "bench.json", tmp_path / "out.json"
+    words = ["bench", "ssb", "--scale", str(SCALE), "--only", ONLY, "--board", "h100", "--json", str(kept)]
+    assert shell.main([*words, "--data", str(ssb)]) == 0
+    assert run(str(kept), "h100", "--data", str(ssb), "--json", str(out)) == 0
+    document = json.loads(out.read_text())
+    assert document["sides"]["a"]["simulated"] and document["sides"]["a"]["usd"] == 25_000
+    for q in document["queries"]:
+        mine, theirs = (q[side]["placed"]["resident"] for side in ("a", "b"))
+        assert (mine["ms"], mine["mj"]) == pytest.approx((theirs["ms"], theirs["mj"]))
+        assert "cold" not in q["a"]["placed"]  # the file does not say
+    assert document["against"]["placed"]["cold"] is None
+
+
 def test_a_files_board_has_its_price(tmp_path: Path) -> None:
     read = sides.side(str(bench_file(tmp_path / "a.json", board="agx-xavier"))).file
     assert read is not None and read.facts.usd == 699.0 and not read.facts.simulated
@@ -342,6 +357,7 @@ def test_a_files_board_has_its_price(tmp_path: Path) -> None:
         ({"engines": {"finequery": {"q": {"seconds": ["a"]}}}}, "could not convert"),
         ({"engines": {"finequery": {"q": {"seconds": [1.0], "runs": {"fpga": {"cold": {"seconds": [1]}}}}}}}, "fpga"),
         ({"engines": {"finequery": {"q": {"runs": {"placed": {"cold": {"seconds": [1]}}}}}}}, 'no "resident"'),
+        ({"engines": {"finequery": {"q": {"seconds": [1.0], "resident": False}}}}, "columns were cold"),
         ({"simulated": "maybe"}, "neither true nor false"),
         ({"side": {"title": "x", "simulated": True}}, "contradict"),
         ({"board": "abacus"}, "abacus"),

@@ -139,16 +139,15 @@ def test_energy_of_a_relation(monkeypatch: pytest.MonkeyPatch) -> None:
     meter = Meter()
     opened: list[Any] = []
 
-    def open_telemetry(order: Any) -> Telemetry:
-        opened.append(order)
-        meter.load = LOAD_W
+    def open_power() -> Telemetry:
+        opened.append(meter)
         return Telemetry([meter])
 
-    monkeypatch.setattr(telemetry, "open_telemetry", open_telemetry)
+    monkeypatch.setattr(telemetry, "open_power", open_power)
     with finequery.connect(threads=1) as con:
         query = con.sql("select sum(range) as s from range(1000)")
         found = query.energy(at_least_s=0.2, at_most_s=0.4)
-        assert opened == [telemetry.FINEST]
+        assert opened == [meter]
         assert "too short to measure" in found.note  # this meter's power does not follow the query
         assert found.repeats > 1 and query.fetchall() == [(499500,)]
         with pytest.raises(NotSupportedError):

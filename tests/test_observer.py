@@ -69,11 +69,15 @@ def test_own_queries_are_no_load_of_others(tmp_path: Path, monkeypatch: pytest.M
     assert observer.state().gpu_load == 0.8
     gpu(tmp_path, 1000)
     with observer.ours() as spans:
+        time.sleep(0.05)
         observer.state()
         time.sleep(0.05)
         assert observer.state().gpu_load == 0.8  # nothing is said while one of ours runs
         spans.append((time.monotonic() - 10.0, time.monotonic() + 10.0))
     assert wait(observer, 0.0)  # all of the window was ours
+    again = Observer(tmp_path)
+    with again.ours():
+        assert again.state().gpu_load == 0.9  # it has just begun: what was on the GPU was others'
 
 
 def test_what_a_query_did_on_the_gpu_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +184,7 @@ def test_prices_at_a_low_clock() -> None:
 
 # --- placement --------------------------------------------------------------------------------------------------------
 
-SQL = "select sum(x * y) as s from t where x % 7 < 5"
+SQL = "select y, sum(x) as s from t where x > 100 group by y"
 
 
 class Told:
@@ -209,7 +213,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
 
 @pytest.fixture
 def con(told: Told) -> Iterator[Any]:
-    with finequery.connect() as made:
+    with finequery.connect(threads=8) as made:  # as many as the board has cores
         made.execute("create table t as select range as x, range % 1000 as y from range(3000000)")
         yield made
 
@@ -219,7 +223,7 @@ def shown(con: Any) -> str:
 
 
 def test_a_gpu_that_others_keep_busy_gives_work_to_the_cpu(con: Any, told: Told) -> None:
-    want = con.sql(SQL).fetchall()
+    want = sorted(con.sql(SQL).fetchall())
     shares = {}
     for load in (0.0, 0.8):
         told.now = State(load)
@@ -228,8 +232,8 @@ def test_a_gpu_that_others_keep_busy_gives_work_to_the_cpu(con: Any, told: Told)
         (scheduler,) = con.sql(SQL).plan.schedulers.values()  # the same one, placed anew
         placement = scheduler.schedule.placed[0].chosen.placement
         shares[load] = {"gpu": 1.0, "cpu": 0.0}.get(placement.device, placement.share)
-        assert con.sql(SQL).fetchall() == want
-    assert shares[0.8] < shares[0.0] - 0.2
+        assert sorted(con.sql(SQL).fetchall()) == want
+    assert shares[0.8] < 0.6 * shares[0.0]
     con.execute("set gpu_load = 0")  # who knows better says so
     assert "others keep" not in shown(con)
 

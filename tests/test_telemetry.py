@@ -16,7 +16,7 @@ from boards_sysfs import cooling, orin, orin_nano, proc, rapl, root_only, write,
 from fake_cuda import H100, ORIN, Library, Machine
 
 from finequery.jetson import driver
-from finequery.jetson.telemetry import FINEST, LOADS, Reading, Unavailable, open_telemetry
+from finequery.jetson.telemetry import LOADS, Reading, Unavailable, open_power, open_telemetry
 from finequery.jetson.telemetry import jtop as jtop_source
 from finequery.jetson.telemetry import nvml as nvml_source
 from finequery.jetson.telemetry import rapl as rapl_source
@@ -314,8 +314,9 @@ def test_the_finest_power_for_energy(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     with open_telemetry(tmp_path) as telemetry:
         assert telemetry.name == "jtop" and telemetry.read().watts == 5.5
         assert [source.name for source in telemetry.sources] == ["jtop", "Linux"]  # for throttling alone
-    with open_telemetry(tmp_path, FINEST) as telemetry:
-        assert telemetry.name == "INA3221" and telemetry.read().watts == pytest.approx(9.0)
+    with open_power(tmp_path) as telemetry:
+        assert telemetry.name == "INA3221" and telemetry.power().watts == pytest.approx(9.0)
+        assert len(telemetry.sources) == 1 and telemetry.power().gpu_load is None  # no other is opened or asked
 
 
 # --- NVML -------------------------------------------------------------------------------------------------------------

@@ -14,9 +14,8 @@ from finequery.bench import diff, engines, record, report, run
 from finequery.bench.engines import OURS, RIVALS, Engine
 from finequery.bench.record import Results
 from finequery.errors import Error, OperationalError
-from finequery.jetson import device
 from finequery.jetson.board import load
-from finequery.jetson.telemetry import FINEST, open_telemetry
+from finequery.jetson.telemetry import open_power
 
 if TYPE_CHECKING:
     from finequery.compare.work import Work
@@ -128,8 +127,11 @@ def _on_board(options: argparse.Namespace) -> Results:
 def _here(options: argparse.Namespace) -> Results:
     from finequery.settings import available_cores
 
-    if options.device == "gpu" and device.probe() is None:
-        raise OperationalError("There is no GPU here", hint="--board simulates one.")
+    if options.device == "gpu":
+        from finequery.jetson import device
+
+        if device.probe() is None:
+            raise OperationalError("There is no GPU here", hint="--board simulates one.")
     about = record.machine(options.threads or available_cores()) | {"device": options.device}
     return Results(options.suite, options.scale, about, record.conditions())
 
@@ -149,7 +151,7 @@ def _engines(results: Results, what: Work, options: argparse.Namespace) -> None:
             print(f"warning: {name}: {problem}", file=sys.stderr)
         ready = [engine for engine in running if engine.name not in problems]
         reference = next((e for e in ready if isinstance(e, engines.DuckDB)), mine)
-        with open_telemetry(order=FINEST) if options.energy else nullcontext() as telemetry:
+        with open_power() if options.energy else nullcontext() as telemetry:
             if telemetry is not None and telemetry.name == "none":
                 raise OperationalError("--energy: there is no sensor of power here")
             run.measure(results, what.queries, ready, reference, options.seconds, telemetry)

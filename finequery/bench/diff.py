@@ -69,7 +69,7 @@ def check(before: Results, after: Results) -> None:
 
 
 def warnings(before: Results, after: Results) -> list[str]:
-    """What makes the two runs unlike: other machines, other conditions, other versions of packages."""
+    """What makes the two runs unlike, or either unfair: machines, conditions, versions of packages."""
     found = [
         f"unlike machines: {name} was {before.machine.get(name)}, then {after.machine.get(name)}"
         for name in MACHINE
@@ -83,12 +83,17 @@ def warnings(before: Results, after: Results) -> list[str]:
     loads = [results.machine.get("load_average") for results in (before, after)]
     if loads[0] and loads[1] and abs(loads[0][0] - loads[1][0]) > LOAD:
         found.append(f"unlike conditions: the load average was {loads[0][0]:.1f}, then {loads[1][0]:.1f}")
+    engines = [", ".join(results.engines) for results in (before, after)]
+    if engines[0] != engines[1]:
+        found.append(f"unlike conditions: {engines[0]} took turns, then {engines[1]}")
     versions = [results.machine.get("versions", {}) for results in (before, after)]
     found += [
         f"{name} was {old}, then {versions[1][name]}"
         for name, old in versions[0].items()
         if name not in ("finequery", "python") and versions[1].get(name, old) != old
     ]
+    for when, results in (("before", before), ("after", after)):
+        found += [f"{when}: {text}" for text in results.conditions.get("warnings", ())]
     return found
 
 
@@ -151,7 +156,7 @@ def _table(found: Difference, least: float) -> list[str]:
         table.append(["geometric mean", "", "", *numbers, verdict(found.mean, least)])
     counts = [verdict(change.ratio, least) for change in found.changes]
     last = ", ".join(f"{counts.count(word)} {word}" for word in ("faster", "slower", "same"))
-    bounds = f"ratios are after over before, with bounds of {spread.CONFIDENCE:.0%} from the spread of the runs"
+    bounds = f"ratios are after over before, with bounds of {spread.CONFIDENCE:.0%} from the spread within each file"
     return [*columns(table), "", f"{last}; {bounds}"]
 
 

@@ -16,7 +16,7 @@ from finequery.compare.work import Work, digest
 from finequery.energy import Energy, measure
 from finequery.errors import NotSupportedError
 from finequery.jetson import device as devices
-from finequery.jetson.telemetry import FINEST, open_telemetry
+from finequery.jetson.telemetry import open_power
 from finequery.planner.features import observed
 from finequery.planner.subtasks import split
 
@@ -54,7 +54,7 @@ def measured(
     if real and side.device == "auto":
         ways |= {"cpu": "cpu", "gpu": "gpu"}
     found = {}
-    with work.open(device=ways["placed"]) as connection, open_telemetry(order=FINEST) as sensors:
+    with work.open(device=ways["placed"]) as connection, open_power() as sensors:
         watched = sensors if energy and sensors.name != "none" else None
         for name, sql in work.queries.items():
             progress(name)

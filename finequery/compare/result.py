@@ -131,9 +131,11 @@ def _result(kept: Results) -> Result:
     for name, entry in kept.engines["finequery"].items():
         if not entry.get("seconds") and not entry.get("runs"):
             continue  # a query that failed there
+        if entry.get("resident") is False:
+            raise ValueError("its columns were cold, and nothing tells what they take when they are resident")
         runs = {
             str(way): {str(regime): _run(one) for regime, one in of.items()}
-            for way, of in (entry.get("runs") or {"placed": {"resident": {"seconds": entry["seconds"]}}}).items()
+            for way, of in (entry.get("runs") or {"placed": {"resident": entry}}).items()
         }
         if unknown := (set(runs) - set(WAYS)) | {regime for of in runs.values() for regime in of} - set(REGIMES):
             raise ValueError(f'there is no way or regime "{min(unknown)}"')

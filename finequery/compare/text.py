@@ -43,7 +43,7 @@ def _sides(document: Document) -> str:
     lines = []
     for side in ("a", "b"):
         facts = document["sides"][side]
-        how = f"{MARK}; {facts['model']}" if facts["simulated"] else "measured"
+        how = "; ".join(filter(None, (MARK, facts["model"]))) if facts["simulated"] else "measured"
         aim = "" if facts["objective"] == "latency" else f"; placed for {facts['objective']}"
         lines.append(f"{side.upper()}  {facts['title']}: {how}{aim}")
         for warning in facts["conditions"].get("warnings", ()):
@@ -95,6 +95,8 @@ def _energy(document: Document) -> str:
     for _, unit, _ in kinds:
         for line, texts in zip(head, _series_head(document, found, unit)):
             line += texts
+    if all(q[s]["placed"][r][key] is None for q in document["queries"] for s, r in found for key, _, _ in kinds):
+        return ""
     rows = [
         [q["query"], *(write(q[s]["placed"][r][key]) for key, _, write in kinds for s, r in found)]
         for q in document["queries"]

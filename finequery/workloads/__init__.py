@@ -1,7 +1,8 @@
 """The workloads that come with FineQuery: their data, made anywhere, and their queries.
 
 ``ssb`` is the Star Schema Benchmark, ``tpch`` TPC-H, ``clickbench-like`` a made web-analytics table with queries in
-ClickBench's spirit. Each has a module with ``TABLES`` and ``generate(scale, folder)``, and a folder of queries.
+ClickBench's spirit. Each has a folder of queries and a module with ``TABLES``, ``generate(scale, folder)``, which makes
+them, and ``size(scale)``, a table with the rows that it then has.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finequery.errors import CatalogError, nearest
+from finequery.errors import CatalogError, DataError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,8 +46,18 @@ def queries(name: str, only: Sequence[str] = ()) -> dict[str, str]:
 def generate(name: str, scale: float, folder: Path | None = None) -> dict[str, Path]:
     """Make a workload's tables where they are not there already: their Parquet files.
 
-    ``scale`` is the benchmark's scale factor; ``folder`` one in the cache folder by default.
+    ``scale`` is the benchmark's scale factor; ``folder`` one in the cache folder by default. Raises DataError for a
+    folder that has tables of another scale.
     """
+    import pyarrow.parquet as pq
+
     maker = module(name)
     where = maker.generate(scale, folder)
+    table, rows = maker.size(scale)
+    found = pq.read_metadata(where / f"{table}.parquet").num_rows
+    if abs(found - rows) > 1:  # roundings
+        raise DataError(
+            f"'{where}' is not of scale {scale:g}: \"{table}\" has {found:,} rows, not {rows:,}",
+            hint="Another folder is made for it.",
+        )
     return {table: where / f"{table}.parquet" for table in maker.TABLES}

@@ -46,6 +46,11 @@ WORDS = ("cheap", "best", "how", "buy", "red", "new", "used", "online", "near", 
 HOSTS = ("findall.example", "lookup.example", "seek.example", "wander.example", "askme.example")
 
 
+def size(scale: float) -> tuple[str, int]:
+    """A table whose rows tell the scale."""
+    return "hits", round(scale * ROWS)
+
+
 def random(seed: int, *stream: int) -> np.random.Generator:
     """A stream of its own for every chunk: values do not depend on what else is made."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *stream])))
@@ -222,7 +227,7 @@ def generate(scale: float, folder: Path | None = None, seed: int = 1) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = round(scale * ROWS) if scale > 0 else 0
+    rows = size(scale)[1] if scale > 0 else 0
     if rows < 1:
         raise DataError(f"A scale of {scale:g} is less than a row", hint=f"Scale 1 is {ROWS:,} rows.")
     folder = folder or cache_dir() / f"clickbench-like-{rows}"

@@ -72,6 +72,11 @@ def cardinalities(scale: float) -> dict[str, int]:
     return {"date": days} | {table: max(1, int(size)) for table, size in sizes.items()}
 
 
+def size(scale: float) -> tuple[str, int]:
+    """A table whose rows tell the scale."""
+    return "supplier", cardinalities(scale)["supplier"]
+
+
 def random(seed: int, *stream: int) -> np.random.Generator:
     """A stream of its own for every table and chunk: values do not depend on what else is made."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *stream])))

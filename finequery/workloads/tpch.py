@@ -16,6 +16,11 @@ from finequery.workloads.progress import Progress
 TABLES = ("region", "nation", "supplier", "customer", "part", "partsupp", "orders", "lineitem")
 
 
+def size(scale: float) -> tuple[str, int]:
+    """A table whose rows tell the scale."""
+    return "supplier", max(1, int(10_000 * scale))
+
+
 def generator() -> str:
     """Path of tpchgen-cli: beside this Python, or on the PATH."""
     beside = Path(sysconfig.get_path("scripts")) / "tpchgen-cli"

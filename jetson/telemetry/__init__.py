@@ -9,7 +9,18 @@ Nothing is opened before ``open_telemetry`` is called, and then only sources tha
 One file for each source; ``composite.py`` puts them together, ``clocks.py`` and ``thermal.py`` read what several need.
 """
 
-from finequery.jetson.telemetry.composite import FINEST, LOADS, ORDER, SOURCES, Telemetry, open_telemetry
+from finequery.jetson.telemetry.composite import FINEST, LOADS, ORDER, SOURCES, Telemetry, open_power, open_telemetry
 from finequery.jetson.telemetry.reading import Reading, Source, Unavailable
 
-__all__ = ["FINEST", "LOADS", "ORDER", "SOURCES", "Reading", "Source", "Telemetry", "Unavailable", "open_telemetry"]
+__all__ = [
+    "FINEST",
+    "LOADS",
+    "ORDER",
+    "SOURCES",
+    "Reading",
+    "Source",
+    "Telemetry",
+    "Unavailable",
+    "open_power",
+    "open_telemetry",
+]

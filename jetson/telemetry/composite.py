@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,8 +29,8 @@ SOURCES: dict[str, frozenset[str]] = {
 }
 #: The most complete first. tegrastats comes last: it is a program that has to run, and says what others say too.
 ORDER = ("jtop", "ina3221", "nvml", "rapl", "tegra", "system", "tegrastats")
-#: For energy: the finest power first.
-FINEST = ("ina3221", "nvml", "rapl", "tegra", "system", "tegrastats", "jtop")
+#: For power alone: the finest first.
+FINEST = ("ina3221", "nvml", "rapl", "tegrastats", "jtop")
 #: For loads, clocks, heat and the mode alone: what is read in no time.
 LOADS = ("tegra", "nvml", "system")
 
@@ -62,10 +63,9 @@ class Telemetry:
     def read(self) -> Reading:
         """All values now; ``time`` is that of the power."""
         readings = [(source, source.read()) for source in self.sources]
-        power = [reading for source, reading in readings if source in self._power]
+        power = _powers([reading for source, reading in readings if source in self._power])
         scalars: dict[str, Any] = dict.fromkeys(_SCALARS)
         temperatures: dict[str, float] = {}
-        rails: dict[str, float] = {}
         mode, throttled = "", None
         for source, reading in readings:
             for name in _SCALARS:
@@ -75,18 +75,11 @@ class Telemetry:
             mode = mode or reading.mode
             if reading.throttled is not None:
                 throttled = bool(throttled) or reading.throttled
-        for reading in power:
-            rails |= reading.rails
-        return Reading(
-            max((reading.time for reading in power), default=time.monotonic()),
-            _sum([reading.watts for reading in power]),
-            rails,
-            _sum([reading.joules for reading in power]),
-            temperatures=temperatures,
-            mode=mode,
-            throttled=throttled,
-            **scalars,
-        )
+        return replace(power, temperatures=temperatures, mode=mode, throttled=throttled, **scalars)
+
+    def power(self) -> Reading:
+        """Power alone, without asking any other source."""
+        return _powers([source.read() for source in self._power])
 
     def gpu_clock(self) -> Clock:
         """The GPU's clock and its bounds."""
@@ -151,6 +144,16 @@ def _powered(sources: Sequence[Source]) -> list[Source]:
     return next(([source] for source in found if source.whole), found)
 
 
+def _powers(readings: Sequence[Reading]) -> Reading:
+    """Parts of the power added up."""
+    return Reading(
+        max((reading.time for reading in readings), default=time.monotonic()),
+        _sum([reading.watts for reading in readings]),
+        {rail: watts for reading in readings for rail, watts in reading.rails.items()},
+        _sum([reading.joules for reading in readings]),
+    )
+
+
 def _sum(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) if known and len(known) == len(values) else None
@@ -160,17 +163,24 @@ def _duration(seconds: float) -> str:
     return f"{seconds:g} s" if seconds >= 1 else f"{seconds * 1e3:g} ms"
 
 
-def open_telemetry(root: str | Path = "/", order: Sequence[str] = ORDER) -> Telemetry:
+def open_power(root: str | Path = "/") -> Telemetry:
+    """The finest sensors of power, and no others."""
+    return open_telemetry(root, FINEST, ["power"])
+
+
+def open_telemetry(root: str | Path = "/", order: Sequence[str] = ORDER, wanted: Iterable[str] = GIVEN) -> Telemetry:
     """The sensors below ``root``, from the sources in ``order``. A source is opened only if it may give something that
-    those before it do not. Raises nothing where there is no sensor: then nothing is in the readings."""
+    is ``wanted`` and that those before it do not give. Raises nothing where there is no sensor: then nothing is in the
+    readings."""
+    asked = frozenset(wanted)
     sources: list[Source] = []
     missing: list[Unavailable] = []
     for name in order:
         given = {field for source in sources for field in source.gives}
         if "power" in given and not any(source.whole for source in _powered(sources)):
             given -= {"power"}  # a part
-        wanted = SOURCES[name] - given
-        if not wanted or (name == "tegrastats" and not wanted & {"power", "gpu_load"}):
+        gained = (SOURCES[name] & asked) - given
+        if not gained or (name == "tegrastats" and not gained & {"power", "gpu_load"}):
             continue
         module = importlib.import_module(f"finequery.jetson.telemetry.{name}")
         try:

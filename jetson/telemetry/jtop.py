@@ -1,7 +1,7 @@
 """jtop: the service of jetson-stats, which reads every sensor of a Jetson as root.
 
 It is used where it is installed and runs, never required (AGPL-3.0). It renews once a second, too coarse for a query,
-so ``FINEST`` asks for INA3221's own files first.
+so ``open_power`` asks for INA3221's own files first.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ Nothing is sampled while no query asks. One that asks gets the last state at onc
 background if the last is older than ``PERIOD``; only the first, and one after a long rest, wait for it (some file reads
 on a Jetson, a few calls of NVML).
 
-Own queries must not count as others. NVML tells processes apart on discrete GPUs. Elsewhere a sample is taken only when
-no query of this process is on the GPU, and the time that they were there within the sensor's window is subtracted.
+Own queries must not count as others. NVML tells processes apart on discrete GPUs. Elsewhere the time that queries of
+this process were on the GPU within the sensor's window is subtracted, and a sample taken while one of them runs is
+dropped: one that is asked for as a query begins is not.
 What that can't see: queries of another process of FineQuery count as others', and others that run only while this
 process keeps the GPU busy all the time are not noticed (what they cost shows in measured times, from which the model
 learns: perfmodel/correct.py).
@@ -30,6 +31,8 @@ from finequery.jetson.telemetry.reading import Shared, share
 PERIOD, STALE = 1.0, 10.0
 #: Loads are told in steps, so that plans are not placed anew for nothing, and leave us something.
 STEP, MOST = 0.1, 0.9
+#: Share of the sensor's window in which a query that still runs may have been on the GPU, that spoils a sample.
+UNCLEAR = 0.25
 #: Load from which a clock of now is that of work: at rest it is low, whatever slows the machine down.
 WORKING = 0.5
 
@@ -57,7 +60,7 @@ class Observer:
         self._at = float("-inf")  # when the state was taken
         self._lock = threading.Lock()
         self._sampling = threading.Lock()
-        self._running = 0  # queries of this process that may be on the GPU
+        self._running: list[float] = []  # when the queries of this process began that may be on the GPU
         self._ours: deque[tuple[float, float]] = deque(maxlen=256)  # when they were: begin and end
         self._stamp = 0  # of the newest sample of processes
 
@@ -77,13 +80,14 @@ class Observer:
         """A query of this process that may use the GPU. Put into the list when it did: begin and end, by
         time.perf_counter() or time.monotonic(), which are one clock on Linux."""
         spans: list[tuple[float, float]] = []
+        begin = time.monotonic()
         with self._lock:
-            self._running += 1
+            self._running.append(begin)
         try:
             yield spans
         finally:
             with self._lock:
-                self._running -= 1
+                self._running.remove(begin)
                 self._ours.extend(spans)
 
     def _refresh(self) -> None:
@@ -96,11 +100,9 @@ class Observer:
         """Take a state; ``_sampling`` is held."""
         if self._telemetry is None:
             self._telemetry = open_telemetry(self._root, LOADS)
-        with self._lock:
-            alone, ours = not self._running, list(self._ours)
         reading = self._telemetry.read()
         throttled = bool(reading.throttled)
-        load = self._others(self._telemetry, reading.gpu_load, ours, alone)
+        load = self._others(self._telemetry, reading.gpu_load)
         held = self._state.gpu_load
         if load is not None and (abs(load - held) >= STEP or load < STEP / 2):
             held = min(round(load / STEP) * STEP, MOST)
@@ -114,19 +116,22 @@ class Observer:
         )
         self._at = time.monotonic()
 
-    def _others(
-        self, telemetry: Telemetry, load: float | None, ours: Iterable[tuple[float, float]], alone: bool
-    ) -> float | None:
+    def _others(self, telemetry: Telemetry, load: float | None) -> float | None:
         """The GPU's load by others; None where that is not to be told now."""
         for source in telemetry.sources:
             found = source.others(self._stamp) if isinstance(source, Shared) else None
             if found is not None:
                 self._stamp = found[1]
                 return found[0]
-        if load is None or not alone:
+        if load is None:
             return None
         window = max((s.resolution for s in telemetry.sources if "gpu_load" in s.gives), default=PERIOD)
-        return share(load - busy(ours, time.monotonic() - window, window))
+        now = time.monotonic()
+        with self._lock:
+            running, ours = [(begin, now) for begin in self._running], list(self._ours)
+        if busy(running, now - window, window) > UNCLEAR:
+            return None
+        return share(load - busy(ours, now - window, window))
 
 
 def busy(spans: Iterable[tuple[float, float]], begin: float, seconds: float) -> float:
