@@ -270,7 +270,10 @@ class Session:
             context = self.context(physical | plan.lifted)
             scheduling.schedule(self.settings, plan, context, shown=True)
             with scheduling.ours(context):
-                return explain(plan, context, analyze)
+                text = explain(plan, context, analyze)
+            if analyze:
+                self.ran = context
+            return text
 
     def observe(self, plan: Plan, physical: dict[int | str, Any]) -> list[Observed]:
         """Run a plan with every instruction measured: what its pipelines have seen and took."""

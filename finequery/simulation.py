@@ -20,6 +20,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from finequery.compare.simulate import Counted
     from finequery.jetson.board import Board
+    from finequery.operators.context import Placement
+    from finequery.perfmodel.model import Model
+    from finequery.planner.candidates import Asked
+    from finequery.planner.scheduler import Simulated
+    from finequery.planner.stages import Site
 
 #: The share of a memory that columns may fill: the rest is the system's, and for what queries make.
 USABLE = 0.7
@@ -77,31 +82,55 @@ def on(
     have."""
     from finequery import scheduling
     from finequery.errors import NotSupportedError
-    from finequery.planner.placement import place
-    from finequery.planner.scheduler import simulate
     from finequery.planner.stages import Site
 
     if device == "gpu" and board.gpu is None:
         raise NotSupportedError(f"{board.title} has no GPU")
-    size = stored([query]) if size is None else size
-    resident = not cold and (board.gpu_memory is None or size <= room(board.gpu_memory.capacity_bytes))
-    site = Site(board, board.cpu.cores, resident=resident)
+    resident = not cold and fits(stored([query]) if size is None else size, board)
     model = scheduling.model_of(board, simulated=True)
-    schedule = place(query.parts, site, model, replace(query.asked, forced=device, objective=objective))
-    placements = [p.chosen.placement for p in schedule.placed]
-    timeline, price, known = simulate(query.parts, placements, site).timeline, schedule.price, validation()
-    low, high = (end / price.seconds if price.seconds else 1.0 for end in (price.low, price.high))
+    asked = replace(query.asked, forced=device, objective=objective)
+    ran = run(query, Site(board, board.cpu.cores, resident=resident), model, asked)
+    timeline = ran.simulated.timeline
     return OnBoard(
         timeline.seconds,
-        timeline.seconds * low * known.low,
-        timeline.seconds * high * known.high,
+        ran.low,
+        ran.high,
         timeline.joules,
         timeline.idle_joules,
         timeline.utilisation,
-        tuple(sorted({p.device for p in placements})),
+        tuple(sorted({p.device for p in ran.placements})),
         resident,
         model.source,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A query that was placed and simulated. ``low`` and ``high`` bound its seconds."""
+
+    simulated: Simulated
+    placements: tuple[Placement, ...]
+    low: float
+    high: float
+
+
+def run(query: Counted, site: Site, model: Model, asked: Asked) -> Ran:
+    """Place a query at a site by what is asked, and simulate it there."""
+    from finequery.planner.placement import place
+    from finequery.planner.scheduler import simulate
+
+    schedule = place(query.parts, site, model, asked)
+    placements = tuple(p.chosen.placement for p in schedule.placed)
+    simulated, price, known = simulate(query.parts, placements, site), schedule.price, validation()
+    low, high = (end / price.seconds if price.seconds else 1.0 for end in (price.low, price.high))
+    seconds = simulated.timeline.seconds
+    return Ran(simulated, placements, seconds * low * known.low, seconds * high * known.high)
+
+
+def fits(nbytes: float, board: Board) -> bool:
+    """Whether columns can be resident where the board's GPU reads them: a GPU without memory of its own reads the
+    host's."""
+    return board.gpu_memory is None or nbytes <= room(board.gpu_memory.capacity_bytes)
 
 
 def room(capacity_bytes: float) -> float:

@@ -66,7 +66,7 @@ def _text(found: Found, options: str, query: str) -> str:
     page_text = f"""# AGX Xavier beside discrete GPUs
 
 Written by `python scripts/compare_discrete.py --docs{options}`; do not edit. **Every time, joule and byte on this page
-is simulated**: neither a Jetson nor one of {", ".join(names)} was at hand. {words.SIMULATED_NOTE}
+is simulated**: neither a Jetson nor one of {", ".join(names)} was at hand. {words.simulated_note()}
 
 Any two machines can be compared like this, measured or simulated: `finequery compare this h100`,
 `finequery compare jetson.json rtx-2080-ti:gpu`, `finequery compare --help`. The pages with all queries, plots and

@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 from finequery import calibration, connect  # noqa: E402
 from finequery.jetson import board as boards  # noqa: E402
 from finequery.jetson import costs  # noqa: E402
+from finequery.jetson.conditions import conditions  # noqa: E402
 from finequery.jetson.simulator import Machine  # noqa: E402
 from finequery.perfmodel import costfit, machine  # noqa: E402
 from finequery.perfmodel.calibrate import MOST_RUNS, POINTS, least  # noqa: E402
@@ -253,6 +254,7 @@ def main(argv: list[str] | None = None) -> int:
     plain = {
         "machine": machine.processor(),
         "load_average": os.getloadavg()[0],
+        "conditions": conditions(),
         "medians": medians(rows),
         "kinds": kinds,
         "pipelines": [

@@ -141,6 +141,28 @@ def test_regimes(both: tuple[Result, Result]) -> None:
         assert answered.runs["placed"]["cold"].median <= 1.01 * answered.runs["gpu"]["cold"].median
 
 
+def test_columns_that_do_not_fit_the_gpu(
+    small: work.Work, counted: list[simulate.Counted], both: tuple[Result, Result]
+) -> None:
+    """A GPU with too little memory copies them always, and it is said."""
+    board = boards.load("rtx-2080-ti")
+    assert board.gpu_memory is not None
+    tiny = replace(board, gpu_memory=replace(board.gpu_memory, capacity_bytes=1e3))
+    found = simulate.simulated(sides.Side("tiny", board=tiny), small, counted)
+    for answered in found.queries.values():
+        resident, cold = (answered.runs["gpu"][regime] for regime in ("resident", "cold"))
+        assert resident.seconds == cold.seconds and "do not fit" in resident.note and not cold.note
+    document = comparison.compare(both[0], found)
+    assert "q1.1, q2.1, q4.2 on GeForce RTX 2080 Ti, resident: the columns do not fit" in page.html(document)
+
+
+def test_intervals_of_simulated_times(both: tuple[Result, Result]) -> None:
+    for one in both:
+        for answered in one.queries.values():
+            for run_ in (run_ for regimes in answered.runs.values() for run_ in regimes.values()):
+                assert run_.low is not None and run_.high is not None and run_.low < run_.median < run_.high
+
+
 def test_one_device_of_a_board(small: work.Work, counted: list[simulate.Counted], both: tuple[Result, Result]) -> None:
     gpu = simulate.simulated(sides.side("rtx-2080-ti:gpu"), small, counted)
     assert gpu.facts.title == "GeForce RTX 2080 Ti, GPU only" and gpu.facts.device == "gpu"
@@ -176,7 +198,8 @@ def test_table(both: tuple[Result, Result]) -> None:
         assert said in shown
     head = shown[shown.index("Latency") :].splitlines()
     assert head[1].split() == "query A B cold B resident A over B A over B".split()
-    assert head[3].split() == ["simulated"] * 5 and "measured" not in shown.replace("measured runs", "")
+    assert head[2].split().count("interval") == 3
+    assert head[3].split() == ["simulated"] * 8 and " measured " not in shown[: shown.index("Bandwidth")]
 
 
 class Data(HTMLParser):

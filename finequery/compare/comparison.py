@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -114,18 +113,17 @@ def _cells(answered: Answered, facts: Facts, regimes: Sequence[str]) -> dict[str
 
 
 def _cell(run: Run, facts: Facts) -> dict[str, Any]:
-    """Milliseconds with their quartiles, millijoules, and shares of the memories' peak bandwidth: ``used`` by operands,
+    """Milliseconds with their bounds, millijoules, and shares of the memories' peak bandwidth: ``used`` by operands,
     ``traffic`` by what went through the memories."""
     peak = facts.peak_gbs * 1e9
-    low, _, high = statistics.quantiles(run.seconds, n=4) if len(run.seconds) > 1 else (None, None, None)
 
     def share(nbytes: float | None) -> float | None:
         return None if nbytes is None or not peak else nbytes / run.median / peak
 
     return {
         "ms": run.median * 1e3,
-        "low_ms": None if low is None else low * 1e3,
-        "high_ms": None if high is None else high * 1e3,
+        "low_ms": None if run.low is None else run.low * 1e3,
+        "high_ms": None if run.high is None else run.high * 1e3,
         "runs": len(run.seconds),
         "mj": None if run.joules is None else run.joules * 1e3,
         "idle_mj": None if run.idle_joules is None else run.idle_joules * 1e3,

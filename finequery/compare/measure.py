@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -120,8 +121,11 @@ def _timed(
         after()
 
     found = Energy(0.0, 0, "") if sensors is None else measure(run, sensors)
+    low, _, high = statistics.quantiles(times, n=4)
     return Run(
         tuple(times),
+        low,
+        high,
         found.joules,
         found.idle_joules,
         operand_bytes(o.features for o in seen),

@@ -19,6 +19,8 @@ from finequery.errors import FileError
 
 Place = tuple[str | int, ...]
 
+_BOUNDS = ("low_ms", "high_ms")
+
 
 def write(path: Path, document: Document) -> None:
     """Write the page; FileError where that can't be done."""
@@ -240,8 +242,8 @@ def _queries(document: Document) -> str:
         for side, regime in found:
             place: Place = ("queries", i, side, "placed", regime)
             text = _value(document, (*place, "ms"), number, _simulated(document, side))
-            if q[side]["placed"][regime]["runs"] > 1:
-                low, high = (_value(document, (*place, k), number, False) for k in ("low_ms", "high_ms"))
+            if q[side]["placed"][regime]["low_ms"] is not None:
+                low, high = (_value(document, (*place, k), number, _simulated(document, side)) for k in _BOUNDS)
                 text += f' <span class="muted">{low}–{high}</span>'
             row.append(("!" if q[side]["placed"][regime]["ms"] == least else "") + text)
         for regime in regimes:
@@ -262,10 +264,11 @@ def _queries(document: Document) -> str:
                 at: Place = ("queries", i, side, "placed", regime, key)
                 row.append(_value(document, at, form, _simulated(document, side)))
         rows.append(row)
-    first = "Medians; behind a measured one the quartiles. The least is bold."
+    first = "Medians; behind a measured one the quartiles, behind a simulated one its interval. The least is bold."
+    about = "".join(f'<p class="note">{escape(text)}</p>\n' for text in words.about_queries(document))
     return f"""<h2>Query by query</h2>
 <p class="note">{first}</p>
-{latency}
+{about}{latency}
 <h2>Energy and bandwidth utilisation</h2>
 <p class="note">Utilisation by operands. {words.USED_NOTE}</p>
 {_table(head, rows)}"""
@@ -339,7 +342,7 @@ def _sides(document: Document) -> str:
         rows += [[escape(key), "", escape(str(value))] for key, value in known.items()]
     missing = f"Not on both sides: {escape(', '.join(document['left_out']))}."
     left = f'<p class="note">{missing}</p>' if document["left_out"] else ""
-    note = f'<p class="note">{words.SIMULATED_NOTE}</p>' if _simulated(document, "a", "b") else ""
+    note = f'<p class="note">{escape(words.simulated_note())}</p>' if _simulated(document, "a", "b") else ""
     return f"<h2>The two sides</h2>\n{note}\n{left}{_table(['', '', 'from'], rows, (2,))}"
 
 

@@ -28,10 +28,15 @@ Stretch = tuple[str, int, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A query in one way and regime. ``operands``: bytes of its sub-tasks' inputs and outputs, wherever they came from;
-    ``traffic``: bytes through the memories, which the simulator alone knows. None: not known."""
+    """A query in one way and regime. None: not known.
+
+    ``low`` and ``high`` bound the seconds: the quartiles of runs that were measured, and how far off the simulator may
+    be (finequery/simulation.py). ``operands``: bytes of its sub-tasks' inputs and outputs, wherever they came from;
+    ``traffic``: bytes through the memories, which the simulator alone knows."""
 
     seconds: tuple[float, ...]
+    low: float | None = None
+    high: float | None = None
     joules: float | None = None
     idle_joules: float | None = None  # of these, the machine's at rest
     operands: float | None = None
@@ -161,9 +166,11 @@ def _run(entry: Mapping[str, Any]) -> Run:
     seconds = tuple(float(s) for s in entry["seconds"])
     if not seconds or not all(math.isfinite(s) and s > 0.0 for s in seconds):
         raise ValueError("a query has no times, or one that is not above 0")
-    numbers = {key: entry.get(key) for key in ("joules", "idle_joules", "operands", "traffic")}
+    numbers = {key: entry.get(key) for key in ("low", "high", "joules", "idle_joules", "operands", "traffic")}
     for key, value in numbers.items():
         if value is not None and not (math.isfinite(float(value)) and float(value) >= 0.0):
             raise ValueError(f"{key} is {value!r}")
     stretches = tuple((str(e), int(p), float(a), float(b)) for e, p, a, b in entry.get("timeline", ()))
+    if len(seconds) > 1:
+        numbers["low"], _, numbers["high"] = statistics.quantiles(seconds, n=4)
     return Run(seconds, **numbers, plan=str(entry.get("plan", "")), timeline=stretches, note=str(entry.get("note", "")))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from finequery import scheduling
+from finequery import scheduling, simulation
 from finequery.compare.result import Answered, Result, Run
 from finequery.compare.sides import Side, board_facts
 from finequery.compare.work import Work, digest
@@ -20,8 +20,6 @@ from finequery.perfmodel.features import Features
 from finequery.perfmodel.model import Model
 from finequery.perfmodel.work import works
 from finequery.planner.candidates import Asked
-from finequery.planner.placement import place
-from finequery.planner.scheduler import simulate
 from finequery.planner.stages import Part, Site
 from finequery.planner.subtasks import PipelineInfo
 from finequery.planner.timeline import Timeline, of_simulation
@@ -79,22 +77,26 @@ def _runs(query: Counted, board: Board, model: Model, device: str, objective: st
     asked = replace(query.asked, forced=device, objective=objective, forms=forms)
 
     def run(resident: bool) -> Run:
-        site = Site(board, board.cpu.cores, resident=resident)
-        placements = [p.chosen.placement for p in place(query.parts, site, model, asked).placed]
-        ran = simulate(query.parts, placements, site)
-        t = ran.timeline
+        ran = simulation.run(query, Site(board, board.cpu.cores, resident=resident), model, asked)
+        t = ran.simulated.timeline
         return Run(
             seconds=(t.seconds,),
+            low=ran.low,
+            high=ran.high,
             joules=t.joules,
             idle_joules=t.idle_joules,
             operands=operand_bytes(part.features for part in query.parts),
             traffic=t.memory_bytes,
-            plan=" ".join(map(short, placements)),
-            timeline=stretches(of_simulation(ran)),
+            plan=" ".join(map(short, ran.placements)),
+            timeline=stretches(of_simulation(ran.simulated)),
         )
 
-    resident = run(True)
-    return {"resident": resident, "cold": run(False) if board.discrete else resident}
+    if not board.discrete:
+        return dict.fromkeys(("resident", "cold"), run(True))
+    cold = run(False)
+    if simulation.fits(simulation.stored([query]), board):
+        return {"resident": run(True), "cold": cold}
+    return {"resident": replace(cold, note="the columns do not fit into the GPU's memory: copied"), "cold": cold}
 
 
 def stretches(timeline: Timeline) -> tuple[tuple[str, int, float, float], ...]:

@@ -65,10 +65,10 @@ def _series_head(document: Document, found: Sequence[tuple[str, str]], what: str
 
 def _latency(document: Document) -> str:
     found, regimes = words.series(document), sorted(document["regimes"])
-    spread = [any(q[s]["placed"][r]["runs"] > 1 for q in document["queries"]) for s, r in found]
+    bounded = [any(q[s]["placed"][r]["low_ms"] is not None for q in document["queries"]) for s, r in found]
     head: list[list[str]] = [["query"], [""], [""]]
-    for column, wide in zip(zip(*_series_head(document, found, "ms")), spread):
-        for line, text, more in zip(head, column, ("", "quartiles", column[2])):
+    for column, wide, (side, _) in zip(zip(*_series_head(document, found, "ms")), bounded, found):
+        for line, text, more in zip(head, column, ("", words.bounds(document, side), column[2])):
             line += [text, more] if wide else [text]
     derived = MARK if any(document["sides"][s]["simulated"] for s in "ab") else "measured"
     for regime in regimes:
@@ -77,7 +77,7 @@ def _latency(document: Document) -> str:
     rows = []
     for q in document["queries"]:
         row = [q["query"]]
-        for (side, regime), wide in zip(found, spread):
+        for (side, regime), wide in zip(found, bounded):
             cell = q[side]["placed"][regime]
             row.append(number(cell["ms"]))
             if wide:
@@ -151,7 +151,7 @@ def _notes(document: Document) -> str:
     import textwrap
 
     notes = [words.REGIME_NOTES] if len(document["regimes"]) > 1 else []
-    notes += [words.USED_NOTE, words.PAPER_NOTE]
+    notes += [words.USED_NOTE, words.PAPER_NOTE, *words.about_queries(document)]
     if any(document["sides"][side]["simulated"] for side in ("a", "b")):
-        notes.append(words.SIMULATED_NOTE)
+        notes.append(words.simulated_note())
     return "\n".join(textwrap.fill(note, 100, subsequent_indent="  ") for note in notes)

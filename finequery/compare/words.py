@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from finequery import simulation
 from finequery.compare.measures import percent
 from finequery.compare.work import title
 
@@ -133,8 +134,32 @@ PAPER_NOTE = (
     "The paper's figures are of its own queries, scale, board and discrete GPU, none of which is published; its "
     'baseline is one device alone, or "the discrete architecture", for which the GPU alone stands here.'
 )
-SIMULATED_NOTE = (
-    "Simulated figures come from the discrete-event simulator of the board library (jetson/simulator.py): queries "
-    "were run once on this machine's CPU for their answers and true numbers of rows, then placed and simulated on the "
-    "board. No board has confirmed them. They have no spread: the simulator is a function of plan and board."
-)
+
+
+def simulated_note() -> str:
+    """What simulated figures are, and how far off they may be."""
+    known = simulation.validation()
+    return (
+        "Simulated figures come from the discrete-event simulator of the board library (jetson/simulator.py): queries "
+        "were run once on this machine's CPU for their answers and true numbers of rows, then placed and simulated on "
+        "the board. No board has confirmed them. They have no spread, since the simulator is a function of plan and "
+        "board, but an interval: what the performance model says of the placed plan, widened by what measured times of "
+        f"{known.queries} queries were over simulated ones (5th to 95th percentile, {known.low:g} to {known.high:g}; "
+        f"{known.source}), the only machine where both are known. How wrong a board's own numbers are is not in it."
+    )
+
+
+def bounds(document: Document, side: str) -> str:
+    """What stands behind a side's times."""
+    return "interval" if document["sides"][side]["simulated"] else "quartiles"
+
+
+def about_queries(document: Document) -> list[str]:
+    """What has to be said of single queries."""
+    found: dict[str, list[str]] = {}
+    for q in document["queries"]:
+        for side, regime in series(document):
+            note = q[side]["placed"][regime]["note"]
+            if note:
+                found.setdefault(f"{side_title(document, side, regime, mark=False)}: {note}", []).append(q["query"])
+    return [f"{', '.join(queries)} on {note}." for note, queries in found.items()]
