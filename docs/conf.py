@@ -21,7 +21,7 @@ version = release = finequery.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-exclude_patterns = ["build", "*/*.md"] if not list(HERE.glob("*/*.md")) else ["build"]
+exclude_patterns = ["build"]
 html_theme = "furo"
 html_title = f"FineQuery {version}"
 html_copy_source = False
@@ -34,3 +34,4 @@ suppress_warnings = ["myst.header"]
 #: Pages that are written from the engine's own tables, so that they cannot say anything else than it does.
 (HERE / "functions.md").write_text(reference.functions(), encoding="utf-8")
 (HERE / "settings.md").write_text(reference.settings(), encoding="utf-8")
+(HERE / "dot-commands.txt").write_text(reference.dot_commands(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Pages made from the engine's own tables: functions and settings."""
+"""Pages made from the engine's own tables: functions, settings and dot commands."""
 
 from __future__ import annotations
 
@@ -46,6 +46,18 @@ def settings() -> str:
         *(f"| `{s.name}` | {s.type} | {_cell(s.description)} |" for s in table.TABLE.values()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def dot_commands() -> str:
+    """What the shell prints for ``.help``."""
+    import contextlib
+    import io
+
+    from finequery.shell import main
+
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        main(["--no-rc", "-c", ".help"])
+    return out.getvalue()
 
 
 def _table(found: Iterable[Function | AggregateFunction]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import finequery
-from finequery.shell import split
+from finequery.shell.tokens import inputs
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -42,8 +42,8 @@ def test_code(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
                 assert not failed, capsys.readouterr().out
                 names = test.globs
             elif language == "sql":
-                for statement in split(text):
-                    con.execute(statement).fetchall()
+                for statement in inputs(text):
+                    con.execute(statement.text).fetchall()
             else:
                 for command, wanted in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, re.M):
                     assert shown(command) == wanted
