@@ -27,7 +27,8 @@ def functions() -> str:
     for category, found in sorted(categories.items()):
         lines += ["", f"## {TITLES.get(category, category.capitalize())}", "", *_table(found)]
     whole = list(dict.fromkeys(AGGREGATES.values()))
-    lines += ["", "## Aggregates", "", "All take `FILTER (WHERE …)` and `OVER (…)`; `DISTINCT` where it has a meaning.", ""]
+    takes = "All take `FILTER (WHERE …)` and `OVER (…)`; `DISTINCT` where it has a meaning."
+    lines += ["", "## Aggregates", "", takes, ""]
     lines += _table([a for a in whole if not a.window])
     lines += ["", "## Window functions", "", "These need `OVER (…)`.", "", *_table([a for a in whole if a.window])]
     return "\n".join(lines) + "\n"
@@ -38,8 +39,8 @@ def settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Written from the table that `SET` and `connect` look names up in. `SET name = value`, `RESET name`, `SHOW name`;",
-        "`SHOW SETTINGS` lists them with the values in force. {doc}`configuration` says where values come from.",
+        "Written from the table that `SET` and `connect` look names up in. `SET name = value`, `RESET name`,",
+        "`SHOW name`; `SHOW SETTINGS` lists all. {doc}`configuration` says where values come from.",
         "",
         "| setting | type | meaning |",
         "| --- | --- | --- |",
