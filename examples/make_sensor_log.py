@@ -7,8 +7,8 @@ Every machine has four sensors that are read once a second. The log is not clean
 - *drift*: the temperature sensors of some machines read higher and higher;
 - *faults*: for a while, some machines vibrate far more than they should.
 
-Everything is drawn from ``seed``, part by part, so the same arguments make the same log, and memory is that of one
-part. Beside the readings (``readings/*.parquet``) lie ``calibration.parquet``, with gain and offset of every sensor, and
+Everything is drawn from ``seed``, part by part: the same arguments make the same log, and memory is that of one part.
+Beside the readings (``readings/*.parquet``) lie ``calibration.parquet``, with gain and offset of every sensor, and
 ``truth.json``, which says what was put in, for whoever wants to check what he found.
 
     python examples/make_sensor_log.py plant --rows 100_000_000

@@ -196,7 +196,7 @@ class Aggregate(Task):
             columns = [take(p, moved[0], pool) for p in payloads]
         frame = Frame({c.id: column for c, column in zip(self.arguments, columns)}, rows.length)
         frame.columns[NUMBER.id] = ColumnData(BIGINT, "int64", rows.length, parted)
-        expected = int(self.expected_groups or rows.length)
+        expected = min(int(self.expected_groups or rows.length), rows.length)
         result, found = self._add_up(context, frame, Given(NUMBER, expected, partitioned=True), record, bounds)
         for column, values in zip(self.groups, decode(found)):
             result.columns[column.id] = values

@@ -18,6 +18,8 @@ from finequery.operators.table import RangeTest
 
 #: Of the memory that is left, a batch takes this part: two are there at a time, with what is computed of one.
 SHARE = 6
+#: Bytes a value that a batch is reckoned with at the least: what is computed of narrow columns is mostly wider.
+WIDTH = 8
 #: Bytes of a batch where there is room for more: beyond, threads have enough to do, and caches nothing more to gain.
 LARGEST = 128 << 20
 
@@ -99,6 +101,7 @@ class ParquetBatches:
         batches: list[list[Group]] = []
         held = 0
         for group, size in zip(self.groups, self.sizes):
+            size = max(size, WIDTH * group.rows * len(self.names))
             if not batches or held + size > most:
                 batches.append([])
                 held = 0

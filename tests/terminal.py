@@ -13,7 +13,7 @@ import pyte
 from finequery.operators import native
 
 #: Seconds until what is waited for has to be there, on a machine that does other things too.
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 
 class Terminal:
@@ -32,7 +32,7 @@ class Terminal:
         variables: dict[str, str | None] = {
             **os.environ,
             "HOME": str(home),
-            "FINEQUERY_CACHE": str(native.cache_directory()),  # where kernels are compiled already
+            "FINEQUERY_CACHE": str(native.cache_directory().parent),  # where kernels are compiled already
             "TERM": "xterm-256color",
             "XDG_CONFIG_HOME": None,
             "NO_COLOR": None,

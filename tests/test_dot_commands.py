@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -183,14 +182,29 @@ def test_plan(say: Any, tmp_path: Path) -> None:
     assert (tmp_path / "t.svg").read_text().startswith("<svg")
     assert ".svg or .png" in say(f".plan {tmp_path}/t.txt", fails=True)
     say(".board agx-xavier")
-    assert ", simulated" in say(".plan").splitlines()[-2] or ", simulated" in say(".plan")
+    assert "AGX Xavier" in say(".plan") and ", simulated (" in say(".plan")
 
 
-def test_energy_of_a_simulated_board(say: Any) -> None:
+def test_energy(say: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from finequery import energy
+
     assert "no query yet" in say(".energy", fails=True)
     say(".board agx-xavier\nselect sum(range) from range(100000);")
     text = say(".energy")
-    assert text.splitlines()[-1].endswith(", simulated") and "J in" in text and "net" in text
+    assert text.startswith("simulated: ") and "J a run" in text and max(map(len, text.splitlines())) < 80
+    runs: list[Any] = []
+
+    def measure(run: Any) -> energy.Energy:
+        runs.append(run())
+        return energy.Energy(0.1, 30, "INA3221", 2.5, 0.5, 25.0, 5.0)
+
+    monkeypatch.setattr(energy, "measure", measure)
+    say(".board none\n.mode csv\nselect 6 * 7;")
+    assert say(".energy").startswith("2.5 J a run, of which 500 mJ at rest")
+    assert runs[0].fetchall() == [(42,)]
+    nothing = energy.Energy(0.1, 1, "", note="no sensor of power")
+    monkeypatch.setattr(energy, "measure", lambda run: nothing)
+    assert say(".energy").startswith("no sensor of power")
 
 
 def test_import(say: Any, tmp_path: Path) -> None:
@@ -231,26 +245,6 @@ def test_read(say: Any, tmp_path: Path) -> None:
 
 def test_quit(say: Any, shell: Shell) -> None:
     assert say(".quit\nselect 1;") == "" and shell.done
-
-
-def test_measured_energy(say: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    energy = pytest.importorskip("finequery.energy")
-    runs: list[Any] = []
-
-    def measure(run: Any, **_: Any) -> Any:
-        runs.append(run())
-        return SimpleNamespace(
-            joules=2.5, idle_joules=0.5, net_joules=2.0, watts=25.0, seconds=0.1, repeats=30, source="INA3221", note=""
-        )
-
-    monkeypatch.setattr(energy, "measure", measure)
-    say("select 1;")
-    text = say(".energy")
-    assert text == "2.50 J a run, of which 500.00 mJ at rest; net 2.00 J\n25.0 W over 100.00 ms, 30 runs, by INA3221"
-    assert runs[0].fetchall() == [(1,)]
-    nothing = SimpleNamespace(joules=None, idle_joules=None, net_joules=None, note="no sensor")
-    monkeypatch.setattr(energy, "measure", lambda run, **_: nothing)
-    assert say(".energy") == "no sensor"
 
 
 def test_all_commands_are_tested() -> None:

@@ -100,7 +100,7 @@ def test_after_the_rows() -> None:
 
     import finequery
 
-    readings = pa.table({"machine": ["press", "saw"], "celsius": [71.5, 41.75]})
+    readings = pa.table({"machine": ["press", "saw"], "celsius": [71.5, 41.75]})  # noqa: F841
     with finequery.connect() as con:
         hot = con.sql("select machine from readings where celsius > 50")
         assert hot.fetchall() == [("press",)]

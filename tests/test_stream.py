@@ -130,7 +130,7 @@ def test_answers_within_the_limit(bounded: Engines, name: str) -> None:
     assert ("streamed in" in analyzed(bounded.con, QUERIES[name])) == (name not in FIT)
 
 
-@pytest.mark.parametrize("name", FIT)
+@pytest.mark.parametrize("name", sorted(FIT))
 def test_answers_with_less_memory(bounded: Engines, name: str) -> None:
     leave(bounded.con, 900_000)
     assert_same(*bounded, QUERIES[name])

@@ -70,7 +70,7 @@ def test_several_lines(shell: Open) -> None:
     t.send("select 1 as one,\r")
     t.wait("...>")
     t.send("2 as two;\r")
-    t.wait("│     1 │     2 │")
+    t.wait("│       1 │       2 │")
     t.prompt()
     t.send("\x1b[A")  # the whole statement comes back, as one entry
     t.pump(0.5)
@@ -106,7 +106,7 @@ def test_completion(shell: Open, database: Path) -> None:
 
 def test_file_names(shell: Open, tmp_path: Path) -> None:
     (tmp_path / "orchard.csv").write_text("pears\n3\n")
-    t = shell()
+    t = shell(columns=200)
     t.prompt()
     t.send(f"select * from '{tmp_path}/orch\t")
     t.wait("orchard.csv")
@@ -129,7 +129,7 @@ def test_history_over_sessions(shell: Open, tmp_path: Path) -> None:
     t.send("\x03")
     t.prompt()
     t.send("\x12")  # Ctrl-R
-    t.wait("reverse-i-search")
+    t.wait("I-search backward:")
     t.send("100")
     t.wait("select 1001;")
     assert (tmp_path / ".finequery_history").stat().st_mode & 0o777 == 0o600
@@ -162,6 +162,7 @@ def test_pager(shell: Open, database: Path) -> None:
 def test_own_pager(shell: Open, database: Path) -> None:
     t = shell(str(database), PAGER="head -n 3")
     assert len(t.run("select i from n limit 100;", "shop>")) == 3
+    assert t.leave() == 0
     t = shell(str(database), PAGER="no-such-program")
     assert "100 rows (40 shown)" in t.run("select i from n limit 100;", "shop>")[-1]
 
@@ -241,7 +242,7 @@ def test_dumb_terminal(shell: Open) -> None:
     t.send("select 1 as one,\n")
     t.wait("...>")
     t.send("7 as seven;\n")
-    t.wait("│     1 │     7 │")
+    t.wait("│       1 │       7 │")
     t.send("select nope;\n")
     t.wait("Bind error")
     assert b"\x1b" not in t.raw
@@ -262,7 +263,7 @@ def test_start_file(shell: Open, tmp_path: Path) -> None:
     with shell("--no-rc") as t:
         assert "Catalog error" in "\n".join(t.run("from t;"))
     (folder / "shellrc").write_text("select nope;\n")
-    t = shell()
+    t = shell(columns=200)
     t.prompt()
     assert "shellrc:1: Bind error" in t.text
 

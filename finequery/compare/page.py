@@ -280,7 +280,10 @@ def _against(document: Document) -> str:
         return ""
     a, b = (document["sides"][side]["title"] for side in ("a", "b"))
     head = [f"A: {escape(a)}<br/>B: {escape(b)}"]
-    head += [f"{words.against_title(document, *column)}<br/>{_badge(document, 'a', 'b')}" for column in columns]
+    head += [
+        f"{words.against_title(document, *column).replace(', ', ',<br/>')}<br/>{_badge(document, 'a', 'b')}"
+        for column in columns
+    ]
     head.append("the paper")
     rows = []
     for m in MEASURES:

@@ -120,47 +120,25 @@ def plan(shell: Shell, path: str | None = None) -> None:
 
 @command(".energy")
 def energy(shell: Shell) -> None:
-    """Run the last query again, as often as it needs to be measured, and show its energy.
+    """Run the last query again, as often as it takes, and show its energy.
 
-    The board's sensors are read (see finequery devices); a simulated board's joules
-    are the simulator's, and say so.
+    The machine's sensors are read (finequery devices names them), at rest first; it
+    says so where there are none, or where the query is too short. A simulated board's
+    joules are the simulator's, and say so.
     """
+    from finequery.energy import measure, of_simulated
+
     relation = _last(shell)
-    shell.output.text(_simulated(relation) if shell.connection.settings["board"] else _measured(shell, relation))
+    if not shell.connection.settings["board"]:
+        text = shell.last or ""
+        found = measure(lambda: shell.run(text))
+    else:
+        from finequery.planner.scheduler import Scheduler
 
-
-def _simulated(relation: Relation) -> str:
-    from finequery.planner.scheduler import Scheduler
-
-    relation.execute()
-    scheduler = relation._session.ran.scheduler if relation._session.ran is not None else None
-    if not isinstance(scheduler, Scheduler) or scheduler.run is None:
-        raise NotSupportedError("The simulator has no run of this query")
-    run = scheduler.run
-    taken, idle = run.timeline.joules, run.timeline.idle_joules
-    seconds = run.timeline.seconds
-    watts = taken / seconds if seconds else 0.0
-    return (
-        f"{_joules(taken)} in {seconds * 1e3:.2f} ms ({watts:.1f} W), of which {_joules(idle)} at rest; "
-        f"net {_joules(taken - idle)}\n{run.site.board.title}, simulated"
-    )
-
-
-def _measured(shell: Shell, relation: Relation) -> str:
-    from finequery.energy import measure
-
-    text = shell.last or ""
-    found = measure(lambda: shell.run(text))
-    if found.joules is None:
-        return found.note or "no sensor"
-    lines = [f"{_joules(found.joules)} a run"]
-    if found.idle_joules is not None and found.net_joules is not None:
-        lines[0] += f", of which {_joules(found.idle_joules)} at rest; net {_joules(found.net_joules)}"
-    lines.append(f"{found.watts:.1f} W over {found.seconds * 1e3:.2f} ms, {found.repeats} runs, by {found.source}")
-    if found.note:
-        lines.append(found.note)
-    return "\n".join(lines)
-
-
-def _joules(value: float) -> str:
-    return f"{value:.2f} J" if value >= 1 else f"{value * 1e3:.2f} mJ"
+        relation.execute()
+        ran = relation._session.ran
+        scheduler = None if ran is None else ran.scheduler
+        if not isinstance(scheduler, Scheduler) or scheduler.run is None:
+            raise NotSupportedError("The simulator has no run of this query")
+        found = of_simulated(scheduler.run)
+    shell.output.text("\n".join(textwrap.wrap(str(found), WIDTH)))
