@@ -82,8 +82,9 @@ def settings(shell: Shell, name: str | None = None) -> None:
         rows = [row for row in rows if row[0] == find_setting(name).name]
     room = max(len(row[0]) for row in rows)
     lines = []
-    for key, value, _, description in rows:
-        lines.append(f"{key:<{room}} = {value or repr(shown(value))}")
+    for key, value, _, source, description in rows:
+        place = "" if source == "default" else f"  ({source})"
+        lines.append(f"{key:<{room}} = {value or repr(shown(value))}{place}")
         lines += textwrap.wrap(description, WIDTH, initial_indent="    ", subsequent_indent="    ")
     shell.output.text("\n".join(lines))
 
