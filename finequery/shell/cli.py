@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -110,6 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(options: argparse.Namespace) -> int:
     from finequery.shell.opening import connect_to
 
+    gc.set_threshold(100_000)  # imports make many objects and no garbage
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here uses BLAS, and its threads take time to start
     settings = {name: getattr(options, name) for name in ("threads", "memory_limit", "device", "board")}
     try:
         scripts = [("-c", text) if kind == "c" else (text, read_file(text)) for kind, text in options.scripts or ()]
