@@ -25,6 +25,7 @@ PROGRAMS = {
     "calibrate": "finequery.calibration",
     "compare": "finequery.compare.command",
     "devices": "finequery.devices",
+    "top": "finequery.top",
 }
 
 #: Exit codes. FAILED: an SQL statement or a dot command; what came after it was not run. USAGE: nothing was run, for
@@ -38,6 +39,7 @@ A PATH that is not there becomes a new database if it looks like a path (shop.fq
 
 programs:
   finequery devices     the processor, the GPU and the sensors, and what follows from them
+  finequery top         a live view of the machine and of the queries that run on it
   finequery bench       SSB, TPC-H and others, beside other engines
   finequery compare     this machine or a board beside another
   finequery advise      which board meets a target, for your own queries
