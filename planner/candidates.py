@@ -139,7 +139,8 @@ class Offers:
         if asked.forced != "gpu" or not able:
             found.append(self._candidate(CPU, self._span(0, place)))
         if able:
-            found.append(self._candidate(GPU, self._gpu(self._span(1, place), part.base_bytes), self._copy(part)))
+            copying = self._copy(part.base_bytes)
+            found.append(self._candidate(GPU, self._gpu(self._span(1, place), part.base_bytes), copying))
         if not self.apart(place):
             return found
         if self.shared:
@@ -158,9 +159,9 @@ class Offers:
         price = Price(seconds, low, high, nbytes, joules + seconds * self.idle_w)
         return Candidate(placement, price, min(copying, seconds))
 
-    def _copy(self, part: Part) -> float:
-        """Seconds that the columns of a pipeline take to a GPU that has none of them."""
-        link, base = self.site.board.link, part.base_bytes
+    def _copy(self, base: float) -> float:
+        """Seconds that columns of so many bytes take to a GPU that has none of them."""
+        link = self.site.board.link
         if self.site.resident or not self.site.board.discrete or link is None or not base:
             return 0.0
         return base / (link.h2d_gbs * 1e9) + link.latency_us * 1e-6 * column_batches(base)
@@ -200,7 +201,10 @@ class Offers:
             numbers[:3] += board.link.latency_us * 1e-6 + part.result_bytes * _FINE / (board.link.d2h_gbs * 1e9)
         best = int(np.argmin(numbers[0]))
         shown = sorted({best, *range(0, len(_FINE), _PARTS)})
-        return [self._candidate(Placement("both", float(_FINE[n])), numbers[:, n]) for n in shown]
+        return [
+            self._candidate(Placement("both", share), numbers[:, n], self._copy(part.base_bytes * share))
+            for n, share in ((n, float(_FINE[n])) for n in shown)
+        ]
 
     def _phases(self, place: int, at: int, cut: int, first: str) -> Candidate:
         """Two phases over the best number of batches: t1 + t2 + (n - 1)·step of a batch's times, as

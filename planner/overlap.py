@@ -106,14 +106,14 @@ def beside(
     current, least = list(choice), took(choice)
     if least - _chain(current, reads) < LEAST_SLACK * least:
         return current, least
-    for move in moves:
-        trial = [move.get(place, c) for place, c in enumerate(current)]
-        if trial != current:
-            seconds = took(trial)
-            if seconds < least * (1.0 - LEAST_GAIN):
-                current, least = trial, seconds
     for _ in range(2):
         before = least
+        for move in moves:
+            trial = [move.get(place, c) for place, c in enumerate(current)]
+            if trial != current:
+                seconds = took(trial)
+                if seconds < least * (1.0 - LEAST_GAIN):
+                    current, least = trial, seconds
         for place, found in enumerate(ways):
             others = [*found, current[place]] if may_run_along(place, reads) else found
             for other in others:

@@ -25,7 +25,7 @@ from finequery.perfmodel.compose import Price
 from finequery.perfmodel.model import Model
 from finequery.planner.candidates import Asked, Candidate, Offers
 from finequery.planner.overlap import D2H, GPU, H2D, Task, beside, elapsed, may_run_along
-from finequery.planner.stages import Part, Site, coherence, end_device
+from finequery.planner.stages import Part, Site, coherence, column_batches, end_device
 
 #: What a candidate that uses both devices has to gain on one device alone.
 GAIN = 0.01
@@ -167,8 +167,12 @@ class _Transfers:
                 seconds += self.inputs(place, choice)
             engines, cores = (GPU if "gpu" in needs else 0), (self.cores[place] if "cpu" in needs else 0.0)
             if candidate.copying:  # of columns, which the GPU follows batch by batch
-                tasks.append(Task(candidate.copying, 0.0, H2D, 0.0, tuple(after)))
-                after, seconds = [len(tasks) - 1], seconds - candidate.copying
+                share = candidate.placement.share if len(needs) > 1 else 1.0
+                pieces = column_batches(self.parts[place].base_bytes * share)
+                seconds -= candidate.copying
+                for _ in range(pieces):
+                    tasks.append(Task(candidate.copying / pieces, 0.0, H2D, 0.0, tuple(after)))
+                    after = [len(tasks) - 1]
             ends.append(len(tasks))
             tasks.append(Task(seconds, candidate.price.nbytes, engines, cores, tuple(after)))
             if not candidate.placement.along:
@@ -258,7 +262,13 @@ def _branches(placed: list[Placed], price: Price, transfers: _Transfers) -> Pric
     along = [may_run_along(n, transfers.reads) for n in range(len(placed))]
     ways = [_ways(p.candidates, beside_, board.discrete) for p, beside_ in zip(placed, along)]
     moves = _subtrees(placed, transfers.reads, along) if board.discrete else []
-    choice, seconds = beside([p.chosen for p in placed], ways, transfers.reads, transfers.elapsed, moves)
+    starts = [[p.chosen for p in placed]]
+    if board.discrete and not transfers.site.resident:  # much is copied beside much else: also from the other ends
+        for device in ("cpu", "gpu"):
+            single = [_single(p.candidates, device) or p.candidates[0] for p in placed]
+            starts.append([_along(c) if beside_ else c for c, beside_ in zip(single, along)])
+    found = [beside(start, ways, transfers.reads, transfers.elapsed, moves) for start in starts]
+    choice, seconds = min(found, key=lambda plan: plan[1])
     if seconds > (1.0 - GAIN) * price.seconds:
         return price
     for item, found in zip(placed, choice):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from finequery.operators.column import ColumnData
 
 #: Rows of a sample, and the first ones of them, spread over the table as well, for what is done by string.
-ROWS, TEXTS = 2048, 512
+ROWS, TEXTS = 2048, 1024
 #: Tables of up to so many rows are their own sample.
 WHOLE = 4096
 #: Range of numbers whose occurrences are counted.

@@ -10,6 +10,7 @@ tables, so that a query pays for comparisons alone).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from finequery.planner.sample import Sample, sample_of
 from finequery.planner.sample_predicates import Columns, Mask, Unknown, holds
 from finequery.types import BOOLEAN
 
+#: Standard deviations by which a sample may be off.
+CHANCE = 2.0
 #: Rows of a sample that have to come through for their number to be believed as it is.
 SURE = 10
 #: How far fewer of them may be off, either way.
@@ -59,9 +62,15 @@ class Sampled:
         return len(self.at)
 
     def rows(self, rule: float) -> float:
-        """Rows that come through. The fewer the sample has, the more ``rule``, what is said without it, counts."""
+        """Rows that come through: what is said without the sample, by ``rule``, unless the sample disagrees by more
+        than chance. The fewer it has, the more the rule counts."""
         hits, weight = self.hits, self.root.rows / len(self.root) * self.rest
-        if self.root.whole or hits >= SURE:
+        if self.root.whole:
+            return hits * weight
+        likely = rule / weight if weight else 0.0
+        if abs(hits - likely) <= CHANCE * math.sqrt(likely + 1.0):
+            return rule
+        if hits >= SURE:
             return hits * weight
         if not hits:
             return min(rule, NONE * weight)
