@@ -97,7 +97,9 @@ class Sampled:
     def range(self, id: int) -> tuple[int | float, int | float] | None:
         """Least and greatest value of a column, where the sample is the whole table."""
         found = self.columns.get(id)
-        values = None if found is None or not self.root.whole or found[0] is not self.root else found[0].values(found[1])
+        values = (
+            None if found is None or not self.root.whole or found[0] is not self.root else found[0].values(found[1])
+        )
         if values is None or values.numbers is None or values.words is not None or not self.hits:
             return None
         held = values.numbers[self.mask if values.null is None else self.mask & ~values.null]
