@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finequery.errors import Error
+from finequery.jetson import conditions
 from finequery.perfmodel import calibrate as calibration
 from finequery.perfmodel import dataset, machine, store, training
 from finequery.perfmodel.calibrate import Journal, Piece, Progress
@@ -127,6 +128,8 @@ def main(arguments: Sequence[str]) -> int:
         kept = Journal(kept.path)
     if kept.damaged:
         print(f"{kept.damaged} damaged lines of {kept.path} are measured again", file=sys.stderr)
+    for text in conditions.warnings():
+        print(f"warning: {text}", file=sys.stderr)
     try:
         samples = run(kept, options.minutes * 60.0, calibration.QUICK if options.quick else calibration.POINTS)
     except KeyboardInterrupt:

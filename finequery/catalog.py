@@ -63,6 +63,11 @@ class Catalog:
             self._storage.close()
             self._storage = None
 
+    @property
+    def path(self) -> str | None:
+        """Where it is on disk; None for one in memory."""
+        return None if self._storage is None else str(self._storage.path)
+
     def get(self, name: str) -> Table | View | None:
         return self._entries.get(name.lower())
 

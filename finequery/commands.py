@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -216,11 +216,13 @@ def _explain(session: Session, statement: sql.Explain, plan: Plan | None, values
     return Relation.constant(session, ("explain_key", "explain_value"), (VARCHAR, VARCHAR), [(kind, text)])
 
 
-def _arrow(session: Session, plan: Plan, values: Values) -> pyarrow.Table:
+def _arrow(session: Session, plan: Plan, values: Values) -> Iterator[pyarrow.Table]:
+    """The result, in several tables where what is read does not fit into memory."""
     from finequery.operators.export import frame_to_arrow
 
     ids = [column.id for column in plan.logical.schema]
-    return frame_to_arrow(session.execute(plan, values), ids, plan.query.names)
+    for frame in session.frames(plan, values):
+        yield frame_to_arrow(frame, ids, plan.query.names)
 
 
 def _copy(session: Session, statement: sql.Copy, plan: Plan | None, values: Values) -> Relation:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from finequery.errors import BindError, FileError, NotSupportedError
@@ -16,21 +17,31 @@ if TYPE_CHECKING:
 _COMPRESSIONS = ("uncompressed", "snappy", "gzip", "zstd", "lz4", "brotli")
 
 
-def write(table: pyarrow.Table, types: Sequence[SqlType], path: str, format: str, options: dict[str, Any]) -> int:
-    """Write the rows to a new file, put it in the place of ``path``, and return how many there were."""
+def write(
+    tables: Iterator[pyarrow.Table], types: Sequence[SqlType], path: str, format: str, options: dict[str, Any]
+) -> int:
+    """Write the rows of one table or more to a new file, put it in the place of ``path``, and return how many there
+    were."""
     options = {name.lower(): value for name, value in options.items()}
     path = os.path.expanduser(path)
     temporary = f"{path}.{os.getpid()}.tmp"
-    writer = {"parquet": _parquet, "csv": _csv}.get(format)
-    if writer is None:
+    opener = {"parquet": _parquet, "csv": _csv}.get(format)
+    if opener is None:
         raise NotSupportedError(f"COPY TO format {format} is not supported", hint="There are parquet and csv.")
     folder = os.path.dirname(path)
     if folder and not os.path.isdir(folder):
         raise FileError(f"Can't write '{path}': there is no folder \"{folder}\"")
     try:
-        writer(table, types, temporary, options)
+        first = next(tables)
+        rows = first.num_rows
+        with opener(first.schema, types, temporary, options) as write_one:
+            write_one(first)
+            del first
+            for table in tables:
+                rows += table.num_rows
+                write_one(table)
         os.replace(temporary, path)
-        return int(table.num_rows)
+        return rows
     except OSError as error:
         raise FileError(f"Can't write '{path}': {error.strerror or error}") from None
     finally:
@@ -38,7 +49,10 @@ def write(table: pyarrow.Table, types: Sequence[SqlType], path: str, format: str
             os.unlink(temporary)
 
 
-def _parquet(table: pyarrow.Table, types: Sequence[SqlType], path: str, options: dict[str, Any]) -> None:
+@contextmanager
+def _parquet(
+    schema: pyarrow.Schema, types: Sequence[SqlType], path: str, options: dict[str, Any]
+) -> Iterator[Callable[[pyarrow.Table], None]]:
     from pyarrow import parquet
 
     compression = str(options.pop("compression", options.pop("codec", "snappy"))).lower()
@@ -46,12 +60,16 @@ def _parquet(table: pyarrow.Table, types: Sequence[SqlType], path: str, options:
     _refuse(options, "parquet")
     if compression not in _COMPRESSIONS:
         raise BindError(f"There is no compression {compression}", hint="There are " + ", ".join(_COMPRESSIONS) + ".")
-    _refuse_intervals(table, types, "Parquet")
+    _refuse_intervals(schema, types, "Parquet")
     compression = "none" if compression == "uncompressed" else compression
-    parquet.write_table(table, path, compression=compression, row_group_size=int(size))
+    with parquet.ParquetWriter(path, schema, compression=compression) as writer:
+        yield lambda table: writer.write_table(table.cast(schema), row_group_size=int(size))
 
 
-def _csv(table: pyarrow.Table, types: Sequence[SqlType], path: str, options: dict[str, Any]) -> None:
+@contextmanager
+def _csv(
+    schema: pyarrow.Schema, types: Sequence[SqlType], path: str, options: dict[str, Any]
+) -> Iterator[Callable[[pyarrow.Table], None]]:
     from pyarrow import csv
 
     header = options.pop("header", True)
@@ -61,8 +79,10 @@ def _csv(table: pyarrow.Table, types: Sequence[SqlType], path: str, options: dic
         header = header.lower() in ("true", "1", "on")
     if not isinstance(delimiter, str) or len(delimiter.encode()) != 1:
         raise BindError(f"The delimiter of a CSV file is one ASCII character, not {delimiter!r}")
-    _refuse_intervals(table, types, "CSV")
-    csv.write_csv(table, path, csv.WriteOptions(include_header=bool(header), delimiter=delimiter))
+    _refuse_intervals(schema, types, "CSV")
+    form = csv.WriteOptions(include_header=bool(header), delimiter=delimiter)
+    with csv.CSVWriter(path, schema, write_options=form) as writer:
+        yield lambda table: writer.write_table(table.cast(schema))
 
 
 def _refuse(options: dict[str, Any], format: str) -> None:
@@ -70,8 +90,8 @@ def _refuse(options: dict[str, Any], format: str) -> None:
         raise BindError(f'COPY TO {format} has no option "{next(iter(options))}"')
 
 
-def _refuse_intervals(table: pyarrow.Table, types: Sequence[SqlType], format: str) -> None:
-    for name, type_ in zip(table.column_names, types):
+def _refuse_intervals(schema: pyarrow.Schema, types: Sequence[SqlType], format: str) -> None:
+    for name, type_ in zip(schema.names, types):
         if type_.name == "INTERVAL":
             raise NotSupportedError(
                 f'Column "{name}" is an INTERVAL, which {format} does not hold', hint="Cast it to VARCHAR."

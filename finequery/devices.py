@@ -1,4 +1,4 @@
-"""``finequery devices``: the processor and the GPU, and what follows from them."""
+"""``finequery devices``: the processor, the GPU and the sensors, and what follows from them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ def main(arguments: Sequence[str]) -> int:
     from finequery.jetson.device import report
 
     argparse.ArgumentParser(
-        prog="finequery devices", description="Show the processor and the GPU, and what follows from them."
+        prog="finequery devices",
+        description="Show the processor, the GPU and the sensors, and what follows from them.",
     ).parse_args(arguments)
     print(report())
     return 0

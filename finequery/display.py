@@ -1,4 +1,4 @@
-"""Results as people read them: boxes for terminals, tables for notebooks, and the plain formats of the shell."""
+"""Results as people read them: boxes for terminals and tables for notebooks."""
 
 from __future__ import annotations
 
@@ -56,19 +56,23 @@ def interval_text(months: int, days: int, micros: int) -> str:
 
 def width(string: str) -> int:
     """Columns of a terminal the string takes."""
-    if string.isascii():
-        return len(string)
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in string)
-    return len(string) + wide - sum(unicodedata.combining(c) != 0 for c in string)
+    return len(string) if string.isascii() else sum(map(_cell_width, string))
+
+
+def _cell_width(c: str) -> int:
+    return 0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
 
 
 def clip(string: str, room: int) -> str:
     """The string in at most ``room`` columns, ending in … where something was cut off."""
     if width(string) <= room:
         return string
-    while string and width(string) > room - 1:
-        string = string[:-1]
-    return string + ELLIPSIS
+    taken = 0
+    for place, c in enumerate(string):
+        taken += _cell_width(c)
+        if taken > room - 1:
+            return string[:place] + ELLIPSIS
+    return string
 
 
 def _pad(string: str, room: int, align: str) -> str:
@@ -80,7 +84,8 @@ def _pad(string: str, room: int, align: str) -> str:
     return string + " " * space
 
 
-def _one_line(string: str) -> str:
+def one_line(string: str) -> str:
+    """The string with what would break a line or move the cursor written out."""
     if string.isprintable():
         return string
     return "".join(
@@ -112,13 +117,15 @@ def box(
     tail: Sequence[Row] = (),
     total: int | None = None,
     max_width: int = 120,
+    hint: str = "",
 ) -> str:
-    """The rows of ``head``, dots and the rows of ``tail`` in a frame under names and types."""
+    """The rows of ``head``, dots and the rows of ``tail`` in a frame under names and types. ``hint``: what to say where
+    columns are left out."""
     if not names:
         return ""
     total = len(head) + len(tail) if total is None else total
-    cells = [[_one_line(text(v)) for v in row] for row in (*head, *tail)]
-    heads = [_one_line(n) for n in names]
+    cells = [[one_line(text(v)) for v in row] for row in (*head, *tail)]
+    heads = [one_line(n) for n in names]
     kinds = [str(t).lower() for t in types]
     widths = [max(width(heads[i]), width(kinds[i]), *(width(row[i]) for row in cells)) for i in range(len(names))]
     keep, capped = _visible_columns(widths, max_width)
@@ -144,17 +151,17 @@ def box(
         lines += [line(dots, "^", "·")] * 3
         lines += [line(row, aligns if len(aligns) > 1 else aligns[0]) for row in cells[len(head) :]]
     lines.append(rule("└", "┴", "┘"))
-    if footer := _footer(total, len(cells), len(names), len(keep)):
+    if footer := _footer(total, len(cells), len(names), len(keep), hint):
         lines.append(footer)
     return "\n".join(lines)
 
 
-def _footer(total: int, shown: int, columns: int, kept: int) -> str:
+def _footer(total: int, shown: int, columns: int, kept: int, hint: str) -> str:
     parts = []
     if total > shown or total >= 10 or total == 0 or kept < columns:
         parts.append(f"{total:,} row{'' if total == 1 else 's'}" + (f" ({shown} shown)" if shown < total else ""))
     if kept < columns:
-        parts.append(f"{columns} columns ({kept} shown)")
+        parts.append(f"{columns} columns ({kept} shown{'; ' + hint if hint else ''})")
     return "  " + ", ".join(parts) if parts else ""
 
 
@@ -180,40 +187,3 @@ def html(
     note = f" ({shown} shown)" if shown < total else ""
     foot = f"<p>{total:,} row{'' if total == 1 else 's'}{note}</p>"
     return f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(body)}</tbody></table>{foot}"
-
-
-def csv_lines(names: Sequence[str], rows: Iterable[Row]) -> str:
-    """Comma-separated values with a header; NULL is empty, an empty string is quoted."""
-
-    def cell(value: Any) -> str:
-        if value is None:
-            return ""
-        string = text(value)
-        if string == "" or any(c in string for c in ',"\r\n'):
-            return '"' + string.replace('"', '""') + '"'
-        return string
-
-    return "\n".join(",".join(cell(v) for v in row) for row in (names, *rows))
-
-
-def json_lines(names: Sequence[str], rows: Iterable[Row]) -> str:
-    """A JSON array of objects. Decimals, dates and what JSON lacks become strings, so that no digit is lost."""
-    import json
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, float):
-            return value if value - value == 0 else text(value)
-        return value if value is None or isinstance(value, (bool, int, str)) else text(value)
-
-    records = [json.dumps(dict(zip(names, map(plain, row))), ensure_ascii=False) for row in rows]
-    return "[" + ",\n ".join(records) + "]"
-
-
-def markdown(names: Sequence[str], types: Sequence[SqlType], rows: Iterable[Row]) -> str:
-    """A table in Markdown."""
-
-    def line(values: Iterable[str]) -> str:
-        return "| " + " | ".join(_one_line(v).replace("|", "\\|") for v in values) + " |"
-
-    rule = "|" + "|".join("--:" if t.is_numeric else "---" for t in types) + "|"
-    return "\n".join([line(names), rule, *(line(map(text, row)) for row in rows)])

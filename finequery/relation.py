@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from finequery.connection import Connection
     from finequery.device_export import DeviceResult
+    from finequery.energy import Energy
     from finequery.interop import Array
     from finequery.operators.column import Frame
     from finequery.operators.context import Context
@@ -326,7 +327,8 @@ class Relation:
         """The plan; with ``analyze`` the query is run and what it took stands beside what was predicted."""
         if self.plan is None:
             raise NotSupportedError("Only a query has a plan to explain")
-        self._refresh()
+        if self._frame is None:  # else its variables are gone: what ran is explained
+            self._refresh()
         return self._session.explain(self.plan, self._values, analyze)
 
     def timeline(self) -> Timeline:
@@ -342,6 +344,25 @@ class Relation:
         from finequery.planner.timeline import of_run
 
         return of_run(self.plan.root, self._ran)
+
+    def energy(self, at_least_s: float = 2.0, at_most_s: float = 30.0) -> Energy:
+        """The joules of a run: the query runs again and again, for ``at_least_s`` seconds and until the figure means
+        something, at most ``at_most_s``; the machine's rest is measured before and shown (finequery/energy.py). On a
+        simulated board the joules are the simulator's, and it says so. Without a sensor ``note`` says what is missing.
+
+        Raises NotSupportedError where there is no query.
+        """
+        if self.plan is None:
+            raise NotSupportedError("Only a query has an energy")
+        self._computed()
+        assert self._ran is not None
+        from finequery.energy import measure, of_simulated
+
+        simulated = getattr(self._ran.scheduler, "run", None)
+        if simulated is not None:
+            return of_simulated(simulated)
+        plan = self.plan
+        return measure(lambda: self._session.execute(plan, self._values), None, at_least_s, at_most_s)
 
     def __repr__(self) -> str:
         return self.box() if self._names else "<finequery.Relation without rows>"

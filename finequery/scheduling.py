@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from finequery.settings import AUTO
 
 if TYPE_CHECKING:
     from finequery.jetson.board import Board
+    from finequery.jetson.telemetry.observer import Observer, State
     from finequery.operators.context import Context
     from finequery.perfmodel.model import Model
     from finequery.plan_cache import Plan
     from finequery.planner.scheduler import Scheduler
+    from finequery.planner.stages import Site
     from finequery.settings import Settings
 
 
@@ -23,11 +29,12 @@ def schedule(settings: Settings, plan: Plan, context: Context, shown: bool = Fal
         board = board_named("host")
     if board is None:
         return None
+    site, model = _site(settings, context, board)
     key = tuple(settings[name] for name in ("board", "device", "objective", "gpu_load", "threads"))
     scheduler = plan.schedulers.get(key)
     if scheduler is None:
-        scheduler = plan.schedulers[key] = _make(settings, plan, context, board)
-    scheduler.begin()
+        scheduler = plan.schedulers[key] = _make(settings, plan, context, site, model)
+    scheduler.begin(site, model)
     context.scheduler = scheduler
     return scheduler
 
@@ -61,11 +68,77 @@ def described() -> Board | None:
     return None if info is None or info.simulated else board.of_device(info.board or info.name)
 
 
+@functools.lru_cache(maxsize=1)
+def observer() -> Observer:
+    """What tells this machine's clocks and what others do to its GPU; made when a query is first placed on one."""
+    from finequery.jetson.telemetry.observer import Observer
+
+    return Observer()
+
+
 @functools.lru_cache(maxsize=16)
-def _model(board: Board) -> Model:
+def model_of(board: Board, simulated: bool = False) -> Model:
+    """The performance model of a board: the real one's, or that of its simulator."""
     from finequery.perfmodel.model import load_model
 
-    return load_model(board)
+    return load_model(board, corrected=not simulated)
+
+
+@functools.lru_cache(maxsize=64)
+def _model_at(board: Board, now: Board) -> Model:
+    """A board's model at the clocks of ``now``."""
+    return model_of(board) if now == board else model_of(board).at(now)
+
+
+@contextlib.contextmanager
+def ours(context: Context) -> Iterator[None]:
+    """What is on the GPU in this block is no load of others."""
+    if context.gpu is None or context.gpu.info.simulated or not observer.cache_info().currsize:
+        yield
+        return
+    with observer().ours() as spans:
+        try:
+            yield
+        finally:
+            found = (span for measured in context.measured.values() for span in measured.spans)
+            spans += [(begin, end) for device, begin, end in found if device == "gpu"]
+
+
+#: Steps of a share of a clock: less is not worth placing plans anew.
+_STEP = 0.05
+
+
+def at_state(board: Board, state: State) -> tuple[Board, Board]:
+    """This machine's board in the power mode that is set, and that at the clocks that are in force."""
+    from finequery.jetson.board import at_clocks, in_mode
+
+    board = in_mode(board, state.mode) if state.mode else board
+
+    def held(now: float | None, full: float | None) -> float:
+        if not now or not full:
+            return 1.0
+        return min(max(round(now / full / _STEP), 1) * _STEP, 1.0)
+
+    # The memory's clock follows the load, and what it goes up to is known from the mode alone.
+    gpu = board.gpu.mhz if board.gpu is not None else None
+    return board, at_clocks(board, held(state.cpu_mhz, board.cpu.mhz), held(state.gpu_mhz, gpu))
+
+
+def _site(settings: Settings, context: Context, board: Board) -> tuple[Site, Model]:
+    """Where a query runs now, and its model. Of a real GPU the machine tells clocks and load."""
+    from finequery.planner.stages import Site
+
+    load = settings["gpu_load"]
+    if settings["board"]:
+        threads, model = board.cpu.cores, model_of(board, simulated=True)
+    elif board.gpu is None:
+        threads, model = context.pool.threads, model_of(board)
+    else:
+        state = observer().state()
+        moded, board = at_state(board, state)
+        threads, model = context.pool.threads, _model_at(moded, board)
+        load = state.gpu_load if load == AUTO else load
+    return Site(board, threads, {} if load in (AUTO, 0.0) else {"gpu": load}), model
 
 
 def _board(settings: Settings, context: Context) -> Board | None:
@@ -76,17 +149,15 @@ def _board(settings: Settings, context: Context) -> Board | None:
     return described()
 
 
-def _make(settings: Settings, plan: Plan, context: Context, board: Board) -> Scheduler:
+def _make(settings: Settings, plan: Plan, context: Context, site: Site, model: Model) -> Scheduler:
     from finequery.operators.cuda import support
     from finequery.operators.cuts import cuts
     from finequery.planner.candidates import Asked
     from finequery.planner.scheduler import Scheduler
-    from finequery.planner.stages import Site
     from finequery.planner.subtasks import split
 
-    simulated = bool(settings["board"])
     pipelines = split(plan.root)
-    found = support.reasons(plan.root, context) if board.gpu is not None else {}
+    found = support.reasons(plan.root, context) if site.board.gpu is not None else {}
     reasons, places = {}, {}
     for info in pipelines:
         texts = [r.text for item in info.runs for r in found.get(id(item), []) if r.certain]
@@ -96,6 +167,4 @@ def _make(settings: Settings, plan: Plan, context: Context, board: Board) -> Sch
         if len(running) == 1:
             places[info.number] = tuple(cuts(running[0]))
     asked = Asked(settings["device"], settings["objective"], reasons, places)
-    load = {"gpu": settings["gpu_load"]} if settings["gpu_load"] else {}
-    threads = board.cpu.cores if simulated else context.pool.threads
-    return Scheduler(pipelines, Site(board, threads, load), _model(board), asked, simulated)
+    return Scheduler(pipelines, site, model, asked, bool(settings["board"]))

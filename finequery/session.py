@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from finequery import scheduling
@@ -211,17 +211,30 @@ class Session:
         """Run a plan. Ctrl-C and ``interrupt`` stop it and leave the session as it was."""
         from finequery.operators.executor import execute
 
+        with self._running(plan, physical) as context:
+            return execute(plan.root, context)
+
+    def frames(self, plan: Plan, physical: dict[int | str, Any]) -> Iterator[Frame]:
+        """``execute``, a part of the rows at a time where the files that are read don't fit into memory."""
+        from finequery.operators.executor import frames
+
+        with self._running(plan, physical) as context:
+            yield from frames(plan.root, context)
+
+    @contextmanager
+    def _running(self, plan: Plan, physical: dict[int | str, Any]) -> Iterator[Context]:
+        """One run of a plan."""
         with self.lock:
             if self.closed:
                 raise InterfaceError("The connection is closed")
             try:
                 context = self.context(physical | plan.lifted)
                 scheduler = scheduling.schedule(self.settings, plan, context)
-                frame = execute(plan.root, context)
+                with scheduling.ours(context):
+                    yield context
                 if scheduler is not None:
                     scheduler.finish(context)
                 self.ran = context
-                return frame
             except Error as error:
                 if error.subject is not None:
                     from finequery.planner.display import format_expr
@@ -256,7 +269,11 @@ class Session:
         with self.lock:
             context = self.context(physical | plan.lifted)
             scheduling.schedule(self.settings, plan, context, shown=True)
-            return explain(plan, context, analyze)
+            with scheduling.ours(context):
+                text = explain(plan, context, analyze)
+            if analyze:
+                self.ran = context
+            return text
 
     def observe(self, plan: Plan, physical: dict[int | str, Any]) -> list[Observed]:
         """Run a plan with every instruction measured: what its pipelines have seen and took."""

@@ -81,6 +81,19 @@ def _share(value: Any) -> float:
     return share
 
 
+#: A setting that the machine answers.
+AUTO = "auto"
+
+
+def _load(value: Any) -> float | str:
+    if str(value).strip().lower() == AUTO:
+        return AUTO
+    try:
+        return _share(value)
+    except ValueError as error:
+        raise ValueError(f"auto, or {error}") from None
+
+
 def _board(value: Any) -> str:
     text = str(value).strip()
     if text:
@@ -127,7 +140,8 @@ TABLE: dict[str, Setting] = {
             "VARCHAR",
             lambda: physical_memory() * 8 // 10,
             _bytes,
-            "bytes of column memory held before a query is refused; 80% of main memory by default",
+            "bytes of column memory: Parquet that would pass it is read in batches, else a query is refused; "
+            "80% of main memory by default",
         ),
         Setting(
             "device",
@@ -152,10 +166,11 @@ TABLE: dict[str, Setting] = {
         ),
         Setting(
             "gpu_load",
-            "DOUBLE",
-            lambda: 0.0,
-            _share,
-            "share of the GPU that others keep busy, which placement reckons with: from 0 to below 1",
+            "VARCHAR",
+            lambda: AUTO,
+            _load,
+            "share of the GPU that others keep busy, which placement reckons with: from 0 to below 1, or auto: what "
+            "sensors say of this machine's GPU",
         ),
         Setting(
             "strict",

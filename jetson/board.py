@@ -43,6 +43,7 @@ class Cpu:
     mhz: float
     speed: float  # of one core in scalar code, relative to the reference core
     vector_speed: float  # of one core in vectorised code, relative to the reference core
+    gain: float  # what each further thread adds, of the first one's speed: 1 on cores of their own, less on shared ones
     l1_bytes: float  # of a core
     l2_bytes: float  # of a core
     l3_bytes: float  # of all cores
@@ -136,6 +137,11 @@ class Board:
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
 
     @property
+    def short_title(self) -> str:
+        """What people call it: without the maker, the memory and, for a discrete GPU, the host."""
+        return self.title.removeprefix("NVIDIA ").partition(" (")[0].partition(" in a ")[0]
+
+    @property
     def discrete(self) -> bool:
         """Has a GPU with memory of its own."""
         return self.gpu_memory is not None
@@ -210,6 +216,33 @@ def _load(stem: str, mode: str) -> Board:
         numbers = _scaled(numbers, _numbers(caps, f"{stem}:{mode}"))
     full = f"{stem}:{mode}" if mode and mode != next(iter(available)) else stem
     return parse(full, str(document.get("title", stem)), mode, numbers)
+
+
+def in_mode(board: Board, mode: str) -> Board:
+    """A board in the power mode that the machine calls ``mode``: nvpmodel's "MODE_15W" is "15W" here. The same board
+    where it has no such mode."""
+    stem = board.name.partition(":")[0]
+    wanted = mode.lower().removeprefix("mode_")
+    found = next((m for m in modes(stem) if m.lower() == wanted), None)
+    return board if found is None else load(f"{stem}:{found}")
+
+
+@functools.lru_cache(maxsize=64)
+def at_clocks(board: Board, cpu: float = 1.0, gpu: float = 1.0, memory: float = 1.0) -> Board:
+    """A board whose clocks are held to these shares of its own: by heat, by a user, or because others need the power.
+    What follows from them is scaled as between power modes. Its name, by which its model is found, stays."""
+    base = {path: (value, board.sources.get(path, "")) for path, value in _values(board)}
+    shares = {"cpu.mhz": cpu, "gpu.mhz": gpu, "memory.peak_gbs": memory}
+    held = {path: share for path, share in shares.items() if share < 1.0 and path in base}
+    if not held:
+        return board
+    caps = {path: (base[path][0] * share, "the clock in force now") for path, share in held.items()}
+    numbers = _scaled(base, caps)
+    together = numbers["cpu.all_gbs"]  # of all cores: one of them can't have more
+    numbers["cpu.thread_gbs"] = min(numbers["cpu.thread_gbs"], together, key=lambda number: number[0])
+    names = {"cpu.mhz": "CPU", "gpu.mhz": "GPU", "memory.peak_gbs": "memory"}
+    said = ", ".join(f"{names[path]} {share:.0%}" for path, share in held.items())
+    return parse(board.name, f"{board.title}, clocks held to: {said}", board.mode, numbers)
 
 
 #: What devices call themselves, and the boards that describe them.
@@ -369,7 +402,9 @@ def _scaled(base: Mapping[str, _Number], caps: Mapping[str, _Number]) -> dict[st
 
     core, bus, gpu = ratio("cpu.mhz"), ratio("memory.peak_gbs"), ratio("gpu.mhz")
     scale(core, "the cores' clock", "cpu.speed", "cpu.vector_speed", "cpu.thread_gbs", "cpu.cached_gbs")
-    scale(1 / core, "the cores' clock", "cpu.l1_ns", "cpu.l2_ns", "cpu.l3_ns", "gpu.launch_us", "gpu.sync_us")
+    scale(1 / core, "the cores' clock", "gpu.launch_us", "gpu.sync_us")
+    slowest = base["cpu.memory_ns"][0]
+    scale(1 / core, "the cores' clock", "cpu.l1_ns", "cpu.l2_ns", "cpu.l3_ns", most=slowest)
     scale(bus, "the memory's clock", "memory.shared_gbs", "link.h2d_gbs", "link.d2h_gbs", "link.duplex_gbs")
     together = numbers["cpu.cores"][0] * numbers["cpu.thread_gbs"][0]
     scale(bus, "the memory's clock", "cpu.all_gbs", most=together)

@@ -7,7 +7,7 @@ On the CPU, with n threads (``CpuCost``)::
 
     C = Σ works  rows · (row + step · steps) cycles / speed  +  random · Σ accesses · latency / parallelism
     S = bytes streamed from memory / min(n · thread_gbs, all_gbs)  +  bytes streamed from L3 / (n · cached_gbs)
-    P = C · (serial + (1 - serial) / n)
+    P = C · (serial + (1 - serial) / (1 + (n - 1) · gain))
     t = fixed / speed + max(max(P, S) + (1 - cpu_overlap) · min(P, S),  memory traffic / all_gbs)
 
 ``row``, ``step``, ``random``, ``serial`` and ``fixed_us`` are the kind's; cycles count at the reference core's clock
@@ -24,13 +24,15 @@ On the GPU (``gpu_cost``), with I issue slots, A atomic updates, and streamed an
     t = launch + sync + maintenance
         + max(longest of K, M, U + (1 - gpu_overlap) · (the other two),  memory traffic / shared_gbs)
 
-K counts more for fewer rows than the lanes can hide latency with. The first line of t is paid for every batch.
+K counts more for fewer rows than the lanes can hide latency with. The first line of t is paid for every batch. Before
+the first batch comes ``fixed / speed`` of the CPU's entries: what the host does for a sub-task (its arguments, its
+structures, its results) is the same code wherever the kernel runs.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeVar
 
@@ -218,7 +220,7 @@ class CpuCost:
     def seconds(self, n: float) -> float:
         """Time with ``n`` threads (a fraction of a core counts), without what is paid once."""
         n = self.threads(n)
-        busy = self.serial + self.parallel / n
+        busy = self.serial + self.parallel / (1 + (n - 1) * self.cpu.gain)
         stream = self.streamed / 1e9 / min(n * self.cpu.thread_gbs, self.cpu.all_gbs)
         stream += self.cached / 1e9 / (n * self.cpu.cached_gbs)
         mixed = max(busy, stream) + (1 - self.overlap) * min(busy, stream)
@@ -233,6 +235,7 @@ class GpuCost:
     compute: float
     traffic: Traffic
     fixed: float  # launch, synchronisation, maintenance of managed memory: of every batch
+    once: float  # seconds of the host, before the first batch
 
 
 def latency_ns(cpu: Cpu, working_set: float) -> tuple[float, float]:
@@ -278,7 +281,7 @@ def terms(board: Board, work: Work, costs: Costs | None = None) -> Terms:
 
 def cpu_cost(board: Board, works: Sequence[Work], costs: Costs, share: float = 1.0) -> CpuCost:
     """A pipeline on the CPU; ``share`` of its rows and bytes."""
-    parallel = serial = compute = streamed = reused = working_set = missed = fixed = rows = 0.0
+    parallel = serial = compute = streamed = reused = working_set = missed = rows = 0.0
     for work in works:
         entry = cpu_entry(costs, work.kind)
         part = terms(board, work, costs)
@@ -290,7 +293,6 @@ def cpu_cost(board: Board, works: Sequence[Work], costs: Costs, share: float = 1
         reused += part.reused
         working_set += part.working_set
         missed += part.missed
-        fixed += entry.fixed_us * 1e-6 / board.cpu.speed
         rows = max(rows, work.rows)
     cached = reused if fits(working_set, board.cpu.l3_bytes) else 0.0
     streamed += reused - cached
@@ -304,8 +306,13 @@ def cpu_cost(board: Board, works: Sequence[Work], costs: Costs, share: float = 1
         streamed * share,
         cached * share,
         (streamed + missed) * share,
-        fixed,
+        host_seconds(board, [work.kind for work in works], costs),
     )
+
+
+def host_seconds(board: Board, kinds: Iterable[str], costs: Costs) -> float:
+    """What the host pays once for sub-tasks, however many rows and batches there are, and wherever they run."""
+    return sum(cpu_entry(costs, kind).fixed_us for kind in kinds) * 1e-6 / board.cpu.speed
 
 
 def gpu_cost(board: Board, works: Sequence[Work], costs: Costs, share: float = 1.0) -> GpuCost:
@@ -343,7 +350,8 @@ def gpu_cost(board: Board, works: Sequence[Work], costs: Costs, share: float = 1
     traffic = Traffic(*(nbytes * share for nbytes in moved))
     least = max(nbytes / 1e9 / gbs for nbytes, gbs in zip(traffic, capacities(board)))
     fixed = gpu.launch_us + gpu.sync_us + maintained / 1e6 * gpu.maintenance_us_per_mb
-    return GpuCost(max(longest + (1 - costs.gpu_overlap) * (total - longest), least), compute, traffic, fixed * 1e-6)
+    seconds = max(longest + (1 - costs.gpu_overlap) * (total - longest), least)
+    return GpuCost(seconds, compute, traffic, fixed * 1e-6, host_seconds(board, [work.kind for work in works], costs))
 
 
 def _touched(gpu: Gpu, touch: Touch, reused: bool) -> tuple[float, float]:

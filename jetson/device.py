@@ -225,9 +225,11 @@ def _read(path: str) -> str:
 
 def report() -> str:
     """What ``finequery devices`` prints."""
+    from finequery.jetson.telemetry.report import report as sensors
+
     info = probe()
     if info is None:
         gpu = f"GPU      none: {cuda.available()[1]}. Everything works on the CPU."
     else:
         gpu = info.describe()
-    return f"{processor().describe()}\n\n{gpu}"
+    return f"{processor().describe()}\n\n{gpu}\n\n{sensors()}"

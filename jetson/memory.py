@@ -117,7 +117,7 @@ def _size_class(nbytes: int) -> int:
 
 
 def _most_kept() -> int:
-    """How much may be kept: a sixteenth of the machine's memory."""
+    """How much may be kept: a sixteenth of the machine's memory (and an eighth of memory_limit)."""
     import os
 
     try:
@@ -131,8 +131,9 @@ MOST_KEPT = _most_kept()
 
 def _keep(raw: np.ndarray) -> None:
     global _kept_bytes
+    most = accounts.limit()
     with _lock:
-        if _kept_bytes + raw.nbytes <= MOST_KEPT:
+        if _kept_bytes + raw.nbytes <= (MOST_KEPT if most is None else min(MOST_KEPT, most // 8)):
             _kept.setdefault(raw.nbytes, []).append(raw)
             _kept_bytes += raw.nbytes
 

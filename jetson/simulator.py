@@ -157,7 +157,8 @@ class Machine:
             gpu = costs.gpu_cost(board, stage.works, self.table, share)
             seconds = (gpu.seconds + gpu.fixed) / self._gpu_share
             power = board.power.gpu_w * self._gpu_share
-            return _Job(board, gpu.traffic, gpu.compute, 0.0, factor, stage.fixed_seconds, seconds, power)
+            once = stage.fixed_seconds + gpu.once
+            return _Job(board, gpu.traffic, gpu.compute, 0.0, factor, once, seconds, power)
         link, nbytes = board.link, stage.nbytes * share
         if link is None:
             raise NotSupportedError(f'board "{board.name}" has no GPU to copy to or from')

@@ -20,21 +20,23 @@ from finequery.operators.aggregate_sink import KEEPS_ROWS, AggregateSink, Given
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Frame, Stats
 from finequery.operators.concat import expand
-from finequery.operators.context import CPU, Context, Measured
+from finequery.operators.context import CPU, Context, Measured, Placement
 from finequery.operators.expr import Column
 from finequery.operators.group_keys import NeedsNumbers
 from finequery.operators.group_modes import MOST_PACKED, GroupMode, group_mode
 from finequery.operators.join_keys import valid_flags
 from finequery.operators.materialize import pack_validity
 from finequery.operators.numbered_groups import as_codes, number_groups
+from finequery.operators.partial_groups import in_parts
 from finequery.operators.partition import partition
 from finequery.operators.pipeline import Pipeline, materialize
 from finequery.operators.probe import Probe
 from finequery.operators.profile import SINK
 from finequery.operators.result_columns import float_column
 from finequery.operators.steps import Step
+from finequery.operators.stream import Stream, collect
 from finequery.operators.take import take
-from finequery.operators.tasks import Task, gather, release_probes
+from finequery.operators.tasks import Task, gather, prepare, release_probes
 from finequery.types import BIGINT
 
 #: The column of group numbers, or of packed keys, that the second pipeline reads.
@@ -53,6 +55,7 @@ class Aggregate(Task):
     pipeline: Pipeline | None = None
     rows: Pipeline | None = None  # writes the rows out, where groups can't be told apart inside the pipeline
     mode: GroupMode | None = None  # how the last run told groups apart
+    owner: Aggregate | None = None  # whose part or whose parts' end this is (partial_groups.py): it is placed like that
 
     @property
     def inputs(self) -> tuple[Task, ...]:
@@ -71,17 +74,41 @@ class Aggregate(Task):
     def execute(self, context: Context) -> Frame:
         record = self.measure(context)
         try:
-            frame = gather(self.source, self.steps, context)
-            if self.rows is None:
-                try:
-                    return self._stream(context, frame, record)
-                except NeedsNumbers:
-                    self.pipeline, self.rows = None, materialize(self.reads, self.steps)
-            return self._written(context, frame, record, self.rows)
+            stream = self.source.stream(context, self.steps)
+            if stream is None:
+                return self.grouped(context, gather(self.source, self.steps, context), record)
+            prepare(self.steps, context, stream.rows)
+            took = Measured()
+            if any(call.exact for call in self.calls):  # what was rounded can't be added up exactly
+                result = self._all_at_once(context, stream, took)
+            else:
+                result = in_parts(self, context, stream, took)
+            record.add(took)
+            record.rows_out = result.length
+            return result
         finally:
             release_probes(self.steps)
 
-    def _stream(self, context: Context, frame: Frame, record: Measured) -> Frame:
+    def grouped(self, context: Context, frame: Frame, record: Measured) -> Frame:
+        """The groups of a frame of the source; the look-ups of probes are built."""
+        if self.rows is None:
+            try:
+                return self._inside(context, frame, record)
+            except NeedsNumbers:
+                self.pipeline, self.rows = None, materialize(self.reads, self.steps)
+        rows = self.rows.run(context, frame, record, self._where(context))
+        return self._written(context, rows, record)
+
+    def _all_at_once(self, context: Context, stream: Stream, record: Measured) -> Frame:
+        """The groups of all frames of the source, whose rows are written out."""
+        rows, where = self.rows or materialize(self.reads, self.steps), self._where(context)
+        parts = (rows.run(context, frame, record, where) for frame in stream.frames)
+        return self._written(context, collect(Stream(stream.rows, parts), self.reads), record)
+
+    def _where(self, context: Context) -> Placement:
+        return context.where(self.owner or self)
+
+    def _inside(self, context: Context, frame: Frame, record: Measured) -> Frame:
         """Groups inside the pipeline."""
         if self.pipeline is None:
 
@@ -89,20 +116,19 @@ class Aggregate(Task):
                 return AggregateSink(list(self.groups), list(self.calls), self.expected_groups)
 
             self.pipeline = Pipeline(self.steps, sink, {c.id for c in self.reads})
-        result = self.pipeline.run(context, frame, record, context.where(self))
+        result = self.pipeline.run(context, frame, record, self._where(context))
         if self.pipeline.compiled is not None:
             self.mode = self.pipeline.compiled.sink.mode  # type: ignore[attr-defined]
         return result
 
-    def _written(self, context: Context, frame: Frame, record: Measured, pipeline: Pipeline) -> Frame:
-        """Write the rows out, number or partition them, then add them up."""
-        rows = pipeline.run(context, frame, record, context.where(self))
+    def _written(self, context: Context, rows: Frame, record: Measured) -> Frame:
+        """Number or partition rows that were written out, then add them up."""
         begin = time.perf_counter()
         before = rows.columns
         rows = Frame({i: _orderable(c, self.calls, i) for i, c in before.items()}, rows.length)
         groups = [rows.columns[c.id] for c in self.groups]
         whole = all(c.name not in KEEPS_ROWS and not c.exact for c in self.calls)  # no partitions for the others
-        one_device = context.where(self).device != "gpu"  # a kernel reads all rows at once, not partition by partition
+        one_device = self._where(context).device != "gpu"  # a kernel reads all rows at once, not partition by partition
         packed = bool(groups) and _packable(groups) and whole and one_device
         self.mode = group_mode(len(groups), rows.length, math.inf, None, packed=packed)
         if self.mode.name == "scalar":
@@ -114,8 +140,8 @@ class Aggregate(Task):
                 keys = {c.id: take(data, firsts, context.pool, device=device) for c, data in zip(self.groups, groups)}
                 return numbers, count, keys
 
-            numbers, count, keys = context.placed(self, record, "The numbering of groups", number)
-            result, _ = self._add_up(context, _with_number(rows, numbers, count), Given(NUMBER, max(count, 1)), record)
+            numbers, count, keys = context.placed(self.owner or self, record, "The numbering of groups", number)
+            result = self.by_number(context, rows, numbers, count, record)
             result.columns |= keys
         else:
             result = self._partitioned(context, rows, groups, record)
@@ -130,6 +156,10 @@ class Aggregate(Task):
         record.rows_out = result.length
         return result
 
+    def by_number(self, context: Context, rows: Frame, numbers: np.ndarray, count: int, record: Measured) -> Frame:
+        """The calls over rows whose groups are numbered."""
+        return self._add_up(context, _with_number(rows, numbers, count), Given(NUMBER, max(count, 1)), record)[0]
+
     def _add_up(
         self,
         context: Context,
@@ -143,7 +173,7 @@ class Aggregate(Task):
         sink = AggregateSink([], list(self.calls), given=given)
         pipeline = Pipeline([], lambda: sink, reads)
         pipeline.bounds = bounds
-        where, inner = context.where(self), Measured()
+        where, inner = self._where(context), Measured()
         result = pipeline.run(context, frame, inner, where if where.device == "gpu" else CPU)
         record.join(inner)
         return result, sink.picked
@@ -166,7 +196,7 @@ class Aggregate(Task):
             columns = [take(p, moved[0], pool) for p in payloads]
         frame = Frame({c.id: column for c, column in zip(self.arguments, columns)}, rows.length)
         frame.columns[NUMBER.id] = ColumnData(BIGINT, "int64", rows.length, parted)
-        expected = int(self.expected_groups or rows.length)
+        expected = min(int(self.expected_groups or rows.length), rows.length)
         result, found = self._add_up(context, frame, Given(NUMBER, expected, partitioned=True), record, bounds)
         for column, values in zip(self.groups, decode(found)):
             result.columns[column.id] = values

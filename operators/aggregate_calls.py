@@ -36,6 +36,8 @@ Final = Callable[["np.ndarray | None", Pool], ColumnData]
 
 
 MOMENTS = ("stddev_samp", "stddev_pop", "var_samp", "var_pop")
+#: What these are made of besides the count, for groups of which each batch of rows gives a part (partial_groups.py).
+MEAN, SQUARES = "moments_mean", "moments_squares"
 
 
 @dataclass(slots=True, eq=False)
@@ -100,7 +102,7 @@ class CallLowering:
             return self._sum(call, v, valid)
         if name in ("min", "max", "bool_and", "bool_or"):
             return self._extreme(call, v, valid)
-        if name in MOMENTS:
+        if name in (*MOMENTS, MEAN, SQUARES):
             return self._moments(call, v, valid)
         raise NotSupportedError(f"aggregate {name}()")
 
@@ -186,8 +188,8 @@ class CallLowering:
             total = self._merged(number, pick)
             n = np.ones(len(total), dtype=np.int64) if counts is None else self._merged(counts, pick)
             if int(n.max(initial=0)) * (abs(base) + scale * most) < I64_HIGH:
-                return self._finish_sum(call, n * base + total * scale if base else total * scale, n)
-            return self._finish_sum(call, n.astype(object) * base + total.astype(object) * scale, n)
+                return finish_sum(call, n * base + total * scale if base else total * scale, n)
+            return finish_sum(call, n.astype(object) * base + total.astype(object) * scale, n)
 
         return final
 
@@ -266,24 +268,8 @@ class CallLowering:
 
     def _finish(self, call: Call, totals: Any, counts: int | None, pick: np.ndarray | None) -> ColumnData:
         if counts is None:
-            return self._finish_sum(call, totals, np.ones(len(totals), dtype=np.int64))
-        return self._finish_sum(call, totals, self._merged(counts, pick))
-
-    @staticmethod
-    def _finish_sum(call: Call, totals: Any, counts: np.ndarray) -> ColumnData:
-        """Sums or means of decoded sums."""
-        type_, flags = call.output.type, counts > 0
-        if call.name == "avg":
-            assert call.argument is not None
-            scale = 10**call.argument.type.scale if call.argument.type.is_decimal else 1
-            with np.errstate(all="ignore"):
-                means = totals.astype(np.float64) / np.maximum(counts, 1)
-                if scale != 1:
-                    means = means / scale
-            return float_column(type_, means, flags)
-        if type_.is_float:
-            return float_column(type_, totals, flags)
-        return exact_column(type_, totals, flags)
+            return finish_sum(call, totals, np.ones(len(totals), dtype=np.int64))
+        return finish_sum(call, totals, self._merged(counts, pick))
 
     # --- others ------------------------------------------------------------------------------------------------------
 
@@ -324,7 +310,7 @@ class CallLowering:
 
     def _moments(self, call: Call, v: Value, valid: Reg | None) -> Final:
         v = as_f64(self.lower, v)
-        less = 1 if call.name.endswith("samp") else 0
+        less = _less(call)
         if call.exact:
             counts, sums = self.count(valid), self._add_exact("sum_exact", v.reg, valid)
             number = self._add_exact("sum_exact_squares", v.reg, valid)
@@ -335,16 +321,13 @@ class CallLowering:
 
         def final(pick: np.ndarray | None, _: Pool) -> ColumnData:
             parts = self._merged(number, pick)
-            n = self._merged(counts, pick) if call.exact else parts[:, 0]
-            flags = n > less
-            if call.exact:
-                variance = exact_sums.variances(self._merged(sums, pick), parts, n, less)
-            else:
-                with np.errstate(all="ignore"):
-                    variance = parts[:, 2] / np.maximum(n - less, 1)
-            if np.isinf(variance[flags]).any() or np.isnan(variance[flags]).any():
-                raise OutOfRangeError(f"{call.name.split('_')[0].upper()} is out of range")
-            return float_column(call.output.type, np.sqrt(variance) if "stddev" in call.name else variance, flags)
+            if call.name in (MEAN, SQUARES):
+                values = parts[:, 1 if call.name == MEAN else 2]
+                return float_column(call.output.type, values, np.ones(len(values), dtype=bool))
+            if not call.exact:
+                return finish_moments(call, parts[:, 0], parts[:, 2])
+            n = self._merged(counts, pick)
+            return _finish_variance(call, exact_sums.variances(self._merged(sums, pick), parts, n, less), n > less)
 
         return final
 
@@ -372,3 +355,37 @@ class CallLowering:
             return take(data, rows, pool, missing=True)
 
         return final
+
+
+def finish_sum(call: Call, totals: Any, counts: np.ndarray) -> ColumnData:
+    """Sums or means of decoded sums."""
+    type_, flags = call.output.type, counts > 0
+    if call.name == "avg":
+        assert call.argument is not None
+        scale = 10**call.argument.type.scale if call.argument.type.is_decimal else 1
+        with np.errstate(all="ignore"):
+            means = totals.astype(np.float64) / np.maximum(counts, 1)
+            if scale != 1:
+                means = means / scale
+        return float_column(type_, means, flags)
+    if type_.is_float:
+        return float_column(type_, totals, flags)
+    return exact_column(type_, totals, flags)
+
+
+def finish_moments(call: Call, counts: np.ndarray, squares: np.ndarray) -> ColumnData:
+    """Variances or deviations of sums of squared distances from the mean."""
+    less = _less(call)
+    with np.errstate(all="ignore"):
+        variance = squares / np.maximum(counts - less, 1)
+    return _finish_variance(call, variance, counts > less)
+
+
+def _less(call: Call) -> int:
+    return 1 if call.name.endswith("samp") else 0
+
+
+def _finish_variance(call: Call, variance: np.ndarray, flags: np.ndarray) -> ColumnData:
+    if np.isinf(variance[flags]).any() or np.isnan(variance[flags]).any():
+        raise OutOfRangeError(f"{call.name.split('_')[0].upper()} is out of range")
+    return float_column(call.output.type, np.sqrt(variance) if "stddev" in call.name else variance, flags)

@@ -7,7 +7,7 @@ vectors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -105,6 +105,15 @@ class ColumnData:
         for part in (self.validity, self.chars):
             total += 0 if part is None else part.nbytes
         return total
+
+
+def outline(column: ColumnData) -> ColumnData:
+    """The column without its rows: what a program is made for, which outlives them."""
+    stats = replace(column.stats, block_low=None, block_high=None)
+    validity = None if column.validity is None else np.empty(0, np.uint8)
+    chars = None if column.chars is None else np.empty(0, np.uint8)
+    data = np.empty(0, column.data.dtype)
+    return replace(column, length=0, data=data, validity=validity, chars=chars, stats=stats, owner=None)
 
 
 @dataclass(slots=True, eq=False)

@@ -42,6 +42,23 @@ BOTH = "cpu and gpu"
 
 
 @dataclass(eq=False)
+class Streamed:
+    """What a scan that did not fit has read: batches, row groups ``skipped`` of how many, bytes of the columns, and
+    those of the largest batch."""
+
+    batches: int
+    skipped: int
+    groups: int
+    nbytes: int = 0
+    largest: int = 0
+
+    def note(self, nbytes: int) -> None:
+        """A batch was read."""
+        self.nbytes += nbytes
+        self.largest = max(self.largest, nbytes)
+
+
+@dataclass(eq=False)
 class Measured:
     """What one run of a pipeline took. ``bytes``: the source's columns that its program reads, less skipped blocks."""
 
@@ -59,6 +76,7 @@ class Measured:
     profile: Profile | None = None  # of its programs on the CPU, by step, where the setting asks for it
     spans: list[tuple[str, float, float]] = field(default_factory=list)  # device, begin and end by perf_counter
     departed: list[str] = field(default_factory=list)  # why a program did not run on the device that was asked for
+    streamed: Streamed | None = None  # of a scan that did not fit
 
     def profiled(self) -> Profile:
         """The profile of this run, to be added to."""
@@ -79,6 +97,19 @@ class Measured:
             self.depart(reason)
         if part.profile is not None:
             self.profiled().merge(part.profile)
+
+    def add(self, part: Measured) -> None:
+        """Add what a part of the rows took; ``rows_out`` is the whole's to say."""
+        self.join(part)
+        self.rows_in += part.rows_in
+        self.seconds += part.seconds
+        self.bytes += part.bytes
+        self.skipped += part.skipped
+        self.morsels += part.morsels
+        self.shared += part.shared
+        self.threads = max(self.threads, part.threads)
+        self.compiled |= part.compiled
+        self.compile_seconds += part.compile_seconds
 
     def depart(self, reason: str) -> None:
         """Note why a program did not run on the device that was asked for."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from finequery.jetson import memory
 from finequery.operators.column import Frame
 from finequery.operators.context import Context
@@ -11,12 +13,27 @@ from finequery.operators.tasks import Task
 def execute(root: Task, context: Context) -> Frame:
     """The result's columns. What it allocates and moves is in the context's account. With ``context.strict`` all known
     departures are one error, before anything runs."""
-    if context.strict and context.gpu is not None:
-        from finequery.operators.cuda.support import require
-
-        require(root, context)
+    _check(root, context)
     with memory.accounting(context.account):
         return root.execute(context)
 
 
-__all__ = ["Context", "execute"]
+def frames(root: Task, context: Context) -> Iterator[Frame]:
+    """``execute``, a part of the rows at a time where what is read does not fit: one frame or more."""
+    _check(root, context)
+    with memory.accounting(context.account):
+        stream = root.stream(context)
+        if stream is None:
+            yield root.execute(context)
+        else:
+            yield from stream.frames
+
+
+def _check(root: Task, context: Context) -> None:
+    if context.strict and context.gpu is not None:
+        from finequery.operators.cuda.support import require
+
+        require(root, context)
+
+
+__all__ = ["Context", "execute", "frames"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import mmap
 import threading
+from collections.abc import Sequence
 from math import gcd
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from finequery.jetson import memory
 from finequery.operators import dictionary as dictionaries
 from finequery.operators import encode_kernels as kernels
 from finequery.operators import native
-from finequery.operators.column import ColumnData, Stats
+from finequery.operators.column import ColumnData, Dictionary, Stats
 from finequery.operators.encode import finish, has_factor, layout
 from finequery.operators.threads import parallel, size
 from finequery.types import SqlType
@@ -35,6 +36,14 @@ _SAMPLE = 4096
 _TURN = 16
 _WORD = 2**64
 _TARGETS = {1: "u8", 2: "u16", 4: "u32", 8: "i64"}
+
+
+class Group(NamedTuple):
+    """A row group of a file, by number."""
+
+    file: int
+    number: int
+    rows: int
 
 
 class Chunk(NamedTuple):
@@ -265,7 +274,11 @@ class _Integers(_Filled):
 
 
 class _Codes(_Filled):
-    """Strings that all row groups hold as codes of a dictionary."""
+    """Strings that all row groups hold as codes of a dictionary. ``known``: one that is taken if it holds them all."""
+
+    def __init__(self, sql_type: SqlType, rows: int, chunks: list[Chunk], nulls: bool, known: Dictionary | None):
+        super().__init__(sql_type, rows, chunks, nulls)
+        self.known = known
 
     def prepare(self, source: _Source) -> None:
         import pyarrow as pa
@@ -285,9 +298,14 @@ class _Codes(_Filled):
             if different[key] == len(values):
                 values.append(found)
         self.dictionary, codes = dictionaries.build(pa.concat_arrays(values))
-        if not 0 < len(self.dictionary) <= largest_dictionary(self.rows):
+        most = largest_dictionary(self.rows)
+        if not 0 < len(self.dictionary) <= most:
             self.failed = True
             return
+        if self.known is not None:
+            both, maps = dictionaries.merge([self.known, self.dictionary])
+            if len(both) <= most:
+                self.dictionary, codes = both, codes if maps[1] is None else maps[1][codes]
         dtype = dictionaries.code_type(len(self.dictionary))
         tables = []
         for part in np.split(codes, np.cumsum([len(v) for v in values])[:-1]):
@@ -309,20 +327,26 @@ class _Codes(_Filled):
 
 
 def decode(
-    paths: list[str], metadata: list[Any], wanted: list[tuple[str, SqlType, Stats | None]]
+    paths: list[str],
+    metadata: list[Any],
+    wanted: list[tuple[str, SqlType, Stats | None]],
+    groups: Sequence[Group],
+    known: dict[str, Dictionary] | None = None,
 ) -> dict[str, ColumnData]:
-    """Those of the ``wanted`` columns that can be decoded in place: name, type, and what the footers know (None of
-    exact types: such a column is left out)."""
+    """Those of the ``wanted`` columns that can be decoded in place, of some row groups: name, type, and what the
+    footers know (None of exact types: such a column is left out). ``known``: dictionaries of batches before; those of
+    this one are put there."""
     columns: dict[str, _Filled] = {}
-    rows = sum(m.num_rows for m in metadata)
+    rows = sum(group.rows for group in groups)
     for name, sql_type, early in wanted:
         if not rows or (not sql_type.is_string and (early is None or early.low is None or sql_type.name == "BOOLEAN")):
             continue
-        chunks = _chunks(metadata, name, sql_type)
+        chunks = _chunks(metadata, name, sql_type, groups)
         if chunks is None:
             continue
         if sql_type.is_string:
-            columns[name] = _Codes(sql_type, rows, chunks, any(c.optional for c in chunks))
+            before = None if known is None else known.get(name)
+            columns[name] = _Codes(sql_type, rows, chunks, any(c.optional for c in chunks), before)
         else:
             assert early is not None
             bottom, top = sql_type.limits
@@ -333,38 +357,49 @@ def decode(
     parallel(lambda column: column.prepare(source), [column for column in columns.values() if not column.failed])
     source.run([column.task(chunk) for column in columns.values() if not column.failed for chunk in column.chunks])
     done = [name for name, column in columns.items() if not column.failed]
+    for name in done:
+        column = columns[name]
+        if known is not None and isinstance(column, _Codes):
+            known[name] = column.dictionary
     return dict(zip(done, parallel(lambda name: columns[name].result(), done)))
 
 
-def _chunks(metadata: list[Any], name: str, sql_type: SqlType) -> list[Chunk] | None:
-    """The column's chunks in order, those without rows left out; None if one has a form that is not covered."""
+def _chunks(metadata: list[Any], name: str, sql_type: SqlType, groups: Sequence[Group]) -> list[Chunk] | None:
+    """The column's chunks in the groups; None if one has a form that is not covered."""
     chunks: list[Chunk] = []
+    forms: dict[int, tuple[int, int, int, bool] | None] = {}
     row = 0
-    for file, one in enumerate(metadata):
-        if one.num_rows == 0:
-            continue
-        place = leaf(one, name)
-        if place is None:
+    for group in groups:
+        if group.file not in forms:
+            forms[group.file] = _leaf_form(metadata[group.file], name, sql_type)
+        known = forms[group.file]
+        if known is None:
             return None
-        kind = one.schema.column(place)
-        form = _form(kind, sql_type)
-        if form is None or kind.max_repetition_level or kind.max_definition_level > 1:
+        place, form, unit, optional = known
+        chunk = metadata[group.file].row_group(group.number).column(place)
+        start = chunk.data_page_offset
+        if chunk.file_path or chunk.compression not in ("SNAPPY", "UNCOMPRESSED") or chunk.num_values != group.rows:
             return None
-        for g in range(one.num_row_groups):
-            chunk = one.row_group(g).column(place)
-            rows, start = chunk.num_values, chunk.data_page_offset
-            if chunk.file_path or chunk.compression not in ("SNAPPY", "UNCOMPRESSED"):
-                return None
-            if rows != one.row_group(g).num_rows:
-                return None
-            if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
-                start = chunk.dictionary_page_offset
-            sizes = chunk.total_compressed_size, chunk.total_uncompressed_size
-            snappy = chunk.compression == "SNAPPY"
-            if rows:
-                chunks.append(Chunk(file, start, *sizes, snappy, *form, kind.max_definition_level == 1, row, rows))
-            row += rows
+        if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
+            start = chunk.dictionary_page_offset
+        sizes = chunk.total_compressed_size, chunk.total_uncompressed_size
+        snappy = chunk.compression == "SNAPPY"
+        chunks.append(Chunk(group.file, start, *sizes, snappy, form, unit, optional, row, group.rows))
+        row += group.rows
     return chunks
+
+
+def _leaf_form(metadata: Any, name: str, sql_type: SqlType) -> tuple[int, int, int, bool] | None:
+    """A column's place among a file's leaves, form and unit of its values, and whether they may be NULL; None where it
+    is not flat or has no form of ours."""
+    place = leaf(metadata, name)
+    if place is None:
+        return None
+    kind = metadata.schema.column(place)
+    form = _form(kind, sql_type)
+    if form is None or kind.max_repetition_level or kind.max_definition_level > 1:
+        return None
+    return place, *form, kind.max_definition_level == 1
 
 
 def _form(kind: Any, sql_type: SqlType) -> tuple[int, int] | None:

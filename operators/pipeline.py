@@ -17,7 +17,7 @@ import numpy as np
 
 from finequery.errors import InternalError
 from finequery.jetson import memory
-from finequery.operators.column import Frame
+from finequery.operators.column import Frame, outline
 from finequery.operators.context import CPU, Context, Measured, Placement
 from finequery.operators.expr import Column, Expr, columns_of, substitute, transform
 from finequery.operators.filter import lower_filter
@@ -166,7 +166,7 @@ class Pipeline:
         stored: dict[int, Stored] = {}
         box, workers = Box(frame), context.workers(where)
         for i, data in frame.columns.items():
-            stored[i] = Stored(data, None, lambda i=i: box.frame.columns[i])  # type: ignore[misc]
+            stored[i] = Stored(outline(data), None, lambda i=i: box.frame.columns[i])  # type: ignore[misc]
             lower.environment[i] = stored[i]
         empty = False
         moved = len(self.steps) - len(steps)  # after a split: the last steps are the last of all

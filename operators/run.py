@@ -11,6 +11,7 @@ CPU does those morsels.
 from __future__ import annotations
 
 import time
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -271,25 +272,29 @@ class _Run:
             self.measured.ran_on("cpu")
 
 
-def skipped_blocks(frame: Frame, steps: list[Step], context: Context, count: int) -> np.ndarray | None:
-    """A byte per block: 1 where the first filter's range tests show from block statistics that no row can pass."""
+def filter_tests(steps: Sequence[Step], context: Context, ids: Container[int]) -> Iterator[tuple[int, str, int]]:
+    """The first filter's comparisons of these columns with exact values: column, comparison, physical value."""
     if not steps or not isinstance(steps[0], Filter):
-        return None
-    skip: np.ndarray | None = None
+        return
     for term in conjuncts(steps[0].predicate):
         if not isinstance(term, Call) or term.name not in ("eq", "lt", "le", "gt", "ge"):
             continue
         left, right = term.args
-        if not isinstance(left, Column) or left.id not in frame.columns or not isinstance(right, (Literal, Parameter)):
-            continue
-        data = frame.columns[left.id]
+        if isinstance(left, Column) and left.id in ids and isinstance(right, (Literal, Parameter)):
+            value = context.constant(right)
+            if isinstance(value, int):
+                yield left.id, term.name, value
+
+
+def skipped_blocks(frame: Frame, steps: list[Step], context: Context, count: int) -> np.ndarray | None:
+    """A byte per block: 1 where the first filter's range tests show from block statistics that no row can pass."""
+    skip: np.ndarray | None = None
+    for column, comparison, value in filter_tests(steps, context, frame.columns):
+        data = frame.columns[column]
         low, high = data.stats.block_low, data.stats.block_high
         if low is None or high is None or data.kind not in ("uint", "int64") or len(low) != count:
             continue
-        value = context.constant(right)
-        if not isinstance(value, int):
-            continue
-        least, most = stored_range(data, term.name, value)
+        least, most = stored_range(data, comparison, value)
         out = (high < least) | (low > most)
         skip = out if skip is None else skip | out
     if skip is None or not skip.any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from finequery.errors import InternalError
 from finequery.jetson import accounts, memory
@@ -15,6 +15,43 @@ from finequery.types import SqlType
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+class RangeTest(NamedTuple):
+    """A comparison (eq, lt, le, gt, ge) of a column with a physical value, which every row asked for passes."""
+
+    name: str
+    comparison: str
+    value: int
+
+    def possible(self, low: int, high: int) -> bool:
+        """Whether a value between the bounds may pass."""
+        least, most = {
+            "eq": (self.value, self.value),
+            "lt": (low, self.value - 1),
+            "le": (low, self.value),
+            "gt": (self.value + 1, high),
+            "ge": (self.value, high),
+        }[self.comparison]
+        return least <= high and most >= low
+
+
+class Batches(Protocol):
+    """Rows of a table that don't fit into memory. Sizes are in bytes, by estimate. ``skipped``: parts of the table (row
+    groups) that hold no row asked for; ``groups``: those left."""
+
+    skipped: int
+
+    @property
+    def groups(self) -> Sequence[Any]: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def largest(self) -> int: ...
+    def cut(self, room: int) -> list[Any]: ...
+    def read(self, groups: Any) -> list[ColumnData]: ...
 
 
 class Table:
@@ -32,6 +69,11 @@ class Table:
     def load(self, names: Sequence[str]) -> list[ColumnData]:
         """The encoded columns, in the order asked for; kept for the next time where the contents can't change."""
         raise NotImplementedError
+
+    def batches(self, names: Sequence[str], tests: Sequence[RangeTest], evict: bool = True) -> Batches | None:
+        """The rows in batches, where the columns would not fit beside what is in use; None: they are to be loaded. Of
+        rows that don't pass the ``tests``, any may be left out. ``evict``: kept columns may make room."""
+        return None
 
     def stats(self, name: str) -> Stats | None:
         """What is known of a column without loading it (or after it was loaded); None: nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,15 +17,16 @@ import numpy as np
 from finequery.errors import DataError
 from finequery.operators.branches import together
 from finequery.operators.build import padded
-from finequery.operators.column import ColumnData, Frame, Stats
+from finequery.operators.column import ColumnData, Frame
 from finequery.operators.context import Context, Measured
 from finequery.operators.evaluate import evaluate
 from finequery.operators.expr import Column, Expr, WindowCall
 from finequery.operators.pipeline import Pipeline, materialize
 from finequery.operators.probe import Probe
-from finequery.operators.program import too_many_rows
+from finequery.operators.run import filter_tests
 from finequery.operators.steps import Step
-from finequery.types import BIGINT
+from finequery.operators.stream import Stream, collect, joined, refused, scanned, upto
+from finequery.operators.table import Batches, RangeTest
 
 
 @dataclass(eq=False)
@@ -43,6 +45,11 @@ class Task:
     def execute(self, context: Context) -> Frame:
         raise NotImplementedError
 
+    def stream(self, context: Context, steps: Sequence[Step] = ()) -> Stream | None:
+        """The rows frame by frame, where they come out of a scan that does not fit; None: ``execute`` gives them.
+        ``steps``: what they pass next, for the scan to leave out what can't pass."""
+        return None
+
     def measure(self, context: Context) -> Measured:
         return context.measured.setdefault(id(self), Measured())
 
@@ -55,9 +62,23 @@ class Scan(Task):
     names: tuple[str, ...]
     alias: str = ""
 
+    def batches(self, context: Context, steps: Sequence[Step] = (), evict: bool = True) -> Batches | None:
+        """The table's rows in batches, where its columns don't fit (``Table.batches``)."""
+        names = {c.id: name for c, name in zip(self.columns, self.names)}
+        tests = [RangeTest(names[i], comparison, value) for i, comparison, value in filter_tests(steps, context, names)]
+        found: Batches | None = self.table.batches(self.names, tests, evict) if names else None
+        return found
+
+    def stream(self, context: Context, steps: Sequence[Step] = ()) -> Stream | None:
+        found = self.batches(context, steps)
+        if found is None:
+            return None
+        return Stream(found.rows, scanned(found, self.columns, self.names, context, self.measure(context)))
+
     def execute(self, context: Context) -> Frame:
         begin = time.perf_counter()
-        loaded = self.table.load(self.names) if self.names else []
+        with refused():
+            loaded = self.table.load(self.names) if self.names else []
         rows = loaded[0].length if loaded else self.table.rows
         record = self.measure(context)
         record.rows_out, record.seconds = rows, time.perf_counter() - begin
@@ -115,7 +136,31 @@ class Pipe(Task):
     def inputs(self) -> tuple[Task, ...]:
         return (self.source, *(s.build for s in self.steps if isinstance(s, Probe)))
 
+    def stream(self, context: Context, steps: Sequence[Step] = ()) -> Stream | None:
+        stream = self.source.stream(context, self.steps or steps)
+        return None if stream is None else Stream(stream.rows, self._frames(context, stream))
+
+    def _frames(self, context: Context, stream: Stream) -> Iterator[Frame]:
+        if self.pipeline is None:
+            self.pipeline = materialize(list(self.columns), self.steps)
+        record, where = self.measure(context), context.where(self)
+        took = Measured()
+        try:
+            prepare(self.steps, context, stream.rows)
+            for frame in stream.frames:
+                result = self.pipeline.run(context, frame, took, where)
+                del frame
+                yield result
+                del result
+        finally:
+            release_probes(self.steps)
+            record.add(took)
+            record.rows_out += took.rows_out
+
     def execute(self, context: Context) -> Frame:
+        stream = self.stream(context)
+        if stream is not None:
+            return collect(stream, self.columns)
         if self.pipeline is None:
             self.pipeline = materialize(list(self.columns), self.steps)
         try:
@@ -141,6 +186,13 @@ def gather(source: Task, steps: list[Step], context: Context) -> Frame:
     rows = frame.length
     together(context, [(p, functools.partial(build, p, side, context, rows)) for p, side in zip(probes, sides)])
     return frame
+
+
+def prepare(steps: Sequence[Step], context: Context, rows: int) -> None:
+    """Build the look-ups of a pipeline's probes; ``rows`` will probe at the most."""
+    probes = [step for step in steps if isinstance(step, Probe)]
+    sides = together(context, [(p, functools.partial(p.build.execute, context)) for p in probes])
+    together(context, [(p, functools.partial(build, p, side, context, rows)) for p, side in zip(probes, sides)])
 
 
 def build(probe: Probe, frame: Frame, context: Context, rows: int) -> None:
@@ -175,15 +227,45 @@ class Sort(Task):
         return (self.source,)
 
     def execute(self, context: Context) -> Frame:
+        limit, offset = bound(context, self.limit), bound(context, self.offset) or 0
+        keep = None if limit is None else limit + offset
+        record, took = self.measure(context), Measured()
+        stream = None if keep is None else self.source.stream(context)
+        if stream is None:
+            result = self._sorted(context, self.source.execute(context), keep, offset, took)
+        else:
+            result = self._first(context, stream, keep, offset, took)
+        record.add(took)
+        record.rows_out = result.length
+        return result
+
+    def _first(self, context: Context, stream: Stream, keep: int | None, offset: int, took: Measured) -> Frame:
+        """The first rows of all frames: those of each beside those of all before. Ties stay in the rows' order."""
+        columns = list({c.id: c for c in (*self.columns, *(key for key, *_ in self.keys))}.values())
+        first: list[Frame] = []
+        for frame in stream.frames:
+            first.append(self._sorted(context, frame, keep, 0, took, columns))
+            del frame
+            if len(first) > 1:
+                rows = joined(first, columns)
+                first.append(self._sorted(context, rows, keep, 0, Measured(), columns))
+        return self._sorted(context, first[0], keep, offset, Measured())
+
+    def _sorted(
+        self,
+        context: Context,
+        frame: Frame,
+        keep: int | None,
+        offset: int,
+        took: Measured,
+        columns: Sequence[Column] | None = None,
+    ) -> Frame:
+        """Rows ``offset`` to ``keep`` of a frame's order (None: to the last)."""
         from finequery.operators.sort import sort_rows
         from finequery.operators.take import take
 
-        frame = self.source.execute(context)
         begin = time.perf_counter()
-        limit, offset = bound(context, self.limit), bound(context, self.offset) or 0
-        keep = None if limit is None else limit + offset
         keys = [(frame.columns[c.id], descending, first) for c, descending, first in self.keys]
-        record = self.measure(context)
 
         def sort(device: Any) -> Frame:
             rows = sort_rows(keys, frame.length, context.pool, keep, device)
@@ -191,11 +273,14 @@ class Sort(Task):
                 picked = rows[offset:keep]
                 rows = padded(len(picked), np.uint32)
                 rows[:] = picked
-            columns = {c.id: take(frame.columns[c.id], rows, context.pool, device=device) for c in self.columns}
-            return Frame(columns, len(rows))
+            wanted = self.columns if columns is None else columns
+            return Frame(
+                {c.id: take(frame.columns[c.id], rows, context.pool, device=device) for c in wanted}, len(rows)
+            )
 
-        result = context.placed(self, record, "A sort", sort)
-        record.rows_in, record.rows_out, record.seconds = frame.length, result.length, time.perf_counter() - begin
+        result = context.placed(self, took, "A sort", sort)
+        took.rows_in += frame.length
+        took.seconds += time.perf_counter() - begin
         return result
 
 
@@ -222,8 +307,9 @@ class Limit(Task):
     def execute(self, context: Context) -> Frame:
         from finequery.operators.slice import slice_frame
 
-        frame = self.source.execute(context)
         limit, offset = bound(context, self.limit), bound(context, self.offset) or 0
+        stream = self.source.stream(context)
+        frame = self.source.execute(context) if stream is None else self._first(stream, limit, offset)
         start = min(offset, frame.length)
         stop = frame.length if limit is None else min(start + limit, frame.length)
         record = self.measure(context)
@@ -233,6 +319,10 @@ class Limit(Task):
         if not self.columns:
             return Frame({}, stop - start)
         return slice_frame(frame, [c.id for c in self.columns], start, stop)
+
+    def _first(self, stream: Stream, limit: int | None, offset: int) -> Frame:
+        """The frames up to the last row asked for."""
+        return collect(Stream(stream.rows, upto(stream.frames, limit, offset)), self.source.columns)
 
 
 @dataclass(eq=False)
@@ -246,9 +336,28 @@ class UnionAll(Task):
     def inputs(self) -> tuple[Task, ...]:
         return self.parts
 
+    def stream(self, context: Context, steps: Sequence[Step] = ()) -> Stream | None:
+        streams = [part.stream(context) for part in self.parts]
+        if not any(streams):
+            return None
+        rows = sum(int(p.estimate or 0) if s is None else s.rows for p, s in zip(self.parts, streams))
+        return Stream(rows, self._frames(context, streams))
+
+    def _frames(self, context: Context, streams: Sequence[Stream | None]) -> Iterator[Frame]:
+        record = self.measure(context)
+        for part, stream, own in zip(self.parts, streams, self.part_columns):
+            for frame in [part.execute(context)] if stream is None else stream.frames:
+                record.rows_in += frame.length
+                record.rows_out += frame.length
+                yield Frame({c.id: frame.columns[o.id] for c, o in zip(self.columns, own)}, frame.length)
+                del frame
+
     def execute(self, context: Context) -> Frame:
         from finequery.operators.concat import concat_columns
 
+        stream = self.stream(context)
+        if stream is not None:
+            return collect(stream, self.columns)
         frames = together(context, [(p, functools.partial(p.execute, context)) for p in self.parts])
         begin = time.perf_counter()
         record = self.measure(context)
@@ -272,6 +381,10 @@ class Shared(Task):
     @property
     def inputs(self) -> tuple[Task, ...]:
         return (self.source,)
+
+    def stream(self, context: Context, steps: Sequence[Step] = ()) -> Stream | None:
+        """Where it does not fit, every reader reads it anew."""
+        return None if id(self) in context.results else self.source.stream(context, steps)
 
     def execute(self, context: Context) -> Frame:
         found = context.once(id(self), lambda: self.source.execute(context))
@@ -311,110 +424,6 @@ class Window(Task):
         record.rows_in = record.rows_out = frame.length
         record.seconds = time.perf_counter() - begin
         return Frame(columns, frame.length)
-
-
-@dataclass(eq=False)
-class PairJoin(Task):
-    """Joins whose match has a further condition, and full joins: pairs first, then what found no partner."""
-
-    kind: str
-    left: Task
-    left_columns: tuple[Column, ...]
-    probe: Probe  # an inner probe with the condition
-    mark: Column | None = None
-    pipeline: Pipeline | None = None
-
-    @property
-    def inputs(self) -> tuple[Task, ...]:
-        return (self.left, self.probe.build)
-
-    def execute(self, context: Context) -> Frame:
-        try:
-            return self._join(context)
-        finally:
-            release_probes([self.probe])
-
-    def _join(self, context: Context) -> Frame:
-        from finequery.operators.take import take
-
-        row = Column(BIGINT, -60)
-        right_row = Column(BIGINT, -61)
-        right_source = self.probe.build
-        self.probe.build = _WithRow(right_source.columns, right_source, right_row)
-        try:
-            left = gather(self.left, [self.probe], context)
-        finally:
-            self.probe.build = right_source
-        payload = self.probe.payload
-        self.probe.payload = (*payload, right_row)
-        wide = Frame({**left.columns, row.id: row_column(left.length)}, left.length)
-        if self.pipeline is None:
-            outputs = [row, right_row]
-            self.pipeline = materialize(outputs, [self.probe])
-        try:
-            pairs = self.pipeline.run(context, wide, self.measure(context), context.where(self))
-        finally:
-            self.probe.payload = payload
-        lefts, rights = row_numbers(pairs.columns[row.id]), row_numbers(pairs.columns[right_row.id])
-        hit = np.zeros(left.length, dtype=bool)
-        hit[lefts] = True
-        pool, kind = context.pool, self.kind
-        if kind in ("semi", "anti"):
-            rows = as_rows(np.flatnonzero(hit if kind == "semi" else ~hit))
-            return Frame({c.id: take(left.columns[c.id], rows, pool) for c in self.left_columns}, len(rows))
-        if kind == "mark":
-            assert self.mark is not None
-            from finequery.operators.result_columns import exact_column
-
-            return Frame(
-                {**left.columns, self.mark.id: exact_column(self.mark.type, hit.astype(np.int64))}, left.length
-            )
-        if kind == "single" and len(lefts) != len(np.unique(lefts)):
-            raise too_many_rows()
-        right = self.probe.current().frame
-        none = np.uint32(0xFFFFFFFF)
-        missing = np.flatnonzero(~hit)
-        all_left = [lefts, missing]
-        all_right = [rights, np.full(len(missing), none)]
-        if kind == "full":
-            seen = np.zeros(right.length, dtype=bool)
-            seen[rights] = True
-            alone = np.flatnonzero(~seen)
-            all_left.append(np.full(len(alone), none))
-            all_right.append(alone)
-        left_rows, right_rows = as_rows(np.concatenate(all_left)), as_rows(np.concatenate(all_right))
-        columns = {c.id: take(left.columns[c.id], left_rows, pool, missing=True) for c in self.left_columns}
-        columns |= {c.id: take(right.columns[c.id], right_rows, pool, missing=True) for c in payload}
-        return Frame(columns, len(left_rows))
-
-
-@dataclass(eq=False)
-class _WithRow(Task):
-    """A task's frame with its row numbers as one more column."""
-
-    source: Task
-    row: Column
-
-    def execute(self, context: Context) -> Frame:
-        frame = self.source.execute(context)
-        return Frame({**frame.columns, self.row.id: row_column(frame.length)}, frame.length)
-
-
-def row_column(count: int) -> ColumnData:
-    """0, 1, 2, …"""
-    data = padded(count, np.uint32)
-    data[:] = np.arange(count, dtype=np.uint32)
-    return ColumnData(BIGINT, "uint", count, data, stats=Stats(low=0, high=max(count - 1, 0)))
-
-
-def row_numbers(column: ColumnData) -> np.ndarray:
-    return column.data[: column.length].astype(np.int64) + column.base
-
-
-def as_rows(numbers: np.ndarray) -> np.ndarray:
-    rows = padded(len(numbers), np.uint32)
-    rows[:] = numbers
-    return rows
 
 
 @dataclass(eq=False)

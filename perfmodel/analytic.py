@@ -1,11 +1,11 @@
 """Analytic prices: the fall-back where nothing was learned, and what learned models are factors of.
 
 The formula is that of jetson/costs.py, which the board simulator runs on: computing, streaming and random accesses from
-the board's numbers, overlapped as its table says. Here it is written over arrays, for all sub-tasks in all variants at
-once; ``tests/test_analytic.py`` holds both to the same seconds. ``terms`` are what adds up over the sub-tasks of a
-pipeline; ``seconds`` makes time of them: of a sub-task alone, or of a fused pipeline, in which the streaming of one
-hides behind the arithmetic of another, and what one streams pushes out of the caches what another one does. What every
-batch on the GPU pays once (launch and synchronisation) is not in them: ``Analytic.batch_seconds``.
+the board's numbers, overlapped as its table says. Here it is packed for the kernel that evaluates it, for all sub-tasks
+in all variants at once (operators/primitives/prices.py); ``tests/test_analytic.py`` holds both to the same seconds. In
+a fused pipeline the streaming of one sub-task hides behind the arithmetic of another, and what one streams pushes out
+of the caches what another one does. What every batch on the GPU pays once (launch and synchronisation) is not in the
+formula: ``Analytic.batch_seconds``.
 
 Columns and results lie in the memory that the device streams best from (mapped on an integrated board, device memory on
 a discrete GPU, where they are supposed to be resident: perfmodel/compose.py prices copies), tables of the GPU in device
@@ -15,33 +15,90 @@ memory.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finequery.errors import NotSupportedError
 from finequery.jetson import board as boards
 from finequery.jetson import costs
 from finequery.jetson.board import Board
-from finequery.perfmodel.batch import Batch
-from finequery.perfmodel.trees import Floats
+from finequery.operators import native
+from finequery.operators.primitives.price_layout import BOARD, VARIANT
+from finequery.perfmodel.batch import SORTS, Batch, grid, kind_of
+from finequery.perfmodel.features import TILE
+from finequery.perfmodel.trees import Bank, Floats
 from finequery.perfmodel.work import LINE, OWN_BYTES, updates_atomically
 
-_CPU = attrgetter("row", "step", "vector", "random", "serial", "fixed_us")
-_GPU = attrgetter("row", "step")
+#: A model without regressors, and without what was learned from runs.
+UNFITTED = (-1.0, -1.0, 0.0, 0.0)
+#: Numbers that the kernel needs room for: of a sub-task, of a sub-task in a variant, of a variant.
+_SCRATCH = 12, 6, 15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysed:
-    """Arrays that broadcast to (items, variants): seconds, bytes over the memory's bus, watts while it runs (above
-    rest), and the joules of a byte of traffic."""
+    """Prices of sub-tasks alone, as (sub-tasks, variants): seconds, bytes over the memory's bus, joules above rest."""
 
     seconds: Floats
     nbytes: Floats
-    watts: Any
-    joules_a_byte: float
+    joules: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """What was fitted, as the kernel reads it: regressors; for each whether its value is a factor of units, and ln of
+    the ends of its interval; and whether prices add up as they are, without the formula for fused pipelines."""
+
+    bank: Bank | None
+    by_units: Floats
+    low: Floats
+    high: Floats
+    adds_up: bool
+
+
+_NOTHING = Fit(None, *np.zeros((3, 0)), adds_up=False)
+
+
+class Jobs:
+    """What is to be priced: pipelines, of sub-tasks that run fused, in variants; all by their numbers. ``models``: the
+    number of each sub-task's model. Prices are given job by job."""
+
+    def __init__(self, models: Sequence[int] = ()):
+        self.models = models
+        self.jobs: list[int] = []
+        self.variants: list[int] = []
+        self.starts: list[int] = []  # of each job's prices in those of all
+        self.entries = 0  # prices
+        self._members: list[int] = []  # sub-tasks of all pipelines
+        self._ends = [0]  # of each pipeline's
+
+    def pipeline(self, subtasks: Sequence[int]) -> int:
+        """Note sub-tasks that run fused; their number."""
+        self._members += subtasks
+        self._ends.append(len(self._members))
+        return len(self._ends) - 2
+
+    def add(self, pipeline: int, variants: Sequence[int]) -> int:
+        """Have a pipeline priced in variants; the number of the first of these jobs."""
+        size, count = self._ends[pipeline + 1] - self._ends[pipeline], len(variants)
+        self.jobs += [pipeline] * count
+        self.variants += variants
+        end = self.entries + size * count
+        self.starts += range(self.entries, end, size)
+        self.entries = end
+        return len(self.jobs) - count
+
+    def packed(self) -> tuple[NDArray[np.int64], list[int]]:
+        """All of it as the kernel reads it, in one array, and the places in it where the models, the pipelines' members
+        and starts, the jobs and the variants begin."""
+        parts = (self.models, self._members, self._ends, self.jobs, self.variants)
+        places = [0, *accumulate(map(len, parts))]
+        return np.fromiter(chain.from_iterable(parts), np.int64, places.pop()), places
 
 
 class Analytic:
@@ -51,9 +108,48 @@ class Analytic:
         self.board = boards.host() if board is None else board
         self.source = f"analytic prices of {self.board.title} (no fitted model)"
         self._costs = costs.load()
-        cpu = self.board.cpu
-        self._held = np.maximum.accumulate([cpu.l1_bytes, cpu.l2_bytes, cpu.l3_bytes])
-        self._faster = -np.diff([cpu.l1_ns, cpu.l2_ns, cpu.l3_ns, cpu.memory_ns])  # a level than the next
+        numbers = self._cpu() | self._gpu() | {"morsel": costs.MORSEL, "line": LINE, "tile": TILE}
+        numbers |= {"own_bytes": OWN_BYTES, "l2_sector": costs.L2_SECTOR, "l2_speedup": costs.L2_SPEEDUP}
+        self._board = np.array([numbers.get(name, 1.0) for name in BOARD], np.float64)
+        self._read = {
+            device: (self.clock_ghz(device), *np.log2(self.caches(device)).tolist()) for device in ("cpu", "gpu")
+        }
+
+    def _cpu(self) -> dict[str, float]:
+        cpu, table = self.board.cpu, self._costs
+        plain = ("cores", "speed", "vector_speed", "parallelism", "l1_bytes", "l2_bytes", "l3_bytes")
+        plain += ("l1_ns", "l2_ns", "l3_ns", "memory_ns", "line_bytes", "gain")  # type: ignore[assignment]
+        return {name: float(getattr(cpu, name)) for name in plain} | {
+            "reference_hz": table.reference_mhz * 1e6,
+            "thread_rate": cpu.thread_gbs * 1e9,
+            "all_rate": cpu.all_gbs * 1e9,
+            "cached_rate": cpu.cached_gbs * 1e9,
+            "cpu_cache": cpu.l3_bytes,
+            "cpu_overlap": table.cpu_overlap,
+            "core_w": self.board.power.core_w,
+            "joules_a_byte": self.board.memory.joules_per_gb / 1e9,
+        }
+
+    def _gpu(self) -> dict[str, float]:
+        gpu, discrete = self.board.gpu, self.board.discrete
+        if gpu is None:
+            return {}
+        own = self.board.gpu_memory or self.board.memory
+        return {
+            "lanes_hz": gpu.sms * gpu.lanes * gpu.mhz * 1e6,
+            "full_rows": gpu.sms * costs.FULL_SM,
+            "gpu_l2_bytes": gpu.l2_bytes,
+            "gpu_cache": gpu.l2_bytes if discrete else -1.0,  # mapped memory is not cached
+            "gpu_rate": (gpu.device_gbs if discrete else gpu.mapped_gbs) * 1e9,
+            "gpu_bus_rate": own.shared_gbs * 1e9,
+            "gpu_cached_random": gpu.cached_random * 1e9,
+            "gpu_random": gpu.device_random * 1e9,
+            "gpu_atomics": gpu.atomics * 1e9,
+            "sector_bytes": gpu.sector_bytes,
+            "gpu_overlap": self._costs.gpu_overlap,
+            "gpu_w": self.board.power.gpu_w,
+            "gpu_joules_a_byte": own.joules_per_gb / 1e9,
+        }
 
     def clock_ghz(self, device: str) -> float:
         """Of the CPU's cores or the GPU."""
@@ -72,122 +168,56 @@ class Analytic:
         gpu = self.board.gpu
         return (gpu.launch_us + gpu.sync_us) * 1e-6 if device == "gpu" and gpu else 0.0
 
-    def price(self, batch: Batch, device: str, threads: Any, share: Any = 1.0, load: Any = 0.0) -> Analysed:
-        """Prices of each sub-task alone, as (sub-tasks, variants); ``threads``, ``share`` and ``load`` broadcast to
-        that. Raises NotSupportedError for a device that the board does not have."""
-        return self.seconds(device, self.terms(batch, device), batch["rows"], threads, share, load)
+    def fixed_seconds(self, model: str) -> float:
+        """What the host pays once for a sub-task, however many rows and batches it has, and wherever it runs."""
+        return costs.host_seconds(self.board, (model,), self._costs)
 
-    def terms(self, batch: Batch, device: str) -> Floats:
-        """What adds up over the sub-tasks of a fused pipeline, as (terms, sub-tasks, 1)."""
-        if device == "cpu":
-            return self._cpu_terms(batch)
+    def coefficients(self, model: str, fitted: Sequence[float] = UNFITTED) -> tuple[float, ...]:
+        """A model as price_layout.MODEL has it."""
+        cpu, gpu = costs.cpu_entry(self._costs, model), costs.gpu_entry(self._costs, model)
+        atomic = (float(updates_atomically(model, nbytes)) for nbytes in (0.0, math.inf))
+        sorts = float(kind_of(model) in SORTS)
+        return (
+            *(cpu.row, cpu.step, cpu.vector, cpu.random, cpu.serial, cpu.fixed_us),
+            *(gpu.row, gpu.step, *atomic, sorts, *fitted),
+        )
+
+    def state(self, device: str, threads: float, share: float, load: float) -> tuple[float, ...]:
+        """A variant as price_layout.VARIANT has it. Raises NotSupportedError for a device that the board does not
+        have."""
         if device == "gpu" and self.board.gpu is not None:
-            return self._gpu_terms(batch, self.board.gpu)
+            return (1.0, threads, share, load, *self._read["gpu"])
+        if device == "cpu":
+            return (0.0, threads, share, load, *self._read["cpu"])
         raise NotSupportedError(f'there is no device "{device}" on {self.board.title}')
 
-    def seconds(
-        self, device: str, terms: Floats, rows: Floats, threads: Any, share: Any = 1.0, load: Any = 0.0
-    ) -> Analysed:
-        """Time of ``terms``, where ``rows`` are the most that one of their sub-tasks has. Others keep ``load`` of the
-        device busy: of the cores, of which what is left is shared by the threads; of the GPU's time."""
-        load = np.minimum(np.asarray(load, np.float64), 0.99)
-        if device == "cpu":
-            return self._cpu_seconds(
-                terms, rows * share, np.minimum(threads, self.board.cpu.cores * (1.0 - load)), share
-            )
-        assert self.board.gpu is not None
-        return self._gpu_seconds(self.board.gpu, terms, rows * share, share, load)
+    def price(self, batch: Batch, device: str, threads: Any, share: Any = 1.0, load: Any = 0.0) -> Analysed:
+        """Prices of each sub-task alone; ``threads``, ``share`` and ``load`` broadcast to (sub-tasks, variants). Raises
+        NotSupportedError for a device that the board does not have."""
+        shape, different, which = grid(batch, threads, share, load)
+        states = np.array([self.state(device, *row) for row in different.tolist()]).reshape(-1, len(VARIANT))
+        names = {model: number for number, model in enumerate(dict.fromkeys(batch.models))}
+        models = np.array([self.coefficients(name) for name in names])
+        asked = Jobs([names[model] for model in batch.models])
+        for i, ways in enumerate(which.reshape(shape).tolist()):
+            asked.add(asked.pipeline([i]), ways)
+        out, _ = self.evaluate(batch.table, models, states, asked, _NOTHING)
+        return Analysed(*(out[row].reshape(shape) for row in (0, 3, 4)))
 
-    def traffic(self, device: str, terms: Floats, whole: Floats) -> Floats:
-        """Bytes over the memory's bus of ``terms`` in a pipeline whose terms are ``whole``: without those streamed out
-        of a cache, which all that the pipeline streams fits in."""
-        *_, streamed, missed = terms
-        return streamed - self._reused(device, streamed, whole[-2]) + missed
-
-    def _reused(self, device: str, streamed: Floats, together: Floats) -> Any:
-        """What is streamed out of a cache of ``streamed`` bytes, where those of its pipeline are ``together``. A GPU
-        caches its own memory, not mapped memory."""
-        gpu = self.board.gpu
-        if device == "cpu":
-            return streamed * costs.fits(together, self.board.cpu.l3_bytes)
-        return streamed * costs.fits(together, gpu.l2_bytes) if gpu is not None and self.board.discrete else 0.0
-
-    # --- the CPU ------------------------------------------------------------------------------------------------------
-
-    def _cpu_terms(self, batch: Batch) -> Floats:
-        """Core-seconds that threads share, those of one thread, seconds paid once; bytes streamed, and bytes of lines
-        that random accesses fetch."""
-        cpu, table = self.board.cpu, self._costs
-        row, step, vector, factor, serial, fixed = batch.by_model(lambda m: _CPU(costs.cpu_entry(table, m)))
-        rows, width = batch["rows"], batch["random_width"]
-        slowness = vector / cpu.vector_speed + (1.0 - vector) / cpu.speed
-        ns, misses = self._latency(batch["table_bytes"])
-        accesses = rows * np.maximum(width * (1.0 / LINE), width > 0)
-        core = rows * (row + step * batch["steps"]) * slowness / (table.reference_mhz * 1e6)
-        core += accesses * ns * factor * (1e-9 / cpu.parallelism)
-        out = np.empty((5, *rows.shape))
-        np.multiply(core, 1.0 - serial, out=out[0])
-        np.multiply(core, serial, out=out[1])
-        np.multiply(fixed, 1e-6 / cpu.speed, out=out[2])
-        np.multiply(rows, batch["bytes_in"] + batch["bytes_out"], out=out[3])
-        np.multiply(accesses * misses, np.maximum(cpu.line_bytes, np.minimum(width, LINE)), out=out[4])
-        return out
-
-    def _latency(self, working_set: Floats) -> tuple[Floats, Floats]:
-        """costs.latency_ns: mean nanoseconds of a random access, and the share that misses all caches."""
-        held = np.minimum(1.0, self._held / np.maximum(working_set, 1.0))  # (sub-tasks, levels)
-        return self.board.cpu.memory_ns + (held @ self._faster)[:, None], 1.0 - held[:, 2:]
-
-    def _cpu_seconds(self, terms: Floats, rows: Floats, threads: Any, share: Any) -> Analysed:
-        cpu = self.board.cpu
-        parallel, serial, fixed, streamed, _ = terms
-        n = np.minimum(threads, np.maximum(rows * (1.0 / costs.MORSEL), 1.0))
-        busy = serial + parallel / n
-        cached = self._reused("cpu", streamed, streamed)
-        stream = ((streamed - cached) * 1e-9) / np.minimum(n * cpu.thread_gbs, cpu.all_gbs)
-        stream += (cached * (1e-9 / cpu.cached_gbs)) / n
-        mixed = np.maximum(busy, stream) + (1.0 - self._costs.cpu_overlap) * np.minimum(busy, stream)
-        traffic = self.traffic("cpu", terms, terms)
-        seconds = np.maximum(mixed, traffic * (1e-9 / cpu.all_gbs)) * share + fixed
-        return Analysed(seconds, traffic * share, self.board.power.core_w * n, self.board.memory.joules_per_gb / 1e9)
-
-    # --- the GPU ------------------------------------------------------------------------------------------------------
-
-    def _gpu_terms(self, batch: Batch, gpu: boards.Gpu) -> Floats:
-        """Seconds of arithmetic with all lanes at work, of random accesses and of atomics; bytes streamed, and bytes
-        that random accesses fetch."""
-        table = self._costs
-        row, step, small, large = batch.by_model(
-            lambda m: (*_GPU(costs.gpu_entry(table, m)), *(updates_atomically(m, n) for n in (0.0, math.inf)))
-        )
-        rows, width = batch["rows"], batch["random_width"]
-        out = np.empty((5, *rows.shape))
-        lanes = gpu.sms * gpu.lanes * gpu.mhz * 1e6
-        np.multiply(rows * (1.0 / lanes), row + step * batch["steps"], out=out[0])
-        accesses = rows * np.maximum(width * (1.0 / LINE), width > 0)
-        hit = np.minimum(1.0, gpu.l2_bytes / np.maximum(batch["table_bytes"], 1.0))
-        missed = accesses * (1.0 - hit)
-        np.multiply(accesses * hit / gpu.cached_random + missed / gpu.device_random, 1e-9, out=out[1])
-        updated = batch["table_bytes"] * (width > 0) * (1.0 / costs.L2_SECTOR)  # atomic kinds write their tables
-        rate = np.minimum(gpu.cached_random, gpu.atomics * np.maximum(updated, 1.0))
-        atomic = np.where(batch["table_bytes"] > OWN_BYTES, large, small)
-        np.divide(rows * atomic, rate * 1e9, out=out[2])
-        np.multiply(rows, batch["bytes_in"] + batch["bytes_out"], out=out[3])
-        np.multiply(missed, np.maximum(gpu.sector_bytes, np.minimum(width, LINE)), out=out[4])
-        return out
-
-    def _gpu_seconds(self, gpu: boards.Gpu, terms: Floats, rows: Floats, share: Any, load: Any) -> Analysed:
-        compute, random, conflicts, streamed, _ = terms
-        gbs = gpu.device_gbs if self.board.discrete else gpu.mapped_gbs
-        cached = self._reused("gpu", streamed, streamed)
-        memory = random + (streamed - (1.0 - 1.0 / costs.L2_SPEEDUP) * cached) * (1e-9 / gbs)
-        moved = self.traffic("gpu", terms, terms)
-        filled = np.minimum(1.0, np.maximum(rows, 32.0) * (1.0 / (gpu.sms * costs.FULL_SM)))
-        compute = compute / filled
-        rest = memory + conflicts
-        longest = np.maximum(compute, np.maximum(memory, conflicts))
-        overlap = self._costs.gpu_overlap
-        own = self.board.gpu_memory or self.board.memory
-        mixed = overlap * longest + (1.0 - overlap) * (compute + rest)
-        seconds = np.maximum(mixed, moved * (1e-9 / own.shared_gbs)) * (share / (1.0 - load))
-        return Analysed(seconds, moved * share, self.board.power.gpu_w, own.joules_per_gb / 1e9)
+    def evaluate(self, subtasks: Floats, models: Floats, states: Floats, asked: Jobs, fit: Fit) -> tuple[Floats, int]:
+        """One call of the kernel ``price_subtasks``: seconds, low, high, bytes and joules (5, sub-tasks of all jobs),
+        and how many prices of a sub-task in a variant it evaluated. Rows are those of price_layout."""
+        count, ways = len(subtasks), len(states)
+        scratch = np.empty(_SCRATCH[0] * count + _SCRATCH[1] * count * ways + _SCRATCH[2] * ways)
+        out = np.empty((5, asked.entries))
+        words = 0 if fit.bank is None else fit.bank.words.ctypes.data
+        numbers, places = asked.packed()
+        first = numbers.ctypes.data
+        model_of, member, start, job, variant = (first + 8 * place for place in places)
+        evaluated = native.run(
+            "price_subtasks", subtasks.ctypes.data, count, model_of, models.ctypes.data, states.ctypes.data, ways,
+            self._board.ctypes.data, member, start, job, variant, words, fit.by_units.ctypes.data,
+            fit.low.ctypes.data, fit.high.ctypes.data, int(fit.adds_up), scratch.ctypes.data, out.ctypes.data,
+            n=len(asked.jobs), k=asked.entries,
+        )  # fmt: skip
+        return out, evaluated

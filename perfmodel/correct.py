@@ -51,6 +51,7 @@ class Correction:
         self._states: dict[tuple[str, str], _State] = {}
         self._lock = threading.Lock()
         self._changed = 0  # runs that are not on disk
+        self.runs = 0  # that this process has learned from
         if path is not None:
             self._load(path)
 
@@ -85,6 +86,7 @@ class Correction:
                 state.weight = kept * state.weight + share
                 state.sum = kept * state.sum + share * target
             self._changed += 1
+            self.runs += 1
         if self._changed >= EVERY:
             self.flush()
 

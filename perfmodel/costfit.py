@@ -29,6 +29,8 @@ FEWEST = 6
 FLOOR = 2e-6
 #: Shares of the smaller of computing and streaming that may hide behind the larger one: the best is chosen.
 OVERLAPS = (0.25, 0.5, 0.7, 0.85, 1.0)
+#: What a further thread may add, of the first one's speed: the best is chosen.
+GAINS = tuple(n / 20 for n in range(2, 21))
 #: How much a coefficient is held to what it was, beside a sample: samples that say nothing of it leave it there.
 PRIOR = 0.1
 #: Coefficients below this are nothing.
@@ -114,6 +116,32 @@ def _fit(samples: Sequence[Sample], board: Board, table: Costs, old: CpuEntry) -
     error = float(np.median(np.abs(predicted(x) - measured) / np.maximum(measured, FLOOR)))
     entry = replace(old, row=float(x[0]), step=float(x[1]), random=float(x[2]), fixed_us=float(x[3]))
     return entry, error, float(best.cost)
+
+
+def gain(samples: Sequence[Sample], board: Board, table: Costs) -> tuple[float, int]:
+    """What a further thread adds (``Cpu.gain``), by the least absolute logarithm of predicted over measured, from
+    samples of several threads with rows for all of them; and how many there were. The board's own without any."""
+    found = [
+        (works(s.features, "pageable"), s.threads, s.seconds, s.weight)
+        for s in samples
+        if s.device == "cpu" and s.threads > 1 and s.features.rows >= s.threads * costs.MORSEL and not s.simulated
+    ]
+
+    def loss(value: float) -> float:
+        tried = replace(board, cpu=replace(board.cpu, gain=value))
+        errors = []
+        for work, threads, seconds, weight in found:
+            cost = costs.cpu_cost(tried, [work], table)
+            errors.append(weight * abs(math.log((cost.seconds(threads) + cost.fixed + FLOOR) / (seconds + FLOOR))))
+        return sum(errors)
+
+    return (min(GAINS, key=loss) if found else board.cpu.gain), len(found)
+
+
+def write_gain(path: Path, value: float, source: str) -> None:
+    """Put ``cpu.gain`` into a board's file."""
+    line = f'gain = {{ value = {value:g}, source = "{source}" }}'
+    path.write_text(re.sub(r"(?m)^gain = .*$", line, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def write(path: Path, fitted: Fit, source: str) -> None:

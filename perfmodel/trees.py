@@ -106,7 +106,8 @@ def complete_tree(
 
 
 class Bank:
-    """Regressors over the same features, packed for the kernel ``price_trees``."""
+    """Regressors over the same features, packed for the kernels ``price_trees`` and
+    ``price_subtasks``."""
 
     def __init__(self, regressors: Sequence[Regressor]):
         if not regressors:
@@ -133,22 +134,22 @@ class Bank:
             _starts([r.leaf.size for r in regressors]),
             np.concatenate([r.leaf.reshape(-1) for r in regressors]),
         )
-        self._words = [array.ctypes.data for array in self._arrays]
+        self.words = np.array([array.ctypes.data for array in self._arrays], np.int64)
 
-    def evaluate(self, x: Singles, which: NDArray[np.int32]) -> tuple[Floats, Floats]:
+    def evaluate(self, x: Singles, which: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """The value of regressor ``which[i]`` for row ``x[i]``, and how far the row lay outside of what it was trained
         on (0: inside; 1 a feature at the most, reached by one range's length). A row has the features and then the
         constant 1, and is clamped in place. Rows of one regressor should stand together."""
         rows = len(x)
         if x.shape != (rows, self.features + 1) or which.shape != (rows,):
             raise ValueError(f"{x.shape} numbers and {which.shape} regressors for {self.features} features")
-        if x.dtype != np.float32 or which.dtype != np.int32 or not (x.flags.c_contiguous and which.flags.c_contiguous):
-            raise ValueError("rows have to be contiguous float32, numbers of regressors int32")
+        if x.dtype != np.float32 or which.dtype != np.int64 or not (x.flags.c_contiguous and which.flags.c_contiguous):
+            raise ValueError("rows have to be contiguous float32, numbers of regressors int64")
         if rows and not 0 <= int(which.min()) <= int(which.max()) < self.count:
             raise ValueError(f"regressors are numbered 0 to {self.count - 1}")
         out = np.empty((2, rows))
         native.run(
-            "price_trees", x.ctypes.data, self.features + 1, which.ctypes.data, *self._words,
+            "price_trees", x.ctypes.data, self.features + 1, which.ctypes.data, self.words.ctypes.data,
             out[0].ctypes.data, out[1].ctypes.data, n=rows,
         )  # fmt: skip
         return out[0], out[1]
@@ -158,7 +159,7 @@ def alone(regressor: Regressor, x: NDArray) -> Floats:
     """The values of one regressor for rows of features, without the constant."""
     rows = np.ones((len(x), x.shape[1] + 1), np.float32)
     rows[:, :-1] = x
-    return Bank([regressor]).evaluate(rows, np.zeros(len(x), np.int32))[0]
+    return Bank([regressor]).evaluate(rows, np.zeros(len(x), np.int64))[0]
 
 
 def _starts(sizes: list[int], end: bool = False) -> NDArray[np.int64]:

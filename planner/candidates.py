@@ -1,30 +1,52 @@
 """The ways to run a pipeline, and what each takes by the performance model.
 
-One call of the model prices the sub-tasks that candidates are made of: whole pipelines, and their pieces, on both
-devices and at all shares. A candidate's price is composed of these as the simulator's stages are (planner/stages.py),
-its inputs being where they are needed.
+One call of the model prices the sub-tasks that candidates are made of: whole pipelines, and their pieces, each on the
+devices and at the shares that some candidate needs. A second call of compiled code composes what candidates take, as
+the simulator's stages are (planner/stages.py), their inputs being where they are needed
+(operators/primitives/placing.py). ``Candidate`` objects are made of the few that a search looks at; of all, for EXPLAIN
+alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import lru_cache
+from itertools import accumulate, chain
+from typing import NamedTuple
 
 import numpy as np
 
 from finequery.jetson import costs
+from finequery.operators import native
 from finequery.operators.context import CPU, GPU, Placement
+from finequery.operators.primitives.price_layout import (
+    CANDIDATE,
+    CPU_FIRST,
+    GPU_FIRST,
+    NEEDS_BOTH,
+    NEEDS_CPU,
+    NEEDS_GPU,
+    ON_CPU,
+    ON_GPU,
+    SHARED,
+    SITE,
+    WAY,
+)
+from finequery.perfmodel.analytic import Jobs
+from finequery.perfmodel.batch import numbers, table
 from finequery.perfmodel.compose import Price
-from finequery.perfmodel.features import Features
 from finequery.perfmodel.model import Model, Variant
 from finequery.planner.stages import (
+    BATCHES,
+    LEAST_BATCH,
     Part,
     Site,
     coherence,
     column_batches,
-    cut_in_features,
-    front_features,
+    cut_places,
+    handed_on,
+    handed_over,
     merge_work,
 )
 
@@ -32,22 +54,51 @@ from finequery.planner.stages import (
 SHARES = tuple(n / 20 for n in range(1, 20, 2))
 #: Steps of the best share between two of those.
 _PARTS = 5
-_FINE = np.round(np.arange(SHARES[0], SHARES[-1] + 1e-9, (SHARES[1] - SHARES[0]) / _PARTS), 3)
-#: Prices at shares of the grid, times this: prices at all of ``_FINE``.
-_BETWEEN = np.array([np.interp(_FINE, SHARES, unit) for unit in np.eye(len(SHARES))])
 #: Batches that a pipeline in phases may be run in.
 COUNTS = (4, 8, 16)
 #: Rows below which a pipeline is not taken apart.
 FEW_ROWS = 1 << 17
+_SHARES, _COUNTS = np.array(SHARES), np.array(COUNTS, np.float64)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A way to run a pipeline, and what it takes by the model, its inputs being where they are needed."""
+class Candidate(NamedTuple):
+    """A way to run a pipeline of ``rows`` rows, and what it takes by the model, its inputs being where they are needed.
+    A search looks at many; so these are plain numbers, and ``placement`` and ``price`` are made of them when asked for.
 
-    placement: Placement
-    price: Price
-    copying: float = 0.0  # seconds of it in which the columns that a GPU lacks are copied before it is at the last ones
+    ``choice``: the GPU's share of the rows, or the number of batches; ``kind``: as price_layout has it; ``copying``:
+    seconds of it in which the columns that a GPU lacks are copied before it is at the last ones."""
+
+    seconds: float
+    low: float
+    high: float
+    nbytes: float
+    joules: float
+    choice: float
+    kind: int
+    cut: int = 0
+    rows: float = 0.0
+    copying: float = 0.0
+    along: bool = False
+
+    @property
+    def price(self) -> Price:
+        """What it takes."""
+        return Price(*self[:5])
+
+    @property
+    def placement(self) -> Placement:
+        """Where it runs."""
+        return _placement(self.kind, self.choice, self.cut, self.rows, self.along)
+
+    @property
+    def needs(self) -> int:
+        """The devices that it runs on (price_layout.NEEDS)."""
+        return _NEEDS[self.kind]
+
+    @property
+    def held(self) -> int:
+        """Who has its result: 0, the CPU, or 1, the GPU."""
+        return _HELD[self.kind]
 
     @property
     def text(self) -> str:
@@ -60,6 +111,21 @@ class Candidate:
             steps = "the first step" if p.cut == 1 else f"the first {p.cut} steps"
             return f"{p.first.upper()} for {steps}, then {other}"
         return p.device.upper()
+
+
+@lru_cache(maxsize=1024)
+def _placement(kind: int, choice: float, cut: int, rows: float, along: bool) -> Placement:
+    if kind == SHARED:
+        return Placement("both", round(choice, 3), along=along)
+    if kind in (ON_CPU, ON_GPU):
+        return replace(CPU if kind == ON_CPU else GPU, along=along)
+    first = "cpu" if kind == CPU_FIRST else "gpu"
+    return Placement("phases", cut=cut, first=first, batch=int(rows / choice), along=along)
+
+
+#: By kind of a candidate.
+_NEEDS = (NEEDS_CPU, NEEDS_GPU, NEEDS_BOTH, NEEDS_BOTH, NEEDS_BOTH)
+_HELD = (0, 1, 0, 1, 0)
 
 
 @dataclass(slots=True)
@@ -76,54 +142,67 @@ class Asked:
 
 
 class Offers:
-    """Candidates with their prices, from one call of the model."""
+    """Candidates with their prices. ``evaluated``: prices of a sub-task in a variant that the model was asked for."""
 
     def __init__(self, parts: Sequence[Part], site: Site, model: Model, asked: Asked):
         self.parts, self.site, self.asked = parts, site, asked
         self.gpu = site.board.gpu is not None and asked.forced != "cpu"
-        cpu = Variant("cpu", site.threads, 1.0, site.load.get("cpu", 0.0))
-        gpu = Variant("gpu", 1, 1.0, site.load.get("gpu", 0.0))
-        variants = [cpu, gpu] if self.gpu else [cpu]
-        self.batch = self.shared = 0  # numbers of the variants of a batch of a phase, and of the first share
-        if self.gpu and asked.forced == "auto" and "phases" in asked.forms:
-            self.batch = len(variants)
-            variants += [replace(v, share=1.0 / n) for v in (cpu, gpu) for n in COUNTS]
-        if self.gpu and asked.forced == "auto" and "both" in asked.forms:
-            self.shared = len(variants)
-            variants += [replace(cpu, share=1.0 - s) for s in SHARES]
-            variants += [replace(gpu, share=s) for s in SHARES]
-        self._sets: list[Sequence[Features]] = []
-        self._number: dict[tuple[int, str, int], int] = {}
+        self._model = model
+        self._subtasks: list[Sequence[float]] = []  # that are priced: their numbers,
+        self._models: list[str] = []  # and their models
+        self._jobs = Jobs()
+        self._ways: list[tuple[float, ...]] = []
+        self._places: list[list[tuple[int, int, int]]] = []  # by pipeline: kind, cut and first row of each of its ways
+        self._merges: list[tuple[int, tuple[float, ...]]] = []  # number of the way, and what its merge takes
+        self._count = 0  # of rows
         for place, part in enumerate(parts):
-            self._price(place, part)
-        p = model.price_all(self._sets, variants).pipelines()
-        self.prices = np.stack([p.seconds, p.low, p.high, p.nbytes, p.joules])
-        self.slowed = 1.0 / (1.0 - gpu.load)  # what the GPU pays for a batch, while others keep it busy
-        self.once = model.analytic.batch_seconds("gpu") * self.slowed if self.gpu else 0.0
-        self.idle_w = site.board.power.idle_w
-        self.peak = np.inf if site.board.discrete else site.board.memory.shared_gbs * 1e9
+            self._offer(place, part)
+        self._rows = self._composed()
 
-    def _price(self, place: int, part: Part) -> None:
-        """Note what has to be priced for a pipeline."""
-        features = part.features
-        self._set(place, "all", 0, features)
+    def _offer(self, place: int, part: Part) -> None:
+        """Note the ways to run a pipeline and what has to be priced for them."""
+        asked, number, features = self.asked, part.info.number, part.features
+        found: list[tuple[int, int, int]] = []
+        self._places.append(found)
+        first, count = len(self._subtasks), len(features)
+        self._subtasks += [numbers(f) for f in features]
+        self._models += [f.model for f in features]
+        able = self.gpu and not asked.reasons.get(number)
+        cold = self.site.board.discrete and not self.site.resident
+        base = part.base_bytes if able and cold else 0.0  # bytes that are copied
+        whole = range(first, first + count)
+        if asked.forced != "gpu" or not able:
+            found.append((ON_CPU, 0, self._way(ON_CPU, self._job(whole, _ON_CPU))))
+        if able:
+            found.append((ON_GPU, 0, self._way(ON_GPU, self._job(whole, _ON_GPU), base=base)))
         if not self.apart(place):
             return
-        if self.shared and not part.shared_end:
-            self._set(place, "rows", 0, features[:-1])
-            self._set(place, "end", 0, features[-1:])
-        if self.batch:
-            for at in self._cuts(part):
-                self._set(place, "front", at, front_features(part, at))
-                self._set(place, "back", at, features[at:])
-
-    def _set(self, place: int, what: str, at: int, features: Sequence[Features]) -> None:
-        self._number[place, what, at] = len(self._sets)
-        self._sets.append(features)
-
-    def _cuts(self, part: Part) -> dict[int, int]:
-        """By place among the sub-tasks, steps before which a pipeline may be cut."""
-        return {cut_in_features(part, cut): cut for cut in self.asked.cuts.get(part.info.number, ())}
+        tables = [0.0, *accumulate([f.table_bytes if f.kind == "probe" else 0.0 for f in features])]
+        if "both" in asked.forms:
+            # what the CPU does when both are through: the breaker's own work where it is one device's, else a merge
+            end = -1 if part.shared_end else self._job(whole[-1:], _ON_CPU)
+            if part.shared_end:
+                self._merges.append((len(self._ways), self._merge(part)))
+            cpu = self._job(whole if part.shared_end else whole[:-1], _SHARED)
+            passed = part.result_bytes if self.site.board.discrete else 0.0
+            found.append((SHARED, 0, self._way(SHARED, cpu, cpu + len(SHARES), end, base, tables[-1], passed)))
+        cuts = asked.cuts.get(number, ()) if "phases" in asked.forms else ()
+        if not cuts:
+            return
+        once = [0.0, *accumulate([self._model.analytic.fixed_seconds(f.model) for f in features])]
+        places = cut_places(part)
+        for cut in cuts:
+            at = places[cut]
+            rows, width = handed_on(part, at)
+            self._subtasks.append((rows, rows, width, width, *_WRITTEN[4:]))
+            self._models.append("materialize")
+            front = self._job((*whole[:at], len(self._subtasks) - 1), _BATCHED)
+            back = self._job(whole[at:], _BATCHED)
+            for kind, cpu, gpu in ((CPU_FIRST, front, back), (GPU_FIRST, back, front)):
+                looked_up = tables[at] if gpu == front else tables[-1] - tables[at]
+                paid = (once[at], once[-1] - once[at])[:: 1 if cpu == front else -1]
+                row = self._way(kind, cpu, gpu + len(COUNTS), -1, 0.0, looked_up, rows * width, *paid)
+                found.append((kind, cut, row))
 
     def apart(self, place: int) -> bool:
         """Whether a pipeline may be taken apart between devices."""
@@ -131,135 +210,134 @@ class Offers:
         able = self.gpu and asked.forced == "auto" and not asked.reasons.get(part.info.number)
         return able and part.rows >= FEW_ROWS
 
+    def _job(self, subtasks: Sequence[int], variants: range) -> int:
+        """Have sub-tasks that run fused priced in variants; the number of the first price."""
+        return self._jobs.add(self._jobs.pipeline(subtasks), variants)
+
+    def _way(
+        self,
+        kind: int,
+        first: int,
+        gpu: int = -1,
+        end: int = -1,
+        base: float = 0.0,
+        tables: float = 0.0,
+        passed: float = 0.0,
+        once: float = 0.0,
+        gpu_once: float = 0.0,
+    ) -> int:
+        """Note a way (price_layout.WAY); the number of its first row."""
+        row = self._count
+        self._ways.append((kind, first, gpu, end, row, base, tables, passed, once, gpu_once))
+        self._count += len(SHARES) + 1 if kind == SHARED else 1
+        return row
+
+    def _merge(self, part: Part) -> tuple[float, ...]:
+        """Seconds, low, high, bytes and joules of a merge."""
+        board, threads = self.site.board, self.site.threads
+        cost = costs.cpu_cost(board, [merge_work(part)], costs.load())
+        seconds = cost.seconds(threads) + cost.fixed
+        return seconds, seconds, seconds, cost.traffic, seconds * board.power.core_w * cost.threads(threads)
+
+    def _composed(self) -> list[list[float]]:
+        """Rows of price_layout.CANDIDATE."""
+        site, model = self.site, self._model
+        cpu_load, gpu_load = site.load.get("cpu", 0.0), site.load.get("gpu", 0.0)
+        self._jobs.models = model.met(self._models)
+        states = _states(model, site.board.gpu is not None, site.threads, cpu_load, gpu_load)
+        found = model.price_jobs(table(self._subtasks), self._jobs, states)
+        self.evaluated = found.evaluated
+        prices = found.pipelines().numbers
+        count = len(self._ways)
+        ways = np.fromiter(chain.from_iterable(self._ways), np.float64, count * len(WAY)).reshape(count, len(WAY))
+        if self._merges:
+            at, merges = zip(*self._merges)
+            ways[list(at), WAY.index("end")] = range(prices.shape[1], prices.shape[1] + len(at))
+            prices = np.concatenate([prices, np.array(merges).T], axis=1)
+        out, scratch = np.empty((self._count, len(CANDIDATE))), np.empty(10)
+        known = self._known()
+        native.run(
+            "compose_ways", ways.ctypes.data, prices.ctypes.data, known.ctypes.data, _SHARES.ctypes.data, len(SHARES),
+            _PARTS, _COUNTS.ctypes.data, len(COUNTS), out.ctypes.data, scratch.ctypes.data, n=len(ways),
+            k=prices.shape[1],
+        )  # fmt: skip
+        return out.tolist()  # type: ignore[no-any-return]
+
+    def _known(self) -> np.ndarray:
+        """The site as price_layout.SITE has it."""
+        site, board = self.site, self.site.board
+        link = board.link if board.discrete else None
+        slowed = 1.0 / (1.0 - site.load.get("gpu", 0.0))  # what the GPU pays for a batch, while others keep it busy
+        found = {
+            "once": self._model.analytic.batch_seconds("gpu") * slowed,
+            "slowed": slowed,
+            "idle_w": board.power.idle_w,
+            "peak": np.inf if board.discrete else board.memory.shared_gbs * 1e9,
+            "coherence": coherence(board, 1.0),
+            "batches": BATCHES,
+            "least_batch": LEAST_BATCH,
+        }
+        if link is not None:
+            found |= {"h2d": 1e-9 / link.h2d_gbs, "d2h": 1e-9 / link.d2h_gbs, "latency": link.latency_us * 1e-6}
+            found |= {"link_joules": link.joules_per_gb / 1e9, "cold": float(not site.resident)}
+        return np.array([found.get(name, 0.0) for name in SITE])
+
     def of(self, place: int) -> list[Candidate]:
         """The candidates of a pipeline, single devices first."""
-        part, asked = self.parts[place], self.asked
-        able = self.gpu and not asked.reasons.get(part.info.number)
         found = []
-        if asked.forced != "gpu" or not able:
-            found.append(self._candidate(CPU, self._span(0, place)))
-        if able:
-            copying = self._copy(part.base_bytes)
-            found.append(self._candidate(GPU, self._gpu(self._span(1, place), part.base_bytes), copying))
-        if not self.apart(place):
-            return found
-        if self.shared:
-            found += self._both(place)
-        if self.batch:
-            for at, cut in self._cuts(part).items():
-                found += [self._phases(place, at, cut, first) for first in ("cpu", "gpu")]
+        for kind, cut, row in self._places[place]:
+            ways = [self._candidate(place, kind, cut, n) for n in range(row, row + (_SLOTS if kind == SHARED else 1))]
+            found += sorted([c for c in ways if c.choice >= 0.0], key=lambda c: c.choice)
         return found
 
-    def _span(self, variant: int, place: int, what: str = "all", at: int = 0) -> np.ndarray:
-        """Seconds, low, high, bytes, joules of fused sub-tasks."""
-        return self.prices[:, variant, self._number[place, what, at]].copy()
+    def cheapest(self, cost: Callable[[float, float], float]) -> list[list[Candidate]]:
+        """By pipeline, those of ``of`` that cost least among all with the same devices and with the same one that has
+        the result: nothing else about a candidate matters to the pipelines around it. ``cost`` is of seconds and
+        joules."""
+        rows = self._rows
+        costs_ = [cost(row[0], row[4]) for row in rows]
+        found = []
+        for place, ways in enumerate(self._places):
+            best: dict[int, tuple[float, int, int, int]] = {}
+            for kind, cut, row in ways:
+                if kind == SHARED:
+                    row = min([n for n in range(row, row + _SLOTS) if rows[n][5] >= 0.0], key=costs_.__getitem__)
+                group = SHARED if kind == GPU_FIRST else kind  # both devices, and the CPU has the result
+                if group not in best or costs_[row] < best[group][0]:
+                    best[group] = costs_[row], kind, cut, row
+            found.append([self._candidate(place, *way) for _, *way in best.values()])
+        return found
 
-    def _candidate(self, placement: Placement, numbers: np.ndarray, copying: float = 0.0) -> Candidate:
-        seconds, low, high, nbytes, joules = numbers.tolist()
-        price = Price(seconds, low, high, nbytes, joules + seconds * self.idle_w)
-        return Candidate(placement, price, min(copying, seconds))
+    def _candidate(self, place: int, kind: int, cut: int, row: int) -> Candidate:
+        took, part = self._rows[row], self.parts[place]
+        copying = min(self._copy(part), took[0]) if kind == ON_GPU and not self.site.resident else 0.0
+        return Candidate(*took, kind, cut, part.rows, copying)
 
-    def _copy(self, base: float) -> float:
-        """Seconds that columns of so many bytes take to a GPU that has none of them."""
-        link = self.site.board.link
-        if self.site.resident or not self.site.board.discrete or link is None or not base:
+    def _copy(self, part: Part) -> float:
+        """Seconds that the columns of a pipeline take to a GPU that has none of them."""
+        link, base = self.site.board.link, part.base_bytes
+        if not self.site.board.discrete or link is None or not base:
             return 0.0
         return base / (link.h2d_gbs * 1e9) + link.latency_us * 1e-6 * column_batches(base)
 
-    def _gpu(self, numbers: np.ndarray, base: Any) -> np.ndarray:
-        """The GPU at work, with its launch, behind the copies of ``base`` bytes of columns that it lacks."""
-        numbers[:3] += self.once
-        link = self.site.board.link
-        if not self.site.resident and self.site.board.discrete and link is not None and np.any(base):
-            batches = np.vectorize(column_batches)(base)
-            copy = base / (link.h2d_gbs * 1e9) + link.latency_us * 1e-6 * batches
-            numbers[:3] += self.once * (batches - 1)
-            numbers[:3] = np.maximum(numbers[:3], copy) + np.minimum(numbers[:3], copy) / batches
-            numbers[4] += base / 1e9 * link.joules_per_gb
-        return numbers
 
-    def _merge(self, place: int) -> np.ndarray:
-        """What the CPU does when both are through: the breaker's own work where it is one device's, else a merge."""
-        part, board = self.parts[place], self.site.board
-        if not part.shared_end:
-            return self._span(0, place, "end")
-        cost = costs.cpu_cost(board, [merge_work(part)], costs.load())
-        seconds = cost.seconds(self.site.threads) + cost.fixed
-        joules = seconds * board.power.core_w * cost.threads(self.site.threads)
-        return np.array([seconds, seconds, seconds, cost.traffic, joules])
-
-    def _both(self, place: int) -> list[Candidate]:
-        """Rows shared out: at the shares of the grid, and at the best one between them, of prices that are linear in
-        between. Tables that are looked up in are both devices'."""
-        part, board = self.parts[place], self.site.board
-        number = self._number[place, "all" if part.shared_end else "rows", 0]
-        cpu, gpu = (self.prices[:, i : i + len(SHARES), number] for i in (self.shared, self.shared + len(SHARES)))
-        gpu = self._gpu(gpu @ _BETWEEN, part.base_bytes * _FINE)
-        gpu[:3] += coherence(board, part.probed_bytes(0, len(part.features))) * self.slowed
-        numbers = together(cpu @ _BETWEEN, gpu, self.peak) + self._merge(place)[:, None]
-        if board.discrete and board.link is not None:
-            numbers[:3] += board.link.latency_us * 1e-6 + part.result_bytes * _FINE / (board.link.d2h_gbs * 1e9)
-        best = int(np.argmin(numbers[0]))
-        shown = sorted({best, *range(0, len(_FINE), _PARTS)})
-        return [
-            self._candidate(Placement("both", share), numbers[:, n], self._copy(part.base_bytes * share))
-            for n, share in ((n, float(_FINE[n])) for n in shown)
-        ]
-
-    def _phases(self, place: int, at: int, cut: int, first: str) -> Candidate:
-        """Two phases over the best number of batches: t1 + t2 + (n - 1)·step of a batch's times, as
-        perfmodel.compose.batch_pipeline has it. What the CPU pays once is not paid for every batch."""
-        part, board, counts = self.parts[place], self.site.board, np.array(COUNTS)
-        spans = {"front": (0, at), "back": (at, len(part.features))}
-        on_cpu, on_gpu = ("front", "back") if first == "cpu" else ("back", "front")
-        numbers = [self._number[place, what, at] for what in (on_cpu, on_gpu)]
-        one, two = (
-            self.prices[:, self.batch + n * len(COUNTS) : self.batch + (n + 1) * len(COUNTS), number].copy()
-            for n, number in enumerate(numbers)
-        )
-        once = np.minimum(self._starts(part, *spans[on_cpu]), 0.9 * one[:3])
-        one[:3] -= once
-        two[:3] += self.once + coherence(board, part.probed_bytes(*spans[on_gpu])) * self.slowed
-        step, total = together(one, two, self.peak), one + two
-        total[:3] += once
-        if board.discrete and board.link is not None:
-            gbs = board.link.h2d_gbs if first == "cpu" else board.link.d2h_gbs
-            copy = board.link.latency_us * 1e-6 + self._handed(part, at) / counts / (gbs * 1e9)
-            total[:3] += copy
-            step[:3] = np.maximum(step[:3], copy)
-        total[:3] += (counts - 1) * step[:3]
-        total[3:] *= counts
-        best = int(np.argmin(total[0]))
-        return self._candidate(
-            Placement("phases", cut=cut, first=first, batch=int(part.rows / counts[best])), total[:, best]
-        )
-
-    def _starts(self, part: Part, first: int, end: int) -> float:
-        """Seconds that the CPU pays once for sub-tasks, however many batches there are."""
-        table = costs.load()
-        fixed = sum(costs.cpu_entry(table, f.model).fixed_us for f in part.features[first:end])
-        return fixed * 1e-6 / self.site.board.cpu.speed
-
-    def _handed(self, part: Part, at: int) -> float:
-        """Bytes between two phases."""
-        written = front_features(part, at)[-1]
-        return written.rows * written.bytes_out
+#: The numbers of the sub-task that writes down what a first phase hands on, but for its rows and their width.
+_WRITTEN = numbers(handed_over(0.0, 0.0))
+#: Rows of the ways to share rows out.
+_SLOTS = len(SHARES) + 1
+#: Places among the variants: all of a pipeline, a batch of a phase on the CPU and then on the GPU, and a share of it in
+#: the same order.
+_ON_CPU, _ON_GPU = range(1), range(1, 2)
+_BATCHED = range(2, 2 + 2 * len(COUNTS))
+_SHARED = range(_BATCHED.stop, _BATCHED.stop + 2 * len(SHARES))
 
 
-def together(one: np.ndarray, two: np.ndarray, peak: float) -> np.ndarray:
-    """Two tasks that start together on one memory: perfmodel.compose.co_run for two, over expected, low and high; of
-    arrays with a second dimension, for each of its columns."""
-    short, long = np.minimum(one[:3], two[:3]), np.maximum(one[:3], two[:3])
-    first = one[:3] <= two[:3]
-    small, large = np.where(first, one[3], two[3]), np.where(first, two[3], one[3])
-    short, long = np.maximum(short, 1e-12), np.maximum(long, 1e-12)
-    need_s, need_l, half = small / short, large / long, peak / 2.0
-    # who needs less than half of what there is gets it, the other one the rest
-    pace_s = np.minimum(np.maximum(half, peak - need_l) / np.maximum(need_s, 1.0), 1.0)
-    pace_l = np.minimum(np.maximum(half, peak - need_s) / np.maximum(need_l, 1.0), 1.0)
-    end_s, end_l = short / pace_s, long / pace_l
-    both = np.minimum(end_s, end_l)
-    left = np.where(end_s <= end_l, long - both * pace_l, short - both * pace_s)
-    result = one + two
-    result[:3] = both + np.maximum(left, 0.0)
-    return result
+@lru_cache(maxsize=16)
+def _states(model: Model, has_gpu: bool, threads: int, cpu_load: float, gpu_load: float) -> np.ndarray:
+    """The variants that ``Offers`` has prices for, as the model reads them."""
+    cpu, gpu = Variant("cpu", threads, 1.0, cpu_load), Variant("gpu", 1, 1.0, gpu_load)
+    variants = [cpu]
+    if has_gpu:
+        variants += [gpu, *(replace(v, share=1.0 / n) for v in (cpu, gpu) for n in COUNTS)]
+        variants += [*(replace(cpu, share=1.0 - s) for s in SHARES), *(replace(gpu, share=s) for s in SHARES)]
+    return model.states(variants)

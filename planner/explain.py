@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from finequery.jetson import memory
 from finequery.operators import tasks
 from finequery.operators.context import Context
 from finequery.operators.executor import execute
@@ -139,6 +140,8 @@ class Report:
             ]
         if self.ran and self.simulated is None:
             lines.append("│  " + self.run_line(pipeline))
+        if (streaming := self.streaming(pipeline)) is not None:
+            lines += ["│  " + part for part in textwrap.wrap(streaming, WIDTH - 3)]
         if reasons:
             lines += ["│  " + part for part in textwrap.wrap(f"on the CPU: {'; '.join(reasons)}", WIDTH - 3)]
         real: int | None = None
@@ -178,7 +181,9 @@ class Report:
     def site(self, scheduler: Scheduler) -> str:
         """What the plan was placed for, and by which model."""
         board, model = scheduler.site.board, scheduler.model.source.removeprefix("model ")
-        return f"{board.title}{', simulated' if scheduler.simulated else ''}; model: {model}"
+        busy = scheduler.site.load.get("gpu", 0.0)
+        others = f"; others keep {busy:.0%} of the GPU busy" if busy else ""
+        return f"{board.title}{', simulated' if scheduler.simulated else ''}{others}; model: {model}"
 
     def outcome(self, run: Simulated, scheduler: Scheduler) -> list[str]:
         """What a run on a simulated board took."""
@@ -217,6 +222,30 @@ class Report:
         compiled = any(r.compiled for r in programs)
         parts.append(f"program compiled in {ms(compiling)}" if compiled else "program kept from before")
         return " · ".join(parts)
+
+    def streaming(self, pipeline: PipelineInfo) -> str | None:
+        """How the rows of a scan that does not fit come, or came, in batches; None where it fits."""
+        scan = pipeline.source.item
+        if not isinstance(scan, tasks.Scan):
+            return None
+        if self.ran:
+            record = self.context.measured.get(id(scan))
+            done = None if record is None else record.streamed
+            if done is None:
+                return None
+            parts = [f"streamed in {_plural(done.batches, 'batch', 'es')} of at most {size(done.largest)}"]
+            parts += [f"{size(done.nbytes)} decoded", _left_out(done.skipped, done.groups)]
+            return " · ".join(filter(None, parts))
+        steps = next((task.steps for task in pipeline.runs if getattr(task, "steps", None)), ())
+        found = scan.batches(self.context, steps, evict=False)
+        if found is None:
+            return None
+        room = max((memory.limit() or 0) - memory.live(), 0)
+        fits = found.largest <= room
+        count = f"in {_plural(len(found.cut(room)), 'batch', 'es')}" if fits else "a row group is more than is left"
+        parts = [f"streams {count}", f"{size(found.nbytes)} of columns, {size(room)} left of the memory_limit"]
+        parts.append(_left_out(found.skipped, found.skipped + len(found.groups)))
+        return " · ".join(filter(None, parts))
 
     # --- a sub-task -----------------------------------------------------------------------------------------------
 
@@ -371,5 +400,9 @@ class Names(Printer):
         return f"{'count' if name == 'count_star' else name}({inner}) over ({' '.join(filter(None, parts))})"
 
 
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def _plural(count: int, noun: str, ending: str = "s") -> str:
+    return f"{count:,} {noun}{'' if count == 1 else ending}"
+
+
+def _left_out(skipped: int, groups: int) -> str:
+    return f"{skipped:,} of {_plural(groups, 'row group')} left out by their statistics" if skipped else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from finequery.operators import tasks
 from finequery.operators.aggregate import Aggregate
@@ -82,6 +83,18 @@ def spent(pipeline: PipelineInfo, context: Context) -> list[float] | None:
     rest = max(seconds(pipeline, context) - source - sum(steps) - breaker, 0.0)
     share = min(rest / (len(steps) + 1), START)
     return [source + rest - share * (len(steps) + 1), *(took + share for took in steps), breaker + share]
+
+
+def counts(pipelines: list[PipelineInfo], context: Context) -> Any:
+    """All that ``seen`` reads of a run. Where it is equal, runs have seen the same."""
+    rows = {key: (m.rows_in, m.rows_out, m.morsels, m.skipped) for key, m in context.measured.items()}
+    structures = []
+    for item in (s.item for pipeline in pipelines for s in pipeline.subtasks if s.choice is not None):
+        if isinstance(item, Probe):
+            structures.append(item.built)
+        elif isinstance(item, Aggregate):
+            structures.append(None if item.mode is None else (item.mode.name, item.mode.reason))
+    return rows, [*context.passed.items()], structures
 
 
 def seen(pipelines: list[PipelineInfo], context: Context) -> list[PipelineInfo]:

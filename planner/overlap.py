@@ -5,29 +5,32 @@ read those before it can use it: small builds of dimension tables, say, run on t
 ``elapsed`` is what a plan takes when it is so run: the GPU does one pipeline at a time, in the order in which they are
 ready, as do the engines that copy from and to a discrete one; what is on the CPU shares its cores, and all share the
 memory, each by max-min fairness, as perfmodel.compose.co_run has it. ``beside`` moves pipelines one by one while that
-gains.
+gains. Both are compiled (operators/primitives/placing.py): a search looks at some dozens of plans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Sequence
+from itertools import accumulate, chain
+from typing import NamedTuple, TypeAlias
 
-from finequery.perfmodel.compose import fair_level
-from finequery.planner.candidates import Candidate
+import numpy as np
+
+from finequery.operators import native
+from finequery.operators.primitives.price_layout import D2H as D2H
+from finequery.operators.primitives.price_layout import GPU as GPU
+from finequery.operators.primitives.price_layout import H2D as H2D
+from finequery.operators.primitives.price_layout import OPTION
 
 #: What a move has to gain, as a share of the plan's time.
 LEAST_GAIN = 0.002
-#: Share of the time that has to be off the longest chain of pipelines for a search to be worth it.
-LEAST_SLACK = 0.03
-#: What is done by one task at a time, as bits: the GPU, and the copies to and from a discrete one.
-GPU, H2D, D2H = 1, 2, 4
+#: Rounds of moves, at most.
+ROUNDS = 2
 
 
 class Task(NamedTuple):
-    """A pipeline, or a copy: seconds and bytes alone, the engines that it keeps busy, the cores that it takes, and the
-    tasks before it that it waits for."""
+    """A pipeline, or a copy: seconds and bytes alone, the engines that it keeps busy (``GPU``, ``H2D``, ``D2H``), the
+    cores that it takes, and the tasks before it that it waits for."""
 
     seconds: float
     nbytes: float
@@ -36,98 +39,87 @@ class Task(NamedTuple):
     after: tuple[int, ...]
 
 
+class Way(NamedTuple):
+    """A way to run a pipeline: seconds and bytes alone, the cores that it takes, what it runs on (price_layout.NEEDS),
+    who has its result (0: the CPU, 1: the GPU), the seconds in which columns are copied before, and those in which the
+    host prepares and finishes it, while others have the cores."""
+
+    seconds: float
+    nbytes: float
+    cores: float
+    needs: int
+    held: int
+    copying: float = 0.0
+    once: float = 0.0
+
+
+class Machine(NamedTuple):
+    """What pipelines share: cores, and a memory of so many bytes a second. ``copies``: a discrete board's seconds of
+    copying each pipeline's result to the CPU and to the GPU; ``one_engine``: copies of both directions take turns."""
+
+    cores: float
+    peak: float
+    copies: Sequence[tuple[float, float]] | None = None
+    one_engine: bool = False
+
+
+class Beside(NamedTuple):
+    """What a search found: the way of each pipeline, as its place among all, whether it runs along, seconds, and the
+    number of plans that were looked at."""
+
+    chosen: list[int]
+    along: list[bool]
+    seconds: float
+    looked: int
+
+
+#: A pipeline, its way among all (-1: the one that it has), and whether it runs along.
+Change: TypeAlias = tuple[int, int, bool]
+
+
 def elapsed(tasks: Sequence[Task], cores: float, peak: float) -> float:
-    """Seconds of a plan on so many cores and a memory of ``peak`` bytes a second."""
-    followers: list[list[int]] = [[] for _ in tasks]
-    waits, left, queue = [], [], []
-    for i, task in enumerate(tasks):
-        before = set(task.after)
-        for j in before:
-            followers[j].append(i)
-        waits.append(len(before))
-        left.append(max(task.seconds, 1e-12))
-        if not before:
-            queue.append(i)
-    running: list[int] = []
-    busy, now = 0, 0.0
-    while queue or running:
-        held = []
-        for i in queue:
-            engines = tasks[i].engines
-            if busy & engines:
-                held.append(i)
-            else:
-                busy |= engines
-                running.append(i)
-        queue = held
-        if len(running) == 1:
-            paces, step = [1.0], left[running[0]]
-        else:
-            paces = _paces([tasks[i] for i in running], cores, peak)
-            step = min([left[i] / pace for i, pace in zip(running, paces)])
-        now += step
-        on = []
-        for i, pace in zip(running, paces):
-            left[i] -= pace * step
-            if left[i] > 1e-9 * tasks[i].seconds + 1e-13:
-                on.append(i)
-                continue
-            busy &= ~tasks[i].engines
-            for j in followers[i]:
-                waits[j] -= 1
-                if not waits[j]:
-                    queue.append(j)
-        running = on
-    return now
-
-
-def _paces(tasks: Sequence[Task], cores: float, peak: float) -> list[float]:
-    """Share of its own pace for each that runs."""
-    paces = [1.0] * len(tasks)
-    if sum([t.cores for t in tasks]) > cores:
-        level = fair_level([t.cores for t in tasks], cores)
-        paces = [min(1.0, level / t.cores) if t.cores else 1.0 for t in tasks]
-    needs = [t.nbytes / t.seconds * pace if t.nbytes else 0.0 for t, pace in zip(tasks, paces)]
-    if sum(needs) > peak:
-        level = fair_level(needs, peak)
-        paces = [pace * min(1.0, level / need) if need else pace for pace, need in zip(paces, needs)]
-    return paces
+    """Seconds of tasks on so many cores and a memory of ``peak`` bytes a second."""
+    after = [sorted(set(task.after)) for task in tasks]
+    table, scratch, out = np.array([task[:4] for task in tasks], np.float64), np.empty(7 * len(tasks)), np.empty(1)
+    starts, flat = _flat(after)
+    limits = np.array([cores, peak])
+    native.run(
+        "run_tasks", table.ctypes.data, starts.ctypes.data, flat.ctypes.data, limits.ctypes.data, scratch.ctypes.data,
+        out.ctypes.data, n=len(tasks),
+    )  # fmt: skip
+    return float(out[0])
 
 
 def beside(
-    choice: Sequence[Candidate],
-    ways: Sequence[Sequence[Candidate]],
+    ways: Sequence[Way],
+    chosen: Sequence[int],
+    along: Sequence[bool],
+    moves: Sequence[Sequence[Change]],
     reads: Sequence[Sequence[int]],
-    took: Callable[[Sequence[Candidate]], float],
-    moves: Sequence[Mapping[int, Candidate]] = (),
-) -> tuple[list[Candidate], float]:
-    """A plan with pipelines moved beside others, and the seconds it takes. ``ways``: by pipeline, other ways to run
-    it; ``took``: seconds of a plan; ``moves``: pipelines that are tried to be moved together."""
-    current, least = list(choice), took(choice)
-    if least - _chain(current, reads) < LEAST_SLACK * least:
-        return current, least
-    for _ in range(2):
-        before = least
-        for move in moves:
-            trial = [move.get(place, c) for place, c in enumerate(current)]
-            if trial != current:
-                seconds = took(trial)
-                if seconds < least * (1.0 - LEAST_GAIN):
-                    current, least = trial, seconds
-        for place, found in enumerate(ways):
-            others = [*found, current[place]] if may_run_along(place, reads) else found
-            for other in others:
-                if other is current[place]:
-                    other = replace(other, placement=replace(other.placement, along=True))
-                if other == current[place] or other.price.seconds >= least:
-                    continue
-                trial = [*current[:place], other, *current[place + 1 :]]
-                seconds = took(trial)
-                if seconds < least * (1.0 - LEAST_GAIN):
-                    current, least = trial, seconds
-        if least == before:
-            break
-    return current, least
+    handed: Sequence[Sequence[float]],
+    machine: Machine,
+) -> Beside:
+    """A plan with pipelines moved beside others. ``chosen``: the way of each pipeline among all ``ways``; ``moves``:
+    each of one or more changes, those of more are tried once; ``handed``: for each that a pipeline reads, in the order
+    of ``reads``, the seconds until it has its result, by what the reader needs and then by who holds it. Without moves,
+    the plan as it is."""
+    count, discrete = len(chosen), machine.copies is not None
+    together = [move for move in moves if len(move) > 1]
+    moves = [*together, *(move for move in moves if len(move) == 1)]
+    table = np.fromiter(chain.from_iterable(ways), np.float64, len(ways) * len(OPTION))
+    now, beside_ = np.array(chosen, np.int64), np.array(along, np.int64)
+    begin, read = _flat(reads)
+    first, change = _flat(moves)
+    hand = np.fromiter(chain.from_iterable(handed), np.float64)
+    copies = np.array(machine.copies if machine.copies is not None else (), np.float64)
+    limits = np.array([machine.cores, machine.peak, LEAST_GAIN, float(discrete), float(machine.one_engine)])
+    scratch, out = np.empty(67 * count + 3 * len(read) + 18), np.empty(1)
+    looked = native.run(
+        "run_beside", table.ctypes.data, now.ctypes.data, beside_.ctypes.data, read.ctypes.data, begin.ctypes.data,
+        hand.ctypes.data, copies.ctypes.data, change.ctypes.data, first.ctypes.data, len(moves), len(together),
+        limits.ctypes.data, scratch.ctypes.data, out.ctypes.data, n=count, k=ROUNDS,
+    )  # fmt: skip
+    return Beside(now.tolist(), beside_.astype(bool).tolist(), float(out[0]), looked)
 
 
 def may_run_along(place: int, reads: Sequence[Sequence[int]]) -> bool:
@@ -135,9 +127,7 @@ def may_run_along(place: int, reads: Sequence[Sequence[int]]) -> bool:
     return place > 0 and place - 1 not in reads[place]
 
 
-def _chain(choice: Sequence[Candidate], reads: Sequence[Sequence[int]]) -> float:
-    """Seconds of the longest chain of pipelines that read each other."""
-    ends: list[float] = []
-    for candidate, needed in zip(choice, reads):
-        ends.append(candidate.price.seconds + max((ends[r] for r in needed), default=0.0))
-    return max(ends, default=0.0)
+def _flat(lists: Sequence[Sequence[object]]) -> tuple[np.ndarray, np.ndarray]:
+    """Where each list starts in all of them one after another, and these."""
+    starts = np.array([0, *accumulate(map(len, lists))], np.int64)
+    return starts, np.array([*chain.from_iterable(lists)], np.int64)

@@ -16,11 +16,11 @@ from finequery.operators.aggregate import Aggregate
 from finequery.operators.aggregate_calls import Call, adds_floats
 from finequery.operators.expr import Call as Call_
 from finequery.operators.expr import Column, Expr, Literal, Parameter, ScalarSubquery, SortKey, columns_of, transform
+from finequery.operators.pair_join import PairJoin
 from finequery.operators.probe import Probe
 from finequery.operators.steps import Filter, Project, Step
 from finequery.operators.tasks import (
     Limit,
-    PairJoin,
     Pipe,
     Scalar,
     Scan,

@@ -17,37 +17,57 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from finequery.jetson import costs
 from finequery.operators.context import Placement
+from finequery.operators.primitives.price_layout import ON_CPU, ON_GPU
 from finequery.perfmodel.compose import Price
 from finequery.perfmodel.model import Model
 from finequery.planner.candidates import Asked, Candidate, Offers
-from finequery.planner.overlap import D2H, GPU, H2D, Task, beside, elapsed, may_run_along
-from finequery.planner.stages import Part, Site, coherence, column_batches, end_device
+from finequery.planner.overlap import Beside, Change, Machine, Way, beside, may_run_along
+from finequery.planner.stages import Part, Site, coherence
 
 #: What a candidate that uses both devices has to gain on one device alone.
 GAIN = 0.01
 #: How far its worst may lie above the worst of one device alone.
 MARGIN = 0.25
 
-OBJECTIVES: dict[str, Callable[[Price], float]] = {
-    "latency": lambda p: p.seconds,
-    "energy": lambda p: p.joules,
-    "edp": lambda p: p.seconds * p.joules,
+#: Share of the time that has to be off the longest chain of pipelines for a search for branches to be worth it.
+LEAST_SLACK = 0.03
+
+Cost = Callable[[float, float], float]
+#: What a plan costs, of its seconds and joules.
+OBJECTIVES: dict[str, Cost] = {
+    "latency": lambda seconds, joules: seconds,
+    "energy": lambda seconds, joules: joules,
+    "edp": lambda seconds, joules: seconds * joules,
 }
 _BETTER = {"latency": "faster", "energy": "thriftier", "edp": "better in energy by time"}
 
 
 @dataclass(slots=True)
 class Placed:
-    """A pipeline of a placed plan. ``only``: why the GPU is no candidate."""
+    """A pipeline of a placed plan. ``cheapest``: the candidates that a search looks at (``Offers.cheapest``); ``only``:
+    why the GPU is no candidate."""
 
     part: Part
-    candidates: list[Candidate]
+    place: int
+    offers: Offers
+    cheapest: list[Candidate]
     chosen: Candidate
     only: tuple[str, ...] = ()
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """All of them, single devices first."""
+        return self.offers.of(self.place)
+
+    def single(self, device: str) -> Candidate | None:
+        """The candidate on one device alone."""
+        kind = ON_CPU if device == "cpu" else ON_GPU
+        return next((c for c in self.cheapest if c.kind == kind), None)
 
 
 @dataclass(slots=True)
@@ -61,6 +81,8 @@ class Schedule:
     simulated: bool
     objective: str
     seconds: float = 0.0  # that placing took
+    evaluated: int = 0  # prices of a sub-task in a variant that it took
+    looked: int = 0  # plans whose branches run beside each other that were compared
 
     @property
     def placements(self) -> dict[int, Placement]:
@@ -74,30 +96,30 @@ def place(parts: Sequence[Part], site: Site, model: Model, asked: Asked) -> Sche
     cost = OBJECTIVES[asked.objective]
     offers = Offers(parts, site, model, asked)
     placed = []
-    for place, part in enumerate(parts):
-        candidates = offers.of(place)
-        placed.append(Placed(part, candidates, candidates[0], only=tuple(asked.reasons.get(part.info.number, ()))))
+    for place, (part, cheapest) in enumerate(zip(parts, offers.cheapest(cost))):
+        only = tuple(asked.reasons.get(part.info.number, ()))
+        placed.append(Placed(part, place, offers, cheapest, cheapest[0], only))
     transfers = _Transfers(parts, site)
     for item, found in zip(placed, _cheapest(placed, transfers, cost)):
         item.chosen = found
     alone = {}
     for device in ("cpu", "gpu"):
-        choice = [_single(p.candidates, device) for p in placed]
+        choice = [item.single(device) for item in placed]
         if all(choice):
             alone[device] = transfers.plan([c for c in choice if c is not None])
     price = transfers.plan([p.chosen for p in placed])
-    best = min(alone, key=lambda device: cost(alone[device])) if alone else ""
+    best = min(alone, key=lambda device: cost(alone[device].seconds, alone[device].joules)) if alone else ""
     if best and not _safer(price, alone[best], cost):
         for item in placed:
-            single = _single(item.candidates, best)
+            single = item.single(best)
             assert single is not None
             item.chosen = single
         price = alone[best]
+    made = Schedule(placed, price, alone, model.source, model.simulated, asked.objective, evaluated=offers.evaluated)
     if "along" in asked.forms:
-        price = _branches(placed, price, transfers)
-    return Schedule(
-        *(placed, price, alone, model.source, model.simulated, asked.objective), time.perf_counter() - begin
-    )
+        _branches(made, transfers)
+    made.seconds = time.perf_counter() - begin
+    return made
 
 
 class _Transfers:
@@ -108,217 +130,206 @@ class _Transfers:
         place_of = {part.info.number: place for place, part in enumerate(parts)}
         self.reads = [[place_of[n] for n in part.info.after if n in place_of] for part in parts]
         board = site.board
-        self.peak = math.inf if board.discrete else board.memory.shared_gbs * 1e9
+        self.idle_w = board.power.idle_w
         self.threads = min(site.threads, board.cpu.cores * (1.0 - site.load.get("cpu", 0.0)))
-        self.cores = [min(self.threads, max(1.0, part.rows / costs.MORSEL)) for part in parts]
-        self.one_engine = board.link is not None and board.link.copy_engines == 1
+        self._cores = [min(self.threads, max(1.0, part.rows / costs.MORSEL)) for part in parts]
+        table = costs.load()
+        self._once = [costs.host_seconds(board, (f.model for f in part.features), table) for part in parts]
+        # By pipeline: seconds of copying its result to the CPU and to the GPU.
+        self.copies = [self._copied(part) for part in parts] if board.discrete else None
+        # By pipeline, for each that it reads: seconds until it has that result, by what it needs (price_layout.NEEDS)
+        # and by who holds it: 2 * needs + held.
+        self.handed = [[self._handed(place, r) for r in reads] for place, reads in enumerate(self.reads)]
+        peak = math.inf if board.discrete else board.memory.shared_gbs * 1e9
+        self.machine = Machine(self.threads, peak, self.copies, board.link is not None and board.link.copy_engines == 1)
 
-    def handed(self, reader: int, read: int, held: str, needs: tuple[str, ...]) -> float:
-        """Seconds until a pipeline that runs on the devices ``needs`` can use the result of one that it reads, which
-        the device ``held`` has."""
-        board, part = self.site.board, self.parts[read]
-        if board.discrete:
-            return max(self._copied(part, held, device) for device in needs)
-        if needs == (held,) or len(needs) > 1:  # a pipeline on both keeps its tables coherent: it is in its price
-            return 0.0
-        number, user = part.info.number, self.parts[reader]
-        found = [f.table_bytes for s, f in zip(user.info.subtasks, user.features) if number in s.reads]
-        slowed = 1.0 / (1.0 - self.site.load.get("gpu", 0.0)) if needs == ("gpu",) else 1.0
-        return coherence(board, sum(found)) * slowed if part.features[-1].kind == "build" else 0.0
-
-    def _copied(self, part: Part, held: str, needs: str) -> float:
+    def _copied(self, part: Part) -> tuple[float, float]:
         link = self.site.board.link
-        if held == needs or link is None:
-            return 0.0
-        return link.latency_us * 1e-6 + part.result_bytes / ((link.h2d_gbs if needs == "gpu" else link.d2h_gbs) * 1e9)
+        if link is None:
+            return 0.0, 0.0
+        latency, nbytes = link.latency_us * 1e-6, part.result_bytes * 1e-9
+        return latency + nbytes / link.d2h_gbs, latency + nbytes / link.h2d_gbs
 
-    def result(self, held: str) -> float:
+    def _handed(self, reader: int, read: int) -> tuple[float, ...]:
+        if self.copies is not None:
+            down, up = self.copies[read]
+            return 0.0, down, up, 0.0, up, down
+        part, user = self.parts[read], self.parts[reader]
+        if part.features[-1].kind != "build":
+            return _NOTHING
+        number = part.info.number
+        found = [f.table_bytes for s, f in zip(user.info.subtasks, user.features) if number in s.reads]
+        seconds = coherence(self.site.board, sum(found))
+        # a pipeline on both keeps its tables coherent: it is in its price
+        return 0.0, seconds, seconds / (1.0 - self.site.load.get("gpu", 0.0)), 0.0, 0.0, 0.0
+
+    def result(self, held: int) -> float:
         """Seconds until the CPU has the query's answer."""
-        return self._copied(self.parts[-1], held, "cpu") if self.site.board.discrete else 0.0
+        return self.copies[-1][0] if held and self.copies is not None else 0.0
 
     def inputs(self, place: int, choice: Sequence[Candidate]) -> float:
         """Seconds until a pipeline of a plan has what it reads."""
-        needs = devices(choice[place].placement)
-        return sum(self.handed(place, r, end_device(choice[r].placement), needs) for r in self.reads[place])
+        needs = 2 * choice[place].needs
+        return sum([h[needs + choice[r].held] for r, h in zip(self.reads[place], self.handed[place])])
+
+    def plan(self, choice: Sequence[Candidate]) -> Price:
+        """A plan whose pipelines run one after another."""
+        seconds = sum([self.inputs(place, choice) for place, reads in enumerate(self.reads) if reads])
+        if choice:
+            seconds += self.result(choice[-1].held)
+        low, high, nbytes, joules = (sum([c[number] for c in choice]) for number in range(1, 5))
+        total = sum([c.seconds for c in choice]) + seconds
+        return Price(total, low + seconds, high + seconds, nbytes, joules + seconds * self.idle_w)
+
+    def beside(self, choice: Sequence[Candidate], moves: Sequence[Move]) -> tuple[list[Candidate], Beside]:
+        """A plan with pipelines moved beside others where that gains, and what the search says of it."""
+        ways, of = [*choice], [*range(len(choice))]  # of: the pipeline of each
+        found: list[list[Change]] = []
+        for move in moves:
+            found.append([])
+            for place, candidate, along in move:
+                found[-1].append((place, -1 if candidate is None else len(ways), along))
+                if candidate is not None:
+                    ways.append(candidate)
+                    of.append(place)
+        table = []
+        for c, place in zip(ways, of):
+            table.append(Way(c.seconds, c.nbytes, self._cores[place], c.needs, c.held, c.copying, self._once[place]))
+        handed = [h for read in self.handed for h in read]
+        along_now = [c.along for c in choice]
+        best = beside(table, range(len(choice)), along_now, found, self.reads, handed, self.machine)
+        chosen = [ways[way] for way in best.chosen]
+        return [c if c.along == along else c._replace(along=along) for c, along in zip(chosen, best.along)], best
 
     def elapsed(self, choice: Sequence[Candidate]) -> float:
         """Seconds of a plan some of whose pipelines run along, and in which copies of results run beside what does not
         wait for them."""
-        tasks: list[Task] = []
-        ends: list[int] = []  # by pipeline: its last task
-        copies: dict[tuple[int, str], int] = {}
-        last: tuple[int, ...] = ()  # of the pipelines that are not placed along
-        discrete = self.site.board.discrete
-        for place, candidate in enumerate(choice):
-            needs, seconds = devices(candidate.placement), candidate.price.seconds
-            after = [ends[r] for r in self.reads[place]]
-            if not candidate.placement.along:
-                after += last
-            if discrete:
-                for r in self.reads[place]:
-                    held = end_device(choice[r].placement)
-                    for device in needs:
-                        if device != held:
-                            if (r, device) not in copies:
-                                copies[r, device] = len(tasks)
-                                tasks.append(self._copy(r, device, (ends[r],)))
-                            after.append(copies[r, device])
-            else:
-                seconds += self.inputs(place, choice)
-            engines, cores = (GPU if "gpu" in needs else 0), (self.cores[place] if "cpu" in needs else 0.0)
-            if candidate.copying:  # of columns, which the GPU follows batch by batch
-                share = candidate.placement.share if len(needs) > 1 else 1.0
-                pieces = column_batches(self.parts[place].base_bytes * share)
-                seconds -= candidate.copying
-                for _ in range(pieces):
-                    tasks.append(Task(candidate.copying / pieces, 0.0, H2D, 0.0, tuple(after)))
-                    after = [len(tasks) - 1]
-            ends.append(len(tasks))
-            tasks.append(Task(seconds, candidate.price.nbytes, engines, cores, tuple(after)))
-            if not candidate.placement.along:
-                last = (ends[-1],)
-        if discrete and end_device(choice[-1].placement) == "gpu":
-            tasks.append(self._copy(len(choice) - 1, "cpu", (ends[-1],)))
-        return elapsed(tasks, self.threads, self.peak)
-
-    def _copy(self, read: int, needs: str, after: tuple[int, ...]) -> Task:
-        held = "cpu" if needs == "gpu" else "gpu"
-        engine = H2D if needs == "gpu" or self.one_engine else D2H
-        return Task(self._copied(self.parts[read], held, needs), 0.0, engine, 0.0, after)
-
-    def plan(self, choice: Sequence[Candidate]) -> Price:
-        """A plan whose pipelines run one after another."""
-        total, seconds = Price(), 0.0
-        for place, chosen in enumerate(choice):
-            total += chosen.price
-            seconds += self.inputs(place, choice)
-        if choice:
-            seconds += self.result(end_device(choice[-1].placement))
-        return total + Price(seconds, seconds, seconds, 0.0, seconds * self.site.board.power.idle_w)
+        return self.beside(choice, ())[1].seconds
 
 
-def devices(placement: Placement) -> tuple[str, ...]:
-    """The devices that a pipeline placed so runs on."""
-    return ("cpu", "gpu") if placement.device in ("both", "phases") else (placement.device,)
+#: Pipelines that are moved together: the place of each, its other way (None: the one that it has), whether along.
+Move: TypeAlias = "list[tuple[int, Candidate | None, bool]]"
+_NOTHING = (0.0,) * 6
 
 
-def _cheapest(placed: Sequence[Placed], transfers: _Transfers, cost: Callable[[Price], float]) -> list[Candidate]:
+def _cheapest(placed: Sequence[Placed], transfers: _Transfers, cost: Cost) -> list[Candidate]:
     """Dynamic programming over the DAG: for each pipeline and each device its result may be on, the cheapest candidate
     with the cheapest ways to its inputs. A shared subplan is placed for the first that reads it."""
-    idle = transfers.site.board.power.idle_w
-
-    def price(seconds: float) -> float:
-        return cost(Price(seconds, seconds, seconds, 0.0, seconds * idle)) if seconds else 0.0
-
-    best: list[dict[str, tuple[float, Candidate, dict[int, str]]]] = []
+    idle = transfers.idle_w
+    best: list[dict[int, tuple[float, Candidate, list[tuple[int, int]]]]] = []
     for place, item in enumerate(placed):
-        options: dict[str, tuple[float, Candidate, dict[int, str]]] = {}
-        inputs: dict[tuple[str, ...], tuple[float, dict[int, str]]] = {}
-        for candidate in item.candidates:
-            needs = devices(candidate.placement)
+        options: dict[int, tuple[float, Candidate, list[tuple[int, int]]]] = {}
+        inputs: dict[int, tuple[float, list[tuple[int, int]]]] = {}
+        reads, handed = transfers.reads[place], transfers.handed[place]
+        for candidate in item.cheapest:
+            needs = candidate.needs
             if needs not in inputs:
-                total, wanted = 0.0, {}
-                for r in transfers.reads[place]:
-                    ways = {
-                        held: found[0] + price(transfers.handed(place, r, held, needs))
-                        for held, found in best[r].items()
-                    }
-                    wanted[r] = min(ways, key=ways.__getitem__)
-                    total += ways[wanted[r]]
+                total, wanted = 0.0, []
+                for r, h in zip(reads, handed):
+                    least, device = math.inf, 0
+                    for held, found in best[r].items():
+                        seconds = h[2 * needs + held]
+                        took = found[0] + cost(seconds, seconds * idle)
+                        if took < least:
+                            least, device = took, held
+                    total += least
+                    wanted.append((r, device))
                 inputs[needs] = total, wanted
             total, wanted = inputs[needs]
-            total += cost(candidate.price)
-            held = end_device(candidate.placement)
+            total += cost(candidate.seconds, candidate.joules)
+            held = candidate.held
             if held not in options or total < options[held][0]:
                 options[held] = total, candidate, wanted
         best.append(options)
     chosen: list[Candidate | None] = [None] * len(placed)
-    last = len(placed) - 1
-    ends = {held: found[0] + price(transfers.result(held)) for held, found in best[last].items()}
-    stack = [(last, min(ends, key=ends.__getitem__))]
+    back = {held: transfers.result(held) for held in best[-1]}
+    ends = {held: found[0] + cost(back[held], back[held] * idle) for held, found in best[-1].items()}
+    stack = [(len(placed) - 1, min(ends, key=ends.__getitem__))]
     while stack:
         place, held = stack.pop()
         if chosen[place] is None:
             _, chosen[place], wanted = best[place][held]
-            stack += wanted.items()
+            stack += wanted
     for place, found in enumerate(chosen):  # read by nobody that was placed
         if found is None:
             chosen[place] = min((o for o in best[place].values()), key=lambda o: o[0])[1]
     return [c for c in chosen if c is not None]
 
 
-def _safer(price: Price, single: Price, cost: Callable[[Price], float]) -> bool:
+def _safer(price: Price, single: Price, cost: Cost) -> bool:
     """Whether a plan may be preferred to the best single device."""
-    return cost(price) <= (1.0 - GAIN) * cost(single) and price.high <= (1.0 + MARGIN) * single.high
+    cheaper = cost(price.seconds, price.joules) <= (1.0 - GAIN) * cost(single.seconds, single.joules)
+    return cheaper and price.high <= (1.0 + MARGIN) * single.high
 
 
-def _single(candidates: Sequence[Candidate], device: str) -> Candidate | None:
-    return next((c for c in candidates if c.placement.device == device), None)
-
-
-def _branches(placed: list[Placed], price: Price, transfers: _Transfers) -> Price:
+def _branches(made: Schedule, transfers: _Transfers) -> None:
     """Let branches of the plan run beside each other where that gains."""
-    board = transfers.site.board
-    along = [may_run_along(n, transfers.reads) for n in range(len(placed))]
-    ways = [_ways(p.candidates, beside_, board.discrete) for p, beside_ in zip(placed, along)]
-    moves = _subtrees(placed, transfers.reads, along) if board.discrete else []
-    starts = [[p.chosen for p in placed]]
-    if board.discrete and not transfers.site.resident:  # much is copied beside much else: also from the other ends
-        for device in ("cpu", "gpu"):
-            single = [_single(p.candidates, device) or p.candidates[0] for p in placed]
-            starts.append([_along(c) if beside_ else c for c, beside_ in zip(single, along)])
-    found = [beside(start, ways, transfers.reads, transfers.elapsed, moves) for start in starts]
-    choice, seconds = min(found, key=lambda plan: plan[1])
-    if seconds > (1.0 - GAIN) * price.seconds:
-        return price
-    for item, found in zip(placed, choice):
-        item.chosen = found
-    one_by_one = transfers.plan(choice)
-    part = seconds / one_by_one.seconds
-    joules = one_by_one.joules - (one_by_one.seconds - seconds) * board.power.idle_w
-    return Price(seconds, one_by_one.low * part, one_by_one.high * part, one_by_one.nbytes, joules)
-
-
-def _ways(candidates: Sequence[Candidate], along: bool, discrete: bool) -> list[Candidate]:
-    """Ways to run a pipeline that are tried: on one device beside the one before it; and where results are copied,
-    which may cost nothing beside something else, also by the best of the other ways."""
-    singles = [c for c in candidates if c.placement.device in ("cpu", "gpu")]
-    found = [_along(c) for c in singles] if along else []
+    placed, price, reads = made.placed, made.price, transfers.reads
+    choice, discrete = [p.chosen for p in placed], transfers.copies is not None
+    along = [may_run_along(n, reads) for n in range(len(placed))]
+    moves = [move for item, may in zip(placed, along) for move in _moves(item, may, discrete)]
+    if not moves or price.seconds - _chain(choice, reads) < LEAST_SLACK * price.seconds:
+        return
     if discrete:
-        others = [c for c in candidates if c not in singles]
-        found += [min(others, key=lambda c: c.price.seconds)] if others else []
-    return found
+        moves += _subtrees(placed, reads, along)
+    choice, found = transfers.beside(choice, moves)
+    made.looked = found.looked
+    if found.seconds > (1.0 - GAIN) * price.seconds:
+        return
+    for item, candidate in zip(placed, choice):
+        item.chosen = candidate
+    one_by_one = transfers.plan(choice)
+    part = found.seconds / one_by_one.seconds
+    joules = one_by_one.joules - (one_by_one.seconds - found.seconds) * transfers.idle_w
+    low, high = one_by_one.low * part, one_by_one.high * part
+    made.price = Price(found.seconds, low, high, one_by_one.nbytes, joules)
 
 
-def _subtrees(
-    placed: Sequence[Placed], reads: Sequence[Sequence[int]], along: Sequence[bool]
-) -> list[dict[int, Candidate]]:
+def _moves(item: Placed, along: bool, discrete: bool) -> list[Move]:
+    """Ways to run a pipeline that are tried: on one device beside the one before it; where results are copied, which
+    may cost nothing beside something else, also by the best of the other ways; and as it is, but beside the one before
+    it."""
+    place = item.place
+    found: list[Move] = [[(place, c, True)] for c in item.cheapest if c.kind in (ON_CPU, ON_GPU)] if along else []
+    if discrete and (others := [c for c in item.cheapest if c.kind not in (ON_CPU, ON_GPU)]):
+        found.append([(place, min(others, key=lambda c: c.seconds), False)])
+    return [*found, [(place, None, True)]] if along else found
+
+
+def _subtrees(placed: Sequence[Placed], reads: Sequence[Sequence[int]], along: Sequence[bool]) -> list[Move]:
     """Each pipeline with all that it reads on one device: where results are copied, none of them may gain alone."""
-    moves = []
+    moves: list[Move] = []
     trees: list[set[int]] = []
     for place in range(len(placed)):
         trees.append({place}.union(*(trees[r] for r in reads[place])))
         for device in ("cpu", "gpu"):
-            single = {n: _single(placed[n].candidates, device) for n in trees[place]}
-            if len(single) > 1 and all(single.values()):
-                moves.append({n: _along(c) if along[n] else c for n, c in single.items() if c is not None})
+            single = [(n, placed[n].single(device), along[n]) for n in sorted(trees[place])]
+            if len(single) > 1 and all(c is not None for _, c, _ in single):
+                moves.append([*single])
     return moves
 
 
-def _along(candidate: Candidate) -> Candidate:
-    return replace(candidate, placement=replace(candidate.placement, along=True))
+def _chain(choice: Sequence[Candidate], reads: Sequence[Sequence[int]]) -> float:
+    """Seconds of the longest chain of pipelines that read each other."""
+    ends: list[float] = []
+    for candidate, needed in zip(choice, reads):
+        ends.append(candidate.seconds + max([ends[r] for r in needed], default=0.0))
+    return max(ends, default=0.0)
 
 
 def why(item: Placed, objective: str) -> str:
     """The reason for a choice, in words for EXPLAIN."""
-    cost, better = OBJECTIVES[objective], _BETTER[objective]
-    if len(item.candidates) == 1:
+    better, candidates = _BETTER[objective], item.candidates
+    if len(candidates) == 1:
         return "; ".join(item.only) or "the only candidate"
-    ranked = sorted(item.candidates, key=lambda c: cost(c.price))
+
+    def cost(candidate: Candidate) -> float:
+        return float(OBJECTIVES[objective](candidate.seconds, candidate.joules))
+
+    ranked = sorted(candidates, key=cost)
     chosen = item.chosen
-    others = [c for c in ranked if replace(c.placement, along=False) != replace(chosen.placement, along=False)]
-    second = others[0]
-    ratio = cost(second.price) / max(cost(chosen.price), 1e-300)
+    second = next(c for c in ranked if c != chosen._replace(along=False))
+    ratio = cost(second) / max(cost(chosen), 1e-300)
     if ratio < 1.0:
         return f"{second.text} alone would be {1.0 / ratio:.2f} times {better}, but not with what it hands on"
     return f"{ratio:.2f} times {better} than {second.text}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 
 from finequery.perfmodel.compose import Price
-from finequery.planner.placement import Placed, devices, why
+from finequery.planner.placement import Placed, why
 from finequery.planner.scheduler import Scheduler
-from finequery.planner.stages import device_works
+from finequery.planner.stages import device_works, devices
 from finequery.planner.subtasks import PipelineInfo
 
 

@@ -15,8 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from finequery.jetson.simulator import Machine, Timeline
 from finequery.operators.context import CPU, Context, Placement
+from finequery.operators.primitives.price_layout import SUBTASK
+from finequery.perfmodel.batch import Batch
 from finequery.perfmodel.features import Features
 from finequery.perfmodel.model import Model, Variant
 from finequery.planner import observed as seen
@@ -28,8 +32,12 @@ from finequery.planner.subtasks import PipelineInfo
 
 #: How far rows may be from what was expected before what is left is placed anew.
 FAR = 2.0
-#: Rows below which nothing is worth that.
+#: Rows, keys or bytes below which nothing is worth that.
 FEW = 10_000.0
+#: How far what a run has counted may be from what a plan was placed by, before the next run places it again: prices are
+#: less certain than that.
+NEAR = 0.1
+_LEAST = np.array([FEW * (name in ("rows", "rows_out", "table_bytes", "distinct", "groups")) for name in SUBTASK])
 
 
 #: Structures whose size is that of the range of keys.
@@ -95,7 +103,7 @@ class Scheduler:
     schedule: Schedule = field(init=False)
     known: bool = False  # by rows that a run has counted, not by estimates
     anew: int = 0  # times that what was left was placed anew
-    spent: float = 0.0  # seconds, in placing
+    spent: float = 0.0  # seconds, in placing and in looking at what was counted
     run: Simulated | None = None
 
     def __post_init__(self) -> None:
@@ -103,15 +111,26 @@ class Scheduler:
         self._lock = threading.Lock()
         self._place_of = {id(item): n for n, info in enumerate(self.pipelines) for item in info.runs}
         self._placed: list[Part] = []  # what ``schedule`` was made for
+        self._looked: list[Part] | None = None  # what was last compared with that
+        self._replaced = False  # a part of it for other rows, while a query ran
+        self._counts: Any = None  # of the last run
+        self._ran: set[int] = set()  # numbers of the pipelines that it ran
+        self._simulated: tuple[Any, Simulated] | None = None  # that run on the board, and what it was made of
         self.begin()
 
-    def begin(self) -> None:
-        """A run begins. What the last one counted is what this one expects."""
+    def begin(self, site: Site | None = None, model: Model | None = None) -> None:
+        """A run begins. What the last one counted is what this one expects. ``site`` and ``model``: where it runs now,
+        if the machine's clocks or load are not those that it was placed for."""
+        if site is not None and model is not None and site != self.site:
+            self.site, self.model, self._placed, self._looked = site, model, [], None
         self._counted: set[int] = set()  # numbers of the pipelines whose rows were looked at
         self.anew, self.spent, self.run = 0, 0.0, None
-        if self.parts != self._placed:
+        begin = time.perf_counter()
+        if self.parts is not self._looked and (self._replaced or not near(self.parts, self._placed)):
             self.schedule = place(self.parts, self.site, self.model, self.asked)
-            self._placed, self.spent = self.parts, self.schedule.seconds
+            self._placed, self._replaced = self.parts, False
+        self._looked = self.parts
+        self.spent = time.perf_counter() - begin
 
     def where(self, item: Any, context: Context) -> Placement:
         """Where a task, or the build of a Probe, is to run, by what is known now."""
@@ -120,30 +139,36 @@ class Scheduler:
             return CPU
         begin = time.perf_counter()
         with self._lock:
-            if self._news(context):
+            if self._news(number, context):
                 self._again(context)
             self.spent += time.perf_counter() - begin
             return self.schedule.placed[number].chosen.placement
 
-    def _news(self, context: Context) -> bool:
-        """Whether a pipeline has ended since the last look with other rows than expected."""
+    def _news(self, place: int, context: Context) -> bool:
+        """Whether one of those that a pipeline reads has ended with other rows than expected, and nobody saw it yet."""
         surprise = False
-        for part in self.parts:
-            info = part.info
-            record = context.measured.get(id(info.breaker.item))
-            if info.number in self._counted or record is None or not record.seconds:  # it has not ended
-                continue
-            real = seen.real_rows(info.breaker, self.pipelines, context)
-            if real is None:
-                continue
-            self._counted.add(info.number)
-            surprise |= far(part.rows_given, real)
+        for number in self.parts[place].info.after:
+            if number not in self._counted and (real := self._real(number, context)) is not None:
+                self._counted.add(number)
+                surprise |= far(self.parts[number - 1].rows_given, real)
         return surprise
+
+    def _real(self, number: int, context: Context) -> int | None:
+        """Rows that a pipeline gave; None: it has not ended, or nobody counted them."""
+        breaker = self.parts[number - 1].info.breaker
+        record = context.measured.get(id(breaker.item))
+        if record is None or not record.seconds:
+            return None
+        return seen.real_rows(breaker, self.pipelines, context)
 
     def _again(self, context: Context) -> None:
         """Place what has not begun, with the rows that were counted."""
+        gave = {part.info.number: self._real(part.info.number, context) for part in self.parts}
+        self._counted.update(number for number, real in gave.items() if real is not None)
         ended = {
-            part.info.number: self._ended(part, context) for part in self.parts if part.info.number in self._counted
+            part.info.number: self._ended(part, real, context)
+            for part in self.parts
+            if (real := gave[part.info.number]) is not None
         }
         parts = known(self.parts, ended)
         fresh = place(parts, self.site, self.model, self.asked)
@@ -153,40 +178,57 @@ class Scheduler:
         ]
         self.schedule = replace(fresh, placed=kept)
         self.anew += 1
+        self._replaced = True
 
-    def _ended(self, part: Part, context: Context) -> Ended:
-        """What came out of a pipeline that was counted."""
+    def _ended(self, part: Part, real: int, context: Context) -> Ended:
+        """What came out of a pipeline that gave ``real`` rows."""
         breaker = part.info.breaker
-        factor = (float(seen.real_rows(breaker, self.pipelines, context) or 0) + 1.0) / (part.rows_given + 1.0)
+        factor = (real + 1.0) / (part.rows_given + 1.0)
         planned, built = breaker.choice, seen.chosen(breaker, context)
         if breaker.kind != "build" or planned is None or built is None or not planned.nbytes:
             return Ended(factor, 1.0 if planned is not None and planned.name in BY_KEY else factor)
         return Ended(factor, built.nbytes / planned.nbytes, built.name)
 
     def finish(self, context: Context) -> None:
-        """After the run: tell the model what was measured, or run it on the simulated board."""
-        found = {o.pipeline.number: o for o in observed(self.pipelines, context)}
-        true = [
-            Part(o.pipeline, o.features) if (o := found.get(part.info.number)) is not None else part
-            for part in self.parts
-        ]
-        placements = [p.chosen.placement for p in self.schedule.placed]
-        self.parts, self.known = true, True
+        """After the run: tell the model what was measured, or run it on the simulated board. What has counted the same
+        as the last run is not looked at again."""
+        begin = time.perf_counter()
+        counts = seen.counts(self.pipelines, context)
+        if counts != self._counts:
+            found = {o.pipeline.number: o for o in observed(self.pipelines, context)}
+            self.parts = [
+                Part(o.pipeline, o.features) if (o := found.get(part.info.number)) is not None else part
+                for part in self.parts
+            ]
+            self.known, self._counts, self._ran, self._simulated = True, counts, set(found), None
+        self.spent += time.perf_counter() - begin
         if self.simulated:
-            self.run = simulate(true, placements, self.site)
+            key = self.site, [p.chosen.placement for p in self.schedule.placed]
+            if self._simulated is None or self._simulated[0] != key:
+                self._simulated = key, simulate(self.parts, key[1], self.site)
+            self.run = self._simulated[1]
             return
         if self.site.board.gpu is None:  # nothing was chosen by its prices
             return
         runs = []
-        for item, part in zip(self.schedule.placed, true):
-            record = found.get(part.info.number)
-            device = item.chosen.placement.device
-            if record is None or device not in ("cpu", "gpu") or record.total <= 0.0:
+        for item, part in zip(self.schedule.placed, self.parts):
+            device, total = item.chosen.placement.device, seen.seconds(part.info, context)
+            if part.info.number not in self._ran or device not in ("cpu", "gpu") or total <= 0.0:
                 continue
             load = self.site.load.get(device, 0.0)
             variant = Variant(device, self.site.threads if device == "cpu" else 1, load=load)
-            runs.append((part.features, variant, record.total))
+            runs.append((part.features, variant, total))
         self.model.observe(runs)
+
+
+def near(parts: Sequence[Part], placed: Sequence[Part]) -> bool:
+    """Whether a plan is so like the one that was placed that it would be placed the same: the same sub-tasks in the
+    same order, and no number far from its own."""
+    found = [[f for part in plan for f in part.features] for plan in (parts, placed)]
+    if len(parts) != len(placed) or [f.model for f in found[0]] != [f.model for f in found[1]]:
+        return False
+    now, before = (Batch(features).table for features in found)
+    return bool((np.abs(now - before) <= NEAR * np.maximum(np.maximum(now, before), _LEAST)).all())
 
 
 def far(expected: float, real: float) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 from finequery.jetson.board import Board
 from finequery.jetson.simulator import Stage, Touch, Work
@@ -136,6 +137,11 @@ def foreign(part: Part, device: str, held: Mapping[int, str]) -> list[bool]:
     ]
 
 
+def devices(placement: Placement) -> tuple[str, ...]:
+    """The devices that a pipeline placed so runs on."""
+    return ("cpu", "gpu") if placement.device in ("both", "phases") else (placement.device,)
+
+
 def end_device(placement: Placement) -> str:
     """The device that has a pipeline's result."""
     if placement.device == "phases":
@@ -177,8 +183,7 @@ class _Builder:
         after = {self.ends[r] for r in reads}
         if self.last is not None and not placement.along:
             after.add(self.last)
-        devices = {"both": ("cpu", "gpu"), "phases": ("cpu", "gpu")}.get(placement.device, (placement.device,))
-        for device in devices:
+        for device in devices(placement):
             after |= self._handed_over(place, reads, device)
         make = {"both": self._both, "phases": self._phases}.get(placement.device, self._one)
         self.ends.append(make(place, part, placement, tuple(sorted(after))))
@@ -273,9 +278,17 @@ class _Builder:
 
 def front_features(part: Part, cut: int) -> tuple[Features, ...]:
     """The sub-tasks of a first phase, which writes down what the second one reads."""
-    rows, width = part.features[cut - 1].rows_out, part.width_at(cut - 1)
-    handed = Features("materialize", rows=rows, rows_out=rows, bytes_in=width, bytes_out=width, columns=1.0)
-    return (*part.features[:cut], handed)
+    return (*part.features[:cut], handed_over(*handed_on(part, cut)))
+
+
+def handed_on(part: Part, cut: int) -> tuple[float, float]:
+    """Rows between two phases, and bytes of each."""
+    return part.features[cut - 1].rows_out, part.width_at(cut - 1)
+
+
+def handed_over(rows: float, width: float) -> Features:
+    """Writing rows of so many bytes for the other device."""
+    return Features("materialize", rows=rows, rows_out=rows, bytes_in=width, bytes_out=width, columns=1.0)
 
 
 def column_batches(nbytes: float) -> int:
@@ -304,6 +317,11 @@ def merge_work(part: Part) -> Work:
 
 def cut_in_features(part: Part, cut: int) -> int:
     """Where a cut before step ``cut`` of the pipeline's task falls among its sub-tasks (bare names are none)."""
+    return cut_places(part)[cut]
+
+
+def cut_places(part: Part) -> list[int]:
+    """``cut_in_features`` for all cuts."""
     (steps,) = (task.steps for task in part.info.runs if hasattr(task, "steps"))
-    before = {id(step) for step in steps[:cut]}
-    return 1 + max((n for n, s in enumerate(part.info.subtasks) if id(s.item) in before), default=0)
+    at = {id(s.item): n for n, s in enumerate(part.info.subtasks)}
+    return [1 + last for last in accumulate((at.get(id(step), 0) for step in steps), max, initial=0)]

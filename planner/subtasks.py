@@ -21,6 +21,7 @@ from typing import Any
 from finequery.operators import tasks
 from finequery.operators.aggregate import Aggregate
 from finequery.operators.expr import Call, Case, Cast, Column, Expr, ScalarSubquery, columns_of, conjuncts, walk
+from finequery.operators.pair_join import PairJoin
 from finequery.operators.probe import Probe
 from finequery.operators.steps import Filter, Project, Step, run_of_probes
 from finequery.operators.tasks import Task
@@ -397,7 +398,7 @@ class _Splitter:
             shared = self.complete(task.source)
             shared.purpose = "shared"
             return shared
-        if isinstance(task, tasks.PairJoin):
+        if isinstance(task, PairJoin):
             return self.pairs(task)
         if isinstance(task, tasks.Sort):
             return self.sort(task)
@@ -474,7 +475,7 @@ class _Splitter:
         subtask = SubTask("window", task, rows, rows, inputs, tuple(operands), choice, steps=len(task.calls))
         return self.end(open_, subtask)
 
-    def pairs(self, task: tasks.PairJoin) -> PipelineInfo:
+    def pairs(self, task: PairJoin) -> PipelineInfo:
         """All pairs that match, then what found no partner: the probe writes row numbers, columns are taken by them."""
         if isinstance(task.left, tasks.Pipe):
             below = self.complete(task.left)

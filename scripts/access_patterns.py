@@ -29,6 +29,7 @@ import numpy as np  # noqa: E402
 
 from finequery.errors import Error  # noqa: E402
 from finequery.jetson import cuda, gpu, memory  # noqa: E402
+from finequery.jetson.conditions import conditions  # noqa: E402
 
 RUNS = 5
 #: One run: where, kind of memory, pattern, GB/s (None in the simulator).
@@ -185,6 +186,9 @@ def main(arguments: list[str] | None = None) -> int:
     order = random.permutation(np.arange(rows, dtype=np.uint32 if rows < 1 << 32 else np.int64))
 
     found: list[Row] = []
+    before = conditions()
+    for text in before["warnings"]:
+        print(f"warning: {text}", file=sys.stderr)
     usable, reason = cuda.available()
     if not simulated:
         kinds = ("pageable", "mapped", "managed") if usable else ("pageable",)
@@ -199,7 +203,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{where:<26} {kind:<10} {pattern:<22} {'simulated' if rate is None else f'{rate:.2f}':>8}")
     if options.json:
         named = [dict(zip(("where", "memory", "pattern", "gigabytes_per_second"), row)) for row in found]
-        options.json.write_text(json.dumps({"bytes": values.nbytes, "simulated": simulated, "rows": named}, indent=1))
+        record = {"conditions": before, "bytes": values.nbytes, "simulated": simulated, "rows": named}
+        options.json.write_text(json.dumps(record, indent=1))
     return 0
 
 

@@ -13,7 +13,6 @@ the better of the two medians counts. Times are in milliseconds.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import shutil
@@ -22,66 +21,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-for folder in (ROOT, ROOT / "tests"):
-    sys.path.insert(0, str(folder))
+sys.path.insert(0, str(ROOT))
 
-import bench_engines as engines  # noqa: E402
 from bench_data import Data  # noqa: E402
-from bench_engines import ARROW, DUCKDB, DUCKDB_FILE, OURS, Engine  # noqa: E402
-from bench_groups import NAMES, Case, Group, query_files, query_groups  # noqa: E402
-from bench_report import Result, Table, as_json, machine, show  # noqa: E402
-from compare import row_difference  # noqa: E402
-from progress import Progress  # noqa: E402
-from tpch import cache_dir  # noqa: E402
+from bench_groups import NAMES, Case, Group, query_groups  # noqa: E402
+from bench_report import Result, Table, as_json, show  # noqa: E402
 
-LEAST_RUNS, MOST_RUNS = 5, 31
-
-
-def interleave(
-    runs: dict[str, partial[Any]],
-    seconds: float,
-    after: Callable[[], None] | None = None,
-    least: int = LEAST_RUNS,
-) -> dict[str, list[float]]:
-    """Times of each run. They take turns, so that a noisy moment hits all; about ``seconds`` are spent on each."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    gc.collect()
-    gc.disable()
-    try:
-        for _ in range(MOST_RUNS):
-            for name, run in runs.items():
-                start = time.perf_counter()
-                answer = run()
-                times[name].append(time.perf_counter() - start)
-                del answer  # freeing it is not part of the next engine's time
-                if after:
-                    after()
-            spent = max(sum(values) for values in times.values())
-            if spent > seconds and len(next(iter(times.values()))) >= least:
-                break
-    finally:
-        gc.enable()
-    return times
-
-
-def loosely(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Rows with decimals as floats of nine digits: other engines have other result types."""
-    return [
-        tuple(float(f"{value:.9g}") if isinstance(value, (float, Decimal)) else value for value in row) for row in rows
-    ]
+from finequery import workloads  # noqa: E402
+from finequery.bench import answers, engines  # noqa: E402
+from finequery.bench.engines import ARROW, DUCKDB, DUCKDB_FILE, OURS, Engine  # noqa: E402
+from finequery.bench.measure import interleave  # noqa: E402
+from finequery.bench.record import conditions, machine  # noqa: E402
+from finequery.workloads.files import cache_dir  # noqa: E402
+from finequery.workloads.progress import Progress  # noqa: E402
 
 
 def difference(got: Any, want: Any, case: Case, exact: bool) -> str | None:
     """What differs between two engines' answers, in words, or None."""
     if case.form != ARROW:
-        return row_difference(got, want, False) if exact else row_difference(loosely(got), loosely(want), False)
+        return answers.difference(got, want, [], exact)
     import pyarrow as pa
 
     if isinstance(got, pa.RecordBatchReader):
@@ -134,7 +97,7 @@ def start(name: str, options: argparse.Namespace, folder: Path) -> Engine:
         return engines.DuckDB(options.threads)
     if name == OURS:
         return engines.stand_in(options.threads) if options.self_test else engines.FineQuery(options.threads)
-    return engines.Polars(options.threads) if name == "polars" else engines.DataFusion(options.threads)
+    return engines.rival(name, options.threads)
 
 
 def run_group(group: Group, names: list[str], options: argparse.Namespace, folder: Path) -> Table:
@@ -220,7 +183,7 @@ def new_queries(
     benchmark: str, title: str, tables: dict[str, Path], names: list[str], options: argparse.Namespace, folder: Path
 ) -> list[Result]:
     """Planning, and the first run less the hot run, of queries new to the connection: means over the queries."""
-    queries = query_files(benchmark)
+    queries = workloads.queries(benchmark)
     planning = Result(f"planning a new {title} query")
     first = Result(f"new {title} query: first run less hot run")
     rounds = 3
@@ -316,16 +279,20 @@ def main(argv: list[str] | None = None) -> int:
     names = [DUCKDB, DUCKDB_FILE, OURS, *options.engines]
     about = machine(options.threads)
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    about_now = conditions()
     print(f"{about['cpu']}, {about['cores']} cores, {options.threads} threads an engine; {versions}")
     if options.self_test or options.fraction != 1:
         print("A trial run: these figures say nothing about FineQuery.")
+    for text in about_now["warnings"]:
+        print(f"warning: {text}")
     tables: list[Table] = []
 
     def finish(table: Table) -> None:
         tables.append(table)
         print("\n" + show(table, names), flush=True)
         if options.json:
-            record = {"machine": about, "self_test": options.self_test, "fraction": options.fraction}
+            record = {"machine": about, "conditions": about_now}
+            record |= {"self_test": options.self_test, "fraction": options.fraction}
             options.json.write_text(json.dumps(record | {"groups": [as_json(t) for t in tables]}, indent=1) + "\n")
 
     with tempfile.TemporaryDirectory(dir=options.data) as name:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ssb
-import tpch
+
+from finequery import workloads
+from finequery.workloads.files import publish
 
 GROUPS = (10, 1_000, 100_000, 1_000_000, 4_000_000)
 BUILDS = (10_000, 1_000_000, 4_000_000)
@@ -33,7 +34,7 @@ def write(path: Path, columns: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         pq.write_table(pa.table(columns), f"{folder}/{path.name}", row_group_size=1 << 18, use_dictionary=False)
-        tpch.publish(Path(folder), path.parent)
+        publish(Path(folder), path.parent)
     return path
 
 
@@ -54,14 +55,14 @@ class Data:
         return max(1, int(count * self.fraction))
 
     def tpch(self, scale: float = 1.0) -> dict[str, Path]:
-        scale *= self.fraction
-        folder = tpch.generate(scale, self.folder / f"tpch-sf{scale:g}")
-        return {table: folder / f"{table}.parquet" for table in tpch.TABLES}
+        return self.workload("tpch", scale)
 
     def ssb(self, scale: float) -> dict[str, Path]:
+        return self.workload("ssb", scale)
+
+    def workload(self, name: str, scale: float) -> dict[str, Path]:
         scale *= self.fraction
-        folder = ssb.generate(scale, self.folder / f"ssb-sf{scale:g}")
-        return {table: folder / f"{table}.parquet" for table in ssb.TABLES}
+        return workloads.generate(name, scale, self.folder / f"{name}-sf{scale:g}")
 
     def grouped(self, groups: int) -> Path:
         """Rows (k, v): k one of ``groups`` random keys, v a small integer."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench_data import BUILDS, GROUPS, MATCHES, Data, short
-from bench_engines import ARROW, ROWS
 
-QUERIES = Path(__file__).resolve().parent.parent / "tests" / "data"
+from finequery.bench.engines import ARROW, ROWS
+from finequery.workloads import queries
 
 
 @dataclass
@@ -44,14 +44,6 @@ class Group:
     stages: list[Stage] = field(default_factory=list)
 
 
-def query_files(benchmark: str) -> dict[str, str]:
-    """Text of the benchmark's queries by name."""
-    files = sorted((QUERIES / benchmark).glob("q*.sql"))
-    if not files:
-        raise SystemExit(f"no queries in {QUERIES / benchmark}")
-    return {path.stem: path.read_text().strip().rstrip(";") for path in files}
-
-
 def over_files(sql: str, tables: dict[str, Path]) -> str:
     """The query with table names in FROM replaced by paths of Parquet files."""
 
@@ -63,7 +55,7 @@ def over_files(sql: str, tables: dict[str, Path]) -> str:
 
 
 def cases(benchmark: str) -> list[Case]:
-    return [Case(name, sql) for name, sql in query_files(benchmark).items()]
+    return [Case(name, sql) for name, sql in queries(benchmark).items()]
 
 
 def ssb_group(data: Data, scale: float, five: bool = False) -> Group:
@@ -114,8 +106,8 @@ def like_group(data: Data) -> Group:
 
 def parquet_group(data: Data, scale: float) -> Group:
     files = data.tpch()
-    texts = {f"TPC-H {name}": over_files(query_files("tpch")[name], files) for name in ("q01", "q06")}
-    texts["SSB q1.1"] = over_files(query_files("ssb")["q1.1"], data.ssb(scale))
+    texts = {f"TPC-H {name}": over_files(queries("tpch")[name], files) for name in ("q01", "q06")}
+    texts["SSB q1.1"] = over_files(queries("ssb")["q1.1"], data.ssb(scale))
     wanted = [Case(name, sql, fresh=True) for name, sql in texts.items()]
     wanted += [Case(f"{name}, again", sql) for name, sql in texts.items()]
     return Group("parquet", "Queries straight over Parquet files", None, 0.8, [Stage({}, wanted)])

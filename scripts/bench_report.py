@@ -1,19 +1,15 @@
-"""The benchmark's results, as text and as JSON, and the machine they were measured on."""
+"""The benchmark's results, as text and as JSON, with the targets."""
 
 from __future__ import annotations
 
 import math
-import os
-import platform
 import statistics
-import time
 from dataclasses import dataclass, field
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from bench_engines import DUCKDB, DUCKDB_FILE, OURS
 from bench_groups import Group
+
+from finequery.bench.engines import DUCKDB, DUCKDB_FILE, OURS
 
 #: Columns of text in the table: the name and the two notes.
 LEFT = (0, 3, 7)
@@ -119,33 +115,6 @@ def show(table: Table, names: list[str]) -> str:
         for name, problem in result.problems.items():
             text.append(f"  {name}, {result.name}: {problem.splitlines()[0][:150] if problem else 'failed'}")
     return "\n".join(text)
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """What the figures were measured on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        fields = (line.partition(":") for line in cpuinfo.read_text().splitlines())
-        model = next((value.strip() for key, _, value in fields if key.strip() == "model name"), model)
-    versions = {"python": platform.python_version()}
-    for package in ("finequery", "duckdb", "numpy", "pyarrow", "numba", "llvmlite", "sqlglot", "polars", "datafusion"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
-    return {
-        "cpu": model,
-        "architecture": platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_gb": round(memory / 1e9, 1) if memory else None,
-        "threads_used": threads,
-        "load_average": list(os.getloadavg()),
-        "system": platform.platform(),
-        "versions": versions,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
 
 
 def as_json(table: Table) -> dict[str, Any]:

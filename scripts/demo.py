@@ -16,14 +16,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import tpch  # noqa: E402
-from progress import Progress  # noqa: E402
-
 import finequery  # noqa: E402
 from finequery.errors import Error  # noqa: E402
 from finequery.operators import native  # noqa: E402
+from finequery.workloads import queries, tpch  # noqa: E402
+from finequery.workloads.progress import Progress  # noqa: E402
 
-QUERIES = ROOT / "tests" / "data" / "tpch"
 HOT_RUNS = 3
 
 
@@ -50,15 +48,14 @@ def indent(text: str) -> str:
     return "\n".join("  " + line for line in text.rstrip().splitlines())
 
 
-def run(con: Any, path: Path, options: argparse.Namespace) -> tuple[str, list[str]]:
+def run(con: Any, name: str, sql: str, options: argparse.Namespace) -> tuple[str, list[str]]:
     """Run one query; its text for the screen, and its line in the table at the end."""
-    sql = path.read_text()
     relation, first = timed(con, sql)
     rows = len(relation)
     hot = statistics.median(timed(con, sql)[1] for _ in range(HOT_RUNS))
-    line = [path.stem, f"{rows}", f"{first * 1000:.1f}", f"{hot * 1000:.1f}"]
+    line = [name, f"{rows}", f"{first * 1000:.1f}", f"{hot * 1000:.1f}"]
     parts = [
-        f"{path.stem}: {rows} rows, first run {line[2]} ms, then {line[3]} ms",
+        f"{name}: {rows} rows, first run {line[2]} ms, then {line[3]} ms",
         indent(relation.box(max_rows=options.rows)),
     ]
     if not options.no_plans:
@@ -71,11 +68,10 @@ def table(lines: list[list[str]]) -> str:
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
 
 
-def chosen(text: str) -> list[Path]:
-    """Files of the queries named by number (1,6,9); all where none is."""
-    paths = sorted(QUERIES.glob("q*.sql"))
+def chosen(text: str) -> dict[str, str]:
+    """The queries named by number (1,6,9); all where none is."""
     wanted = {int(number.strip().lstrip("q")) for number in text.split(",") if number.strip()}
-    return [path for path in paths if not wanted or int(path.stem[1:]) in wanted]
+    return {name: sql for name, sql in queries("tpch").items() if not wanted or int(name[1:]) in wanted}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -88,29 +84,30 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--no-plans", action="store_true", help="leave the sub-tasks out")
     options = parser.parse_args(argv)
 
-    folder = tpch.generate(options.scale, options.data)
+    try:
+        folder = tpch.generate(options.scale, options.data)
+    except Error as error:
+        print(error, file=sys.stderr)
+        return 1
     con = finequery.connect(threads=options.threads)
     native.load()  # on a machine's first start this compiles the kernels, which is no part of loading
     seconds = load(con, folder)
     print(f"TPC-H SF{options.scale:g} from {folder}, loaded in {seconds:.2f} s\n")
 
-    paths, failed = chosen(options.queries), 0
+    texts, failed = chosen(options.queries), 0
     lines = [["query", "rows", "first ms", "hot ms"]]
-    with Progress("TPC-H", len(paths)) as bar:
-        for path in paths:
-            bar.step(path.stem, 0)
+    with Progress("TPC-H", len(texts)) as bar:
+        for name, sql in texts.items():
+            bar.step(name, 0)
             try:
-                text, line = run(con, path, options)
+                text, line = run(con, name, sql, options)
             except Error as error:
                 failed += 1
-                text, line = (
-                    f"{path.stem}: {type(error).__name__}\n{indent(str(error))}\n",
-                    [path.stem, "", "failed", ""],
-                )
+                text, line = f"{name}: {type(error).__name__}\n{indent(str(error))}\n", [name, "", "failed", ""]
             bar.clear()
             print(text, flush=True)
             lines.append(line)
-            bar.step(path.stem)
+            bar.step(name)
     print(table(lines))
     return 1 if failed else 0
 

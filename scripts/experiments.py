@@ -29,12 +29,11 @@ import experiments_page as page  # noqa: E402
 from bench_data import Data  # noqa: E402
 from experiments_measures import Cell  # noqa: E402
 from experiments_plans import Plan, continued, plans  # noqa: E402
-from tpch import cache_dir  # noqa: E402
 
 from finequery.jetson import board as boards  # noqa: E402
-from finequery.perfmodel.correct import Correction  # noqa: E402
 from finequery.perfmodel.model import Model, load_model  # noqa: E402
 from finequery.planner.stages import Site  # noqa: E402
+from finequery.workloads.files import cache_dir  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = ("tpch", "ssb")
@@ -64,9 +63,7 @@ class Work:
     def site(self, cell: Cell, load: dict[str, float] | None = None) -> tuple[Site, Model]:
         """Where a cell's plans run. What the runs of whoever writes the page have taught the model is left out."""
         board = boards.load(cell.board)
-        model = load_model(board)
-        model.correction = Correction()
-        return Site(board, board.cpu.cores, load or {}, cell.resident), model
+        return Site(board, board.cpu.cores, load or {}, cell.resident), load_model(board, corrected=False)
 
 
 def each(work: Work, cell: Cell, measure: Callable[[Plan, Site, Model], Any]) -> list[Any]:

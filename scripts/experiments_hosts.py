@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from experiments_tables import Cells, geomean, mean, percent, table, title
+from experiments_tables import Cells, table, title
 
+from finequery.compare.measures import (
+    PAPER,
+    faster,
+    less_time,
+    machine_price,
+    mean,
+    per_unit,
+    percent,
+    time_over,
+    times_less,
+)
 from finequery.jetson import board as boards
-from finequery.jetson.board import Board
-
-#: The paper's figures: the slides' latency, the journal version's performance per cost and energy efficiency.
-LATENCY, COST, ENERGY = 0.5669, 21.0, 4.0
 
 
 def _pairs(
@@ -30,22 +36,13 @@ def _pairs(
 def _row(cells: Cells, board: str, host: str, resident: bool, scale: float) -> list[str]:
     pairs = _pairs(cells, board, host, resident, scale)
     b, h = boards.load(board), boards.load(host)
-    row = [title(board), title(host), "resident" if resident else "cold"]
-    row.append(f"{geomean(m['chosen_ms'] / t['gpu_ms'] for m, t in pairs):.2f}")
-    for plan in ("gpu", "chosen"):
-        less = mean(1.0 - m["chosen_ms"] / t[f"{plan}_ms"] for m, t in pairs)
-        faster = sum(m["chosen_ms"] < t[f"{plan}_ms"] for m, t in pairs)
-        row.append(f"{percent(less)}, {faster} of {len(pairs)}")
-
-    def times(weight: Callable[[Board], float]) -> str:
-        return f"{mean(t['gpu_ms'] / m['chosen_ms'] for m, t in pairs) * weight(h) / weight(b):.1f}"
-
-    row += [
-        times(lambda x: x.price.usd + x.price.host_usd),
-        times(lambda x: x.price.usd),
-        times(lambda x: x.power.tdp_w),
-    ]
-    return [*row, f"{mean(t['gpu_mj'] / m['chosen_mj'] for m, t in pairs):.1f}"]
+    mine, gpu = [m["chosen_ms"] for m, _ in pairs], [t["gpu_ms"] for _, t in pairs]
+    row = [title(board), title(host), "resident" if resident else "cold", f"{time_over(mine, gpu):.2f}"]
+    for theirs in (gpu, [t["chosen_ms"] for _, t in pairs]):
+        row.append(f"{percent(less_time(mine, theirs))}, {faster(mine, theirs)} of {len(pairs)}")
+    units = (machine_price(b.price), machine_price(h.price)), (b.price.usd, h.price.usd), (b.power.tdp_w, h.power.tdp_w)
+    row += [f"{per_unit(mine, gpu, *pair):.1f}" for pair in units]
+    return [*row, f"{times_less([m['chosen_mj'] for m, _ in pairs], [t['gpu_mj'] for _, t in pairs]):.1f}"]
 
 
 def against_hosts(cells: Cells) -> str:
@@ -80,12 +77,13 @@ it.
 
 - **Time over**: t_board / t_host, geometric mean over queries; above 1: the host is faster.
 - **Less time**: mean over queries of 1 - t_board / t_host; negative: the host is faster. Paper's slides:
-  {percent(LATENCY)}.
+  {percent(PAPER["latency"].value)}.
 - **Per cost**: (1 / (t · dollars)) on the board over the same on the host, mean over queries; dollars are list prices
   of GPU and CPU (a board has both), or of the GPU card alone. No memory, mainboard or power supply, as in the papers of
-  that group. Paper: {COST:g} times.
+  that group. Paper: {PAPER["cost"].value:g} times.
 - **Per TDP**: (1 / (t · rated power)) likewise; the host's is GPU and CPU. **Joules**: joules of the host over the
-  board's, simulated: power at rest of the whole machine, active cores and GPU, bytes moved. Paper: {ENERGY:g} times.
+  board's, simulated: power at rest of the whole machine, active cores and GPU, bytes moved. Paper:
+  {PAPER["energy"].value:g} times.
 
 {chr(10).join(t + chr(10) for t in texts)}
 Prices in dollars, rated power in watts, and where they come from:

@@ -12,6 +12,7 @@ from experiments_plans import Plan
 from experiments_policies import POLICIES, chosen, single
 from experiments_search import best
 
+from finequery.compare.simulate import short
 from finequery.jetson.simulator import Machine
 from finequery.operators.context import CPU, GPU, Placement
 from finequery.perfmodel.model import Model, Variant
@@ -68,12 +69,6 @@ def query(plan: Plan, site: Site, model: Model) -> Numbers:
     found = best(plan, site, [mine, first])
     numbers |= {"best_ms": found.seconds * 1e3, "best_plan": " ".join(map(short, found.placements))}
     return numbers | {"plans": found.plans, "exact": found.exact}
-
-
-def short(p: Placement) -> str:
-    """A placement in a few letters."""
-    text = {"cpu": "C", "gpu": "G", "both": f"B{p.share * 100:.0f}", "phases": f"P{p.cut}{p.first[0]}"}[p.device]
-    return text + ("a" if p.along else "")
 
 
 def errors(plan: Plan, site: Site, model: Model) -> Numbers:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from bench_data import Data
 from experiments_synthetic import synthetic
 
+from finequery import growth, workloads
 from finequery.operators.context import Placement
 from finequery.perfmodel.features import Features
 from finequery.perfmodel.model import Model
@@ -27,8 +27,7 @@ from finequery.planner.placement import Schedule, place
 from finequery.planner.scheduler import BY_KEY, Ended, far, known
 from finequery.planner.stages import Part, Site, cut_in_features
 
-QUERIES = Path(__file__).resolve().parent.parent / "tests" / "data"
-ROOT = QUERIES.parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 #: What is kept of a plan depends on these; if one changes, queries are run again.
 SOURCES = (
     "scripts/experiments_plans.py",
@@ -139,8 +138,7 @@ def _collect(suite: str, scale: float, data: Data) -> list[dict[str, Any]]:
             tables = data.tpch(scale) if suite == "tpch" else data.ssb(scale)
             for table, path in tables.items():
                 connection.execute(f"create table {table} as select * from '{path}'")
-            texts = sorted((QUERIES / suite).glob("*.sql"))
-            queries = {path.stem: path.read_text(encoding="utf-8") for path in texts}
+            queries = workloads.queries(suite)
         return [{"name": name, "pipelines": _pipelines(connection, sql)} for name, sql in queries.items()]
 
 
@@ -193,32 +191,10 @@ def _part(p: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Part:
     return Part(info, tuple(Features(**{k: v for k, v in f.items() if k != "reads"}) for f in rows))
 
 
-#: What grows with the data; everything else (widths, shares, steps) is as in the larger of the two scales.
-_GROWING = ("rows", "rows_out", "table_bytes", "distinct", "groups")
-#: What grows where two scales cannot be compared: numbers from here on, in proportion to the data.
-_LARGE = 1000.0
-
-
 def continued(small: Plan, large: Plan, scale: float) -> Plan:
-    """A plan at a larger scale, by *scaled statistics*: each number of rows, keys, groups and bytes goes on growing as
-    it did between two scales that ran, by a power of the scale from 0 (a table of fixed size) to 1. Where the two have
-    plans of different form, all numbers that are not small grow in proportion to the scale."""
-    shapes = [[(part.info.after, [f.kind for f in part.features]) for part in plan.true] for plan in (small, large)]
-    step, ratio = large.scale / small.scale, scale / large.scale
-
-    def grown(b: Features, a: Features | None) -> Features:
-        values = {}
-        for name in _GROWING:
-            now = getattr(b, name)
-            before = getattr(a, name) if a is not None else now / (step if now >= _LARGE else 1.0)
-            power = math.log(now / before) / math.log(step) if before > 0 and now > 0 else 1.0
-            values[name] = now * ratio ** min(max(power, 0.0), 1.0)
-        return replace(b, **values)
-
-    def parts(which: str) -> list[Part]:
-        larger, smaller = getattr(large, which), getattr(small, which)
-        if shapes[0] != shapes[1]:
-            return [Part(b.info, tuple(grown(f, None) for f in b.features)) for b in larger]
-        return [Part(b.info, tuple(map(grown, b.features, a.features))) for b, a in zip(larger, smaller)]
-
-    return Plan(large.name, scale, parts("expected"), parts("true"), large.reasons, large.cuts, True)
+    """A plan at a larger scale, by *scaled statistics* (finequery/growth.py): each number of rows, keys, groups and
+    bytes goes on growing as it did between two scales that ran."""
+    step, times = large.scale / small.scale, scale / large.scale
+    expected = growth.continued(small.expected, large.expected, step, times)
+    true = growth.continued(small.true, large.true, step, times)
+    return Plan(large.name, scale, expected, true, large.reasons, large.cuts, True)

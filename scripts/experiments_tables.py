@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from finequery.compare.measures import less_time, single_devices
 from finequery.jetson import board as boards
 
 
@@ -31,24 +31,7 @@ class Cells:
 def title(board: str) -> str:
     """A board's name for people."""
     name, _, mode = board.partition(":")
-    text = boards.load(name).title.removeprefix("NVIDIA ").partition(" (")[0].partition(" in a ")[0]
-    return f"{text} {mode}".strip()
-
-
-def mean(values: Iterable[float]) -> float:
-    """Arithmetic mean; 0 of nothing."""
-    found = list(values)
-    return sum(found) / len(found) if found else 0.0
-
-
-def geomean(values: Iterable[float]) -> float:
-    """Geometric mean."""
-    return math.exp(mean(map(math.log, values)))
-
-
-def percent(value: float) -> str:
-    """0.0312 is 3.1 %."""
-    return f"{100 * value:.1f} %"
+    return f"{boards.load(name).short_title} {mode}".strip()
 
 
 def worst(numbers: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> dict[str, Any]:
@@ -57,13 +40,10 @@ def worst(numbers: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]], f
 
 
 def reduction(numbers: Sequence[dict[str, Any]], of: str) -> float:
-    """Mean over queries of how much less time the chosen plan takes than "cpu", "gpu" or the "better" of both."""
-    base = {
-        "cpu": lambda n: n["cpu_ms"],
-        "gpu": lambda n: n["gpu_ms"],
-        "better": lambda n: min(n["cpu_ms"], n["gpu_ms"]),
-    }[of]
-    return mean(1.0 - n["chosen_ms"] / base(n) for n in numbers)
+    """Mean over queries of how much less time the chosen plan takes than "cpu", "gpu", the "better" or the "mean" of
+    both."""
+    alone = single_devices([n["cpu_ms"] for n in numbers], [n["gpu_ms"] for n in numbers])
+    return less_time([n["chosen_ms"] for n in numbers], alone[of])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

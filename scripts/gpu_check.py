@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
         os.environ.pop("NUMBA_ENABLE_CUDASIM", None)
     if options.piece:
         return run_piece(options)
-    from bench_report import machine
+    from finequery.bench.record import conditions, machine
 
     slug = re.sub(r"[^a-z0-9]+", "-", device["name"].lower()).strip("-")
     out = options.out or (
@@ -151,6 +151,9 @@ def main(argv: list[str] | None = None) -> int:
     begin = time.perf_counter()
     pieces: dict[str, Any] = {}
     record = {"simulated": options.simulator, "device": device, "machine": machine(os.cpu_count() or 1)}
+    record["conditions"] = conditions()
+    for text in record["conditions"]["warnings"]:
+        print(f"warning: {text}", flush=True)
     record |= {"pieces": pieces}
     names = [name for name in options.only if name != "cold"]
     if "cold" in options.only and not {"ssb", "tpch"} & set(names):

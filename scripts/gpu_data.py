@@ -10,8 +10,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-import ssb
-import tpch
+from finequery.workloads import ssb, tpch
+from finequery.workloads.files import publish
 
 #: Bytes for each unit of the scale factor: in memory while the tables are loaded, and of the Parquet files.
 MEMORY = {"ssb": 0.8e9, "tpch": 1.6e9}
@@ -73,7 +73,7 @@ def _ssb(scale: float, folder: Path, workers: int) -> None:
             jobs = [pool.submit(_ssb_file, scale, name, job) for job in [*ssb.TABLES[:-1], *range(chunks)]]
             for job in jobs:
                 job.result()
-        tpch.publish(Path(name), folder)
+        publish(Path(name), folder)
     (folder / "complete").touch()
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import gpu_data
 import tiny
-import tpch
-from bench_groups import query_files
-from compare import row_difference
 
 import finequery
+from finequery.bench.answers import row_difference
+from finequery.workloads import queries
+from finequery.workloads.files import cache_dir
 
 MOST_RUNS = 15
 
@@ -88,7 +88,7 @@ def benchmark(options: argparse.Namespace, found: dict[str, Any], save: Callable
         found["scale"], found["limited"] = "tiny", ""
         engine.load_tiny(name)
     else:
-        folder = options.data or tpch.cache_dir() / "gpu"
+        folder = options.data or cache_dir() / "gpu"
         asked = options.ssb_scale if name == "ssb" else options.tpch_scale
         cores = gpu_data.cores()
         scale, found["limited"] = gpu_data.largest(name, asked, folder, options.seconds * 0.3, cores)
@@ -100,7 +100,7 @@ def benchmark(options: argparse.Namespace, found: dict[str, Any], save: Callable
         found["load_seconds"] = round(time.perf_counter() - begin - found["data_seconds"], 1)
     found["queries"] = results = {}
     save()
-    texts = {q: text for q, text in query_files(name).items() if not options.queries or q in options.queries}
+    texts = {q: text for q, text in queries(name).items() if not options.queries or q in options.queries}
     for number, (query, sql) in enumerate(texts.items()):
         left = options.seconds - (time.perf_counter() - begin)
         if left < 0.05 * options.seconds:
@@ -157,7 +157,7 @@ def compile_times(options: argparse.Namespace, found: dict[str, Any]) -> None:
     engine = Engine(options.simulator)
     engine.load_tiny("ssb")
     engine.use("gpu")
-    texts = list(query_files("ssb").values())[: 2 if options.simulator else None]
+    texts = list(queries("ssb").values())[: 2 if options.simulator else None]
     with tempfile.TemporaryDirectory() as folder:
         launch._folder = lambda: Path(folder)
         seconds: dict[str, float] = {}

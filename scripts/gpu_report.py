@@ -18,6 +18,7 @@ def markdown(record: dict[str, Any]) -> str:
         lines += [f"Measured by `scripts/gpu_check.py`, {machine['time']}: {', '.join(facts)}.", ""]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lines += [f"Beside it: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB. {versions}.", ""]
+    lines += [f"Unfair: {text}.\n" for text in record.get("conditions", {}).get("warnings", ())]
     copy = pieces.get("copy", {})
     if not record["simulated"] and "copy" in copy:
         lines += [

@@ -78,6 +78,7 @@ def main(arguments: list[str]) -> int:
     import tiny
 
     import finequery
+    from finequery.workloads import queries
 
     for benchmark in dict.fromkeys(name.partition("/")[0] for name in asked):
         duck, con = duckdb.connect(), finequery.connect(threads=1)
@@ -85,10 +86,10 @@ def main(arguments: list[str]) -> int:
         tiny.load(con, duck, benchmark)
         con.execute("set device = 'gpu'")
         con.execute("set strict = true")
-        for path in sorted((ROOT / "tests" / "data" / benchmark).glob("*.sql")):
-            Recorder.current = f"{benchmark}/{path.stem}"
+        for query, sql in queries(benchmark).items():
+            Recorder.current = f"{benchmark}/{query}"
             if benchmark in asked or Recorder.current in asked:
-                con.execute(path.read_text()).fetchall()
+                con.execute(sql).fetchall()
         con.close()
     out.write_text(json.dumps(list(Recorder.launched.values())))
     return 0

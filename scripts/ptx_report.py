@@ -29,9 +29,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from progress import Progress
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from finequery.workloads.progress import Progress  # noqa: E402
+
 TARGETS = {"7.2": "Xavier", "8.7": "Orin", "9.0": "H100"}
 #: The newest PTX that the driver of JetPack 5 takes, for targets before Orin.
 OLD_TARGET, OLD_PTX = "7.2", "7.4"

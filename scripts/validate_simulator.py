@@ -1,7 +1,8 @@
 """The simulator's CPU against this machine's: predicted and measured times of the pipelines of TPC-H and SSB.
 
     python scripts/validate_simulator.py                       calibrate, fit, validate
-    python scripts/validate_simulator.py --write               and write the fitted table into jetson/boards/costs.toml
+    python scripts/validate_simulator.py --write               and write what was fitted into jetson/boards: the
+                                                               table, and what further threads add here
     python scripts/validate_simulator.py --minutes 0 --scales 0.1 --name quick
 
 The cost table is fitted to the micro-queries of ``finequery calibrate`` alone; the queries here are none of them. They
@@ -18,34 +19,34 @@ import os
 import statistics
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import ssb  # noqa: E402
-import tpch  # noqa: E402
-from progress import Progress  # noqa: E402
-
 from finequery import calibration, connect  # noqa: E402
 from finequery.jetson import board as boards  # noqa: E402
 from finequery.jetson import costs  # noqa: E402
+from finequery.jetson.conditions import conditions  # noqa: E402
 from finequery.jetson.simulator import Machine  # noqa: E402
 from finequery.perfmodel import costfit, machine  # noqa: E402
-from finequery.perfmodel.calibrate import POINTS, least  # noqa: E402
+from finequery.perfmodel.calibrate import MOST_RUNS, POINTS, least  # noqa: E402
 from finequery.perfmodel.dataset import Sample  # noqa: E402
 from finequery.perfmodel.work import works  # noqa: E402
 from finequery.settings import available_cores  # noqa: E402
+from finequery.workloads import queries, ssb, tpch  # noqa: E402
+from finequery.workloads.progress import Progress  # noqa: E402
 
 #: The median pipeline's relative error that the simulator has to stay below.
 WANTED = 0.20
 #: Seconds from which on a pipeline is long.
 LONG = 1e-3
-#: Runs of a query on each number of threads, at least.
-RUNS = 11
+#: Runs of a query on each number of threads: as many as the calibration takes, since the least of more is less.
+RUNS = MOST_RUNS
 RESULTS = ROOT / "benchmarks" / "results"
+VALIDATION = boards.FOLDER / "validation.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +73,14 @@ def pipelines(benchmark: str, folder: Path, threads: list[int]) -> Iterator[tupl
     bench = calibration.Bench(connect())
     for table in tpch.TABLES if kind == "tpch" else ssb.TABLES:
         bench.con.execute(f"create table {table} as select * from '{folder / table}.parquet'")
-    files = sorted((ROOT / "tests" / "data" / kind).glob("q*.sql"))
-    with Progress(benchmark, len(files)) as bar:
-        for file in files:
-            run = bench.runner(bench.con.sql(file.read_text(encoding="utf-8")).plan)
+    texts = queries(kind)
+    with Progress(benchmark, len(texts)) as bar:
+        for query, sql in texts.items():
+            run = bench.runner(bench.con.sql(sql).plan)
             for count in threads:
                 for number, found in enumerate(least(run, count, machine.clock_ghz(), fewest=RUNS), 1):
-                    yield file.stem, number, count, found
-            bar.step(file.stem)
+                    yield query, number, count, found
+            bar.step(query)
     bench.close()
 
 
@@ -138,6 +139,22 @@ def by_kind(rows: list[Row], table: costs.Costs, board: Any) -> dict[str, tuple[
         )
         for kind, pairs in sorted(found.items())
     }
+
+
+def keep_factors(name: str) -> None:
+    """Write what finequery.simulation widens its intervals by (``Validation``), from the results of that name: measured
+    over predicted times of whole queries."""
+    results = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    queries: dict[tuple[Any, ...], list[float]] = {}
+    for one in results["pipelines"]:
+        sums = queries.setdefault((one["benchmark"], one["query"], one["threads"]), [0.0, 0.0])
+        sums[0] += one["measured_s"]
+        sums[1] += one["predicted_s"]
+    low, *_, high = statistics.quantiles([m / p for m, p in queries.values()], n=20, method="inclusive")
+    suites = ", ".join(sorted({benchmark for benchmark, _, _ in queries}))
+    found = {"low": round(low, 3), "high": round(high, 3), "queries": len(queries)}
+    found |= {"source": f"{suites} on {results['machine']}", "results": f"{name}.json"}
+    VALIDATION.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def _verdict(error: float) -> str:
@@ -201,8 +218,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--ssb", type=Path, action="append", default=[], help="folder with SSB, in order of the scales")
     parser.add_argument("--write", action="store_true", help="write the fitted table into jetson/boards/costs.toml")
     parser.add_argument("--keep", action="store_true", help="validate the table as it is: no fit")
+    parser.add_argument(
+        "--kept", action="store_true", help=f"only write {VALIDATION.name} from the results of that name"
+    )
     parser.add_argument("--name", default="simulator-cpu", help="of the result files (default %(default)s)")
     options = parser.parse_args(argv)
+    if options.kept:
+        keep_factors(options.name)
+        return 0
     threads = [int(t) for t in options.threads.split(",") if t] or sorted({1, available_cores()})
     board, table = boards.host(), costs.load()
     journal = calibration.journal()
@@ -210,8 +233,14 @@ def main(argv: list[str] | None = None) -> int:
     fitted = costfit.Fit(table, {}, {}) if options.keep else costfit.fit(samples, board, table)
     for key, error in sorted(fitted.errors.items()):
         print(f"{key:26} {fitted.samples[key]:5} samples, median error {error:.0%}", file=sys.stderr)
+    gain, pairs = costfit.gain(samples, board, fitted.table)
+    if not options.keep:
+        board = replace(board, cpu=replace(board.cpu, gain=gain))
+        print(f"gain of a further thread: {gain:g} ({pairs} samples)", file=sys.stderr)
     if options.write:
         costfit.write(boards.FOLDER / "costs.toml", fitted, f"measured on {machine.processor()}")
+        source = f"measured on {machine.processor()}, which has hyper-threads: {pairs} sub-tasks on several threads"
+        costfit.write_gain(boards.FOLDER / f"{boards.REFERENCE}.toml", gain, source)
     rows: list[Row] = []
     for place, scale in enumerate(float(s) for s in options.scales.split(",")):
         for kind, module, given in (("tpch", tpch, options.tpch), ("ssb", ssb, options.ssb)):
@@ -225,6 +254,7 @@ def main(argv: list[str] | None = None) -> int:
     plain = {
         "machine": machine.processor(),
         "load_average": os.getloadavg()[0],
+        "conditions": conditions(),
         "medians": medians(rows),
         "kinds": kinds,
         "pipelines": [
@@ -234,6 +264,8 @@ def main(argv: list[str] | None = None) -> int:
         ],
     }
     (RESULTS / f"{options.name}.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    if options.write:
+        keep_factors(options.name)
     return 0 if max(v for k, v in medians(rows).items() if k.startswith("all, ")) <= WANTED else 1
 
 

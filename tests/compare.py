@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
 import signal
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
-import sqlglot
-from sqlglot import exp
+from finequery.bench.answers import difference, order_keys, row_difference
 
-Row = tuple[Any, ...]
 #: Seconds after which a single test query counts as hanging.
 PATIENCE = 30.0
-RELATIVE = 1e-9
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_0-9]*\Z")
 
 
@@ -60,126 +54,13 @@ def assert_same(con: Any, duck: Any, sql: str, ordered: bool | None = None) -> N
             assert name == expected, f"{label}column {number} is named {name!r}, DuckDB says {expected!r}"
     want_types, got_types = type_names(want_relation.types), type_names(got_relation.types)
     assert got_types == want_types, f"{label}types {got_types}, DuckDB has {want_types}"
-    difference = row_difference(got, want, ordered=bool(ordered))
-    assert difference is None, label + str(difference)
     if ordered is None:
-        keys = order_keys(sql, want_names)
-        if keys:
-            mine, theirs = ([tuple(row[key] for key in keys) for row in rows] for rows in (got, want))
-            difference = row_difference(mine, theirs, ordered=True)
-            assert difference is None, f"{label}order: {difference}"
+        problem = difference(got, want, order_keys(sql, want_names))
+    else:
+        problem = row_difference(got, want, ordered)
+    assert problem is None, label + str(problem)
 
 
 def type_names(types: list[Any]) -> list[str]:
     """Types as text; a column of bare NULLs has DuckDB's type \"NULL\", which it stores as INTEGER."""
     return ["INTEGER" if str(kind) in ('"NULL"', "NULL") else str(kind) for kind in types]
-
-
-def order_keys(sql: str, names: list[str]) -> list[int]:
-    """The result columns that ORDER BY names, up to the first key that is not a result column."""
-    tree = sqlglot.parse_one(sql, dialect="duckdb")
-    order = tree.args.get("order")
-    if order is None:
-        return []
-    folded = [name.lower() for name in names]
-    shown: dict[str, int] = {}
-    if isinstance(tree, exp.Select) and len(tree.expressions) == len(names) and not tree.is_star:
-        shown = {
-            (item.this if isinstance(item, exp.Alias) else item).sql(): n for n, item in enumerate(tree.expressions)
-        }
-    keys = []
-    for item in order.expressions:
-        key = item.this if isinstance(item, exp.Ordered) else item
-        if isinstance(key, exp.Literal) and key.is_int:
-            keys.append(int(key.this) - 1)
-        elif isinstance(key, exp.Column) and not key.table and folded.count(key.name.lower()) == 1:
-            keys.append(folded.index(key.name.lower()))
-        elif key.sql() in shown:
-            keys.append(shown[key.sql()])
-        else:
-            break
-    return keys
-
-
-def row_difference(got: list[Row], want: list[Row], ordered: bool) -> str | None:
-    """What differs between two results, in words, or None."""
-    if len(got) != len(want):
-        return f"{len(got)} rows, expected {len(want)}. {extra_rows(got, want)}"
-    if ordered:
-        for number, (row, expected) in enumerate(zip(got, want, strict=True)):
-            if not same_row(row, expected):
-                return f"row {number} is {row!r}, expected {expected!r}"
-        return None
-    if len(got) > 1000 and column_types(got) == column_types(want) and Counter(got) == Counter(want):
-        return None
-    left, right = unmatched(got, want), unmatched(want, got)
-    # what is left differs in the last bits of floats, or truly; line up by the exact columns, then by the floats
-    left.sort(key=sort_key)
-    right.sort(key=sort_key)
-    if all(map(same_row, left, right)):
-        return None
-    for row in left:  # floats that nearly tie can sort apart
-        match = next((other for other in right if same_row(row, other)), None)
-        if match is None:
-            return extra_rows(got, want)
-        right.remove(match)
-    return None
-
-
-def column_types(rows: list[Row]) -> list[set[type]]:
-    """The Python types in each column."""
-    return [set(map(type, values)) for values in zip(*rows, strict=True)]
-
-
-def unmatched(rows: list[Row], others: list[Row]) -> list[Row]:
-    """Rows that remain when each is struck out against an equal one of ``others``."""
-    counts = Counter(map(canonical, others))
-    left = []
-    for row in rows:
-        key = canonical(row)
-        if counts[key]:
-            counts[key] -= 1
-        else:
-            left.append(row)
-    return left
-
-
-def extra_rows(got: list[Row], want: list[Row], shown: int = 5) -> str:
-    extra, missing = unmatched(got, want), unmatched(want, got)
-    return f"Unexpected: {extra[:shown]!r} ({len(extra)} rows); missing: {missing[:shown]!r} ({len(missing)} rows)"
-
-
-def canonical(row: Row) -> Row:
-    """A key for the row: equal only for equal values of equal Python types (1, 1.0 and True differ)."""
-    return tuple((type(value), value) for value in map(plain, row))
-
-
-def plain(value: Any) -> Any:
-    """The value so that it compares by ``==`` and hashes: NaN is one value, an interval is one span of time."""
-    if isinstance(value, float):
-        return math.nan if math.isnan(value) else value  # the one object math.nan: it is found by identity
-    if hasattr(value, "months") and hasattr(value, "micros"):
-        return timedelta(days=value.months * 30 + value.days, microseconds=value.micros)
-    if isinstance(value, (list, dict)):
-        return repr(value)
-    return value
-
-
-def sort_key(row: Row) -> tuple[list[tuple[str, str]], list[tuple[bool, float]]]:
-    exact = [(type(value).__name__, str(value)) for value in row if not isinstance(value, float)]
-    floats = [(math.isnan(value), 0.0 if math.isnan(value) else value) for value in row if isinstance(value, float)]
-    return exact, floats
-
-
-def same_row(mine: Row, theirs: Row) -> bool:
-    return len(mine) == len(theirs) and all(map(same_value, mine, theirs))
-
-
-def same_value(mine: Any, theirs: Any) -> bool:
-    """Equal and of one Python type; floats within 1e-9 of each other, relative to their size."""
-    mine, theirs = plain(mine), plain(theirs)
-    if isinstance(mine, float) and isinstance(theirs, float):
-        if math.isnan(mine) or math.isnan(theirs):
-            return math.isnan(mine) and math.isnan(theirs)
-        return math.isclose(mine, theirs, rel_tol=RELATIVE, abs_tol=1e-300)
-    return type(mine) is type(theirs) and mine == theirs

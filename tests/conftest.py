@@ -45,6 +45,15 @@ def set_morsel(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
         monkeypatch.setattr(module, "MORSEL", rows)
 
 
+def only_gpu(con: Any, duck: Any, statement: str) -> tuple[Any, Any]:
+    """Both engines after a statement; FineQuery's queries run on the GPU or not at all."""
+    for engine in (con, duck):
+        engine.execute(statement)
+    con.execute("set device = 'gpu'")
+    con.execute("set strict = true")
+    return con, duck
+
+
 def connect() -> Any:
     import finequery
     from finequery.operators import native
@@ -73,7 +82,7 @@ def load(folder: Path, tables: tuple[str, ...]) -> Engines:
 @pytest.fixture(scope="session")
 def tpch_dir() -> Path:
     """TPC-H at scale 0.01, one Parquet file a table. Made once and kept in the cache folder."""
-    import tpch
+    from finequery.workloads import tpch
 
     return tpch.generate(TPCH_SCALE)
 
@@ -81,21 +90,21 @@ def tpch_dir() -> Path:
 @pytest.fixture(scope="session")
 def ssb_dir() -> Path:
     """SSB at scale 0.05, one Parquet file a table. Made once and kept in the cache folder."""
-    import ssb
+    from finequery.workloads import ssb
 
     return ssb.generate(SSB_SCALE)
 
 
 @pytest.fixture(scope="session")
 def tpch_engines(tpch_dir: Path) -> Engines:
-    import tpch
+    from finequery.workloads import tpch
 
     return load(tpch_dir, tpch.TABLES)
 
 
 @pytest.fixture(scope="session")
 def ssb_engines(ssb_dir: Path) -> Engines:
-    import ssb
+    from finequery.workloads import ssb
 
     return load(ssb_dir, ssb.TABLES)
 

@@ -156,8 +156,3 @@ def bound(sql: str, tables: dict[str, StatsTable]) -> Node:
     query = bind(statement, Tables(tables))
     assert isinstance(query, Query)
     return query.plan
-
-
-def queries(folder: str) -> dict[str, str]:
-    """Name and text of the queries in tests/data/<folder>."""
-    return {p.stem: p.read_text() for p in sorted((DATA / folder).glob("*.sql"))}

@@ -81,15 +81,14 @@ def test_is_the_simulator_without_noise(name: str, device: str) -> None:
                 expected, nbytes = cpu.seconds(min(n, board.cpu.cores)) + cpu.fixed, cpu.traffic
             else:
                 gpu = costs.gpu_cost(board, [work], table, part)
-                expected, nbytes = gpu.seconds, sum(gpu.traffic)
+                expected, nbytes = gpu.seconds + gpu.once, sum(gpu.traffic)
             assert found.seconds[i, j] == pytest.approx(expected, rel=1e-9, abs=1e-15), (f, n, part)
             assert found.nbytes[i, j] == pytest.approx(nbytes, rel=1e-9), (f, n, part)
             if part == 1.0:
                 solo = Machine(board).solo([work], device, n)
                 fixed = analytic.batch_seconds(device)
                 assert expected + fixed == pytest.approx(solo.seconds, rel=1e-6, abs=2e-12)
-                watts = float(np.broadcast_to(found.watts, found.seconds.shape)[i, j])
-                joules = watts * expected + found.joules_a_byte * nbytes
+                joules = float(found.joules[i, j])
                 rest = board.power.idle_w * solo.seconds + (board.power.gpu_w * fixed if device == "gpu" else 0.0)
                 assert joules + rest == pytest.approx(solo.joules, rel=1e-6, abs=1e-9)
 
@@ -121,4 +120,3 @@ def test_rows_of_a_batch_are_those_of_single_features() -> None:
 def test_units() -> None:
     batch = Batch([Features("filter", rows=1000.0), Features("sort", rows=1024.0), Features("sort", rows=0.0)])
     assert units(batch)[:, 0].tolist() == [1000.0, 10240.0, 1.0]
-    assert units(batch, 0.5)[:, 0].tolist() == [500.0, 512.0 * 9, 1.0]

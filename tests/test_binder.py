@@ -14,7 +14,7 @@ import older_duckdb
 import pytest
 from reference import RowTable, run
 
-from finequery import types
+from finequery import types, workloads
 from finequery.errors import BindError, ParseError
 from finequery.operators.expr import Cast, Literal, Parameter, walk
 from finequery.planner import statements
@@ -146,14 +146,14 @@ def ssb() -> tuple[Any, Fake]:
     return make(SSB)
 
 
-@pytest.mark.parametrize("path", sorted((DATA / "tpch").glob("*.sql")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted((workloads.QUERIES / "tpch").glob("*.sql")), ids=lambda p: p.stem)
 def test_tpch(path: Path, tpch: tuple[Any, Fake]) -> None:
     con, resolver = tpch
     sql = path.read_text()
     assert shown(bound(sql, resolver)) == described(con, sql.rstrip().rstrip(";"))
 
 
-@pytest.mark.parametrize("path", sorted((DATA / "ssb").glob("*.sql")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted((workloads.QUERIES / "ssb").glob("*.sql")), ids=lambda p: p.stem)
 def test_ssb(path: Path, ssb: tuple[Any, Fake]) -> None:
     con, resolver = ssb
     sql = path.read_text()
@@ -162,7 +162,7 @@ def test_ssb(path: Path, ssb: tuple[Any, Fake]) -> None:
 
 def test_speed(tpch: tuple[Any, Fake]) -> None:
     """Binding is a few milliseconds at most; the bound is wide, for noisy machines."""
-    statements = [parse(p.read_text())[0] for p in (DATA / "tpch").glob("*.sql")]
+    statements = [parse(p.read_text())[0] for p in (workloads.QUERIES / "tpch").glob("*.sql")]
     for _ in range(2):
         start = time.perf_counter()
         for statement in statements:

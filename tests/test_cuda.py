@@ -16,6 +16,7 @@ import tiny
 from compare import assert_same
 from conftest import Engines, connect, connect_duckdb, set_morsel
 
+from finequery import workloads
 from finequery.errors import DataError, Error, NotSupportedError
 from finequery.jetson import device
 from finequery.operators import run as run_module
@@ -97,13 +98,13 @@ def gpu(con: Any) -> Any:
     return con
 
 
-@pytest.mark.parametrize("path", sorted((DATA / "tpch").glob("*.sql")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((workloads.QUERIES / "tpch").glob("*.sql")), ids=lambda path: path.stem)
 def test_tpch(path: Path, tpch_tiny: Engines, devices: set[str], foreseen: list[Any]) -> None:
     assert_same(*tpch_tiny, path.read_text())
     assert devices == {"gpu"} and foreseen == [({}, set())]
 
 
-@pytest.mark.parametrize("path", sorted((DATA / "ssb").glob("*.sql")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((workloads.QUERIES / "ssb").glob("*.sql")), ids=lambda path: path.stem)
 def test_ssb(path: Path, ssb_tiny: Engines, devices: set[str], foreseen: list[Any]) -> None:
     assert_same(*ssb_tiny, path.read_text())
     assert devices == {"gpu"} and foreseen == [({}, set())]

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from compare import assert_same
+from conftest import only_gpu
 from fake_cuda import H100, ORIN
 from test_moved_bytes import machine
 from test_sort import make, random_values
@@ -213,11 +214,7 @@ UNIONS = [
 
 @pytest.fixture
 def both(con: Any, duck: Any) -> tuple[Any, Any]:
-    for engine in (con, duck):
-        engine.execute(TABLE)
-    con.execute("set device = 'gpu'")
-    con.execute("set strict = true")
-    return con, duck
+    return only_gpu(con, duck, TABLE)
 
 
 @pytest.fixture

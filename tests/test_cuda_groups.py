@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compare import assert_same
+from conftest import only_gpu
 from test_sort import make, random_values
 
 from finequery.jetson.gpu import open_device
@@ -51,11 +52,7 @@ QUERIES = {
 
 @pytest.fixture
 def both(con: Any, duck: Any) -> tuple[Any, Any]:
-    for engine in (con, duck):
-        engine.execute(TABLE)
-    con.execute("set device = 'gpu'")
-    con.execute("set strict = true")
-    return con, duck
+    return only_gpu(con, duck, TABLE)
 
 
 @pytest.fixture

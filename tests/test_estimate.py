@@ -7,13 +7,14 @@ import math
 import pytest
 from plans import RandomPlans
 from reference import StatsTable
-from schemas import SSB, TPCH, bound, queries
+from schemas import SSB, TPCH, bound
 
 from finequery.planner.estimate import estimate
 from finequery.planner.logical import Aggregate, Node, Scan
 from finequery.planner.optimizer import optimize
 from finequery.planner.rules._tree import walk_all
 from finequery.types import INTEGER, VARCHAR
+from finequery.workloads import queries
 
 
 def rows(sql: str, tables: dict[str, StatsTable] = TPCH) -> float:

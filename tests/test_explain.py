@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from finequery import workloads
 from finequery.planner.explain import WIDTH
 
-DATA = Path(__file__).resolve().parent / "data"
-PATHS = sorted((DATA / "tpch").glob("q*.sql")) + sorted((DATA / "ssb").glob("q*.sql"))
+PATHS = sorted((workloads.QUERIES / "tpch").glob("q*.sql")) + sorted((workloads.QUERIES / "ssb").glob("q*.sql"))
 
 
 def rows_of(text: str, operator: str) -> list[int]:
@@ -92,3 +92,17 @@ def test_shapes(tpch_engines: Any, sql: str) -> None:
     relation = tpch_engines.con.sql(sql)
     assert "Pipeline 1" in relation.explain()
     assert max(map(len, relation.explain(analyze=True).splitlines())) <= WIDTH
+
+
+def test_after_the_rows() -> None:
+    """A result lets go of the variables that it was made from, but can still be explained."""
+    import pyarrow as pa
+
+    import finequery
+
+    readings = pa.table({"machine": ["press", "saw"], "celsius": [71.5, 41.75]})  # noqa: F841
+    with finequery.connect() as con:
+        hot = con.sql("select machine from readings where celsius > 50")
+        assert hot.fetchall() == [("press",)]
+        con.execute("create table another as select 1 as a")
+        assert "readings" in hot.explain() and "rows" in hot.explain(analyze=True)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import finequery
+from finequery import workloads
 from finequery.jetson.simulator import Touch, Work
 from finequery.perfmodel.features import CACHES, NAMES, Features, vector
 from finequery.perfmodel.work import works
 from finequery.planner.features import features
 from finequery.planner.subtasks import split
-
-DATA = Path(__file__).resolve().parent / "data"
 
 
 @pytest.fixture
@@ -103,7 +101,7 @@ def test_columns_that_are_handed_on_are_not_written(con: Any) -> None:
 
 @pytest.mark.parametrize("name", ["q01", "q03", "q05", "q13", "q16", "q18", "q21"])
 def test_rows_seen_are_those_of_explain_analyze(tpch_engines: Any, name: str) -> None:
-    con, sql = tpch_engines.con, (DATA / "tpch" / f"{name}.sql").read_text()
+    con, sql = tpch_engines.con, (workloads.QUERIES / "tpch" / f"{name}.sql").read_text()
     found = [f for p in seen(con, sql) for f in p.features]
     con.execute("set threads = 2")
     text = con.sql("explain analyze " + sql).fetchall()[0][1]

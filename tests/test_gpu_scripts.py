@@ -13,7 +13,8 @@ import gpu_data
 import gpu_report
 import ptx_report
 import pytest
-import ssb
+
+from finequery.workloads import ssb
 
 ROOT = Path(__file__).resolve().parent.parent
 

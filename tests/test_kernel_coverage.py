@@ -19,6 +19,8 @@ from finequery.operators import native
 OWN = (test_tile_primitives, test_group_primitives, test_key_primitives)
 #: Kernels that are tested through the functions that they are made for.
 ELSEWHERE = {
+    "test_analytic.py": ("price_subtasks", "describe_subtasks"),
+    "test_candidates.py": ("compose_ways",),
     "test_coexecution.py": ("take_morsels",),
     "test_engine.py": ("run_program", "run_range", "worker", "dispatch"),
     "test_profile.py": ("run_program_profiled", "read_ticks"),
@@ -28,6 +30,7 @@ ELSEWHERE = {
         *("like_s", "like_rows", "like_tile", "eq_s", "lt_s", "le_s", "eq_text_s", "starts_with_s", "ends_with_s"),
         *("length_s", "byte_length_s", "substring_s", "substring_ascii_s"),
     ),
+    "test_overlap.py": ("run_tasks", "run_beside"),
     "test_parquet_decode.py": ("parquet_*",),
     "test_sort.py": (
         *("sort_words", "sort_histogram", "sort_scatter", "sort_buckets", "sort_ties", "sort_text_prefix"),

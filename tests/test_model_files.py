@@ -286,6 +286,8 @@ def test_correction_is_part_of_the_price(folders: Path) -> None:
     assert model.price([f], "gpu")[0].seconds == load_model(boards.load(BOARD)).price([f], "gpu")[0].seconds
     model.correction.save()
     assert load_model(boards.load(BOARD)).price([f], "cpu", threads=8)[0].seconds == pytest.approx(2 * before, rel=0.1)
+    simulated = load_model(boards.load(BOARD), corrected=False)  # which runs on the real board say nothing about
+    assert simulated.price([f], "cpu", threads=8)[0].seconds == before and simulated.correction.path is None
 
 
 def test_nothing_heavy_is_imported() -> None:

@@ -14,6 +14,7 @@ from conftest import connect, connect_duckdb, set_morsel
 from fake_cuda import H100, ORIN, Library, Simulated, install
 
 import finequery
+from finequery import workloads
 from finequery.errors import DataError
 from finequery.jetson import cuda, gpu, memory
 from finequery.operators import run, sides
@@ -21,7 +22,6 @@ from finequery.operators.context import Placement
 from finequery.session import Session
 
 SIMULATED = cuda.simulated()  # the fake driver takes the variable away that says so
-DATA = Path(__file__).parent / "data"
 QUERIES = [("tpch", name) for name in ("q01", "q03", "q06", "q09", "q13", "q16", "q18", "q22")] + [("ssb", "q4.1")]
 
 
@@ -79,7 +79,7 @@ def fill(fake: Fake, rows: int = 500) -> None:
 @pytest.mark.parametrize(("benchmark", "name"), QUERIES, ids=[name for _, name in QUERIES])
 def test_nothing_moves_on_a_board(boards: dict[str, Fake], benchmark: str, name: str) -> None:
     """Columns, look-ups, tables of groups, sorted rows and results, cold and hot."""
-    board, sql = boards[benchmark], (DATA / benchmark / f"{name}.sql").read_text()
+    board, sql = boards[benchmark], (workloads.QUERIES / benchmark / f"{name}.sql").read_text()
     board.con.execute("set strict = true")
     assert_same(board.con, board.duck, sql)
     assert "0 B moved to the GPU, 0 B back." in board.con.sql(sql).explain(analyze=True)

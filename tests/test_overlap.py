@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+import random
+from collections.abc import Sequence
 
 import pytest
 
-from finequery.operators.context import CPU, GPU, Placement
-from finequery.perfmodel.compose import Price
+from finequery.perfmodel.compose import fair_level
 from finequery.planner import overlap
-from finequery.planner.candidates import Candidate
-from finequery.planner.overlap import Task, beside, elapsed
+from finequery.planner.overlap import Machine, Task, Way, beside, elapsed
 
 
 def cpu(seconds: float, *after: int, cores: float = 8.0, nbytes: float = 0.0) -> Task:
@@ -57,31 +56,147 @@ def test_memory_is_shared() -> None:
     assert elapsed([gpu(1, nbytes=100.0), cpu(1, nbytes=20.0)], 8, 100.0) == pytest.approx(1.2)
 
 
+def way(device: int, seconds: float, nbytes: float = 0.0, copying: float = 0.0) -> Way:
+    return Way(seconds, nbytes, 8.0, device, int(device == 1), copying)
+
+
 def test_moves_gain_or_are_not_made() -> None:
-    def candidate(placement: Placement, seconds: float) -> Candidate:
-        return Candidate(placement, Price(seconds, seconds, seconds))
-
-    def along(found: list[Candidate]) -> list[Candidate]:
-        return [replace(c, placement=replace(c.placement, along=True)) for c in found]
-
+    machine, handed = Machine(8, math.inf), [[0.0] * 6, [0.0] * 6]
     reads = [[], [], [0, 1]]
-    singles = [[candidate(CPU, 5.0), candidate(GPU, 1.0)] for _ in range(3)]
-    singles[1] = [candidate(CPU, 1.2), candidate(GPU, 1.0)]
+    moves = [[(1, 3, True)], [(1, -1, True)]]  # the second pipeline: on the CPU beside the first, or as it is
+    ways = [way(1, 1.0), way(1, 1.0), way(1, 1.0), way(0, 1.2)]
+    found = beside(ways, [0, 1, 2], [False] * 3, moves, reads, handed, machine)
+    assert found.chosen == [0, 3, 2] and found.along == [False, True, False]
+    assert found.seconds == pytest.approx(2.2)
+    ways[3] = way(0, 9.0)
+    found = beside(ways, [0, 1, 2], [False] * 3, moves, reads, handed, machine)
+    assert found.chosen == [0, 1, 2] and not any(found.along) and found.seconds == pytest.approx(3.0)
+    # The plan, and beside it only the GPU behind itself: what takes longer than the plan by itself is not looked at.
+    assert found.looked == 2
 
-    def took(choice: list[Candidate]) -> float:
-        tasks, last = [], []
-        for place, c in enumerate(choice):
-            after = (*reads[place], *([] if c.placement.along else last))
-            made = gpu if c.placement.device == "gpu" else cpu
-            tasks.append(made(c.price.seconds, *after))
-            last = last if c.placement.along else [place]
-        return elapsed(tasks, 8, math.inf)
 
-    start = [s[1] for s in singles]
-    choice, seconds = beside(start, [[], along(singles[1]), []], reads, took)
-    assert [c.placement.device for c in choice] == ["gpu", "cpu", "gpu"]
-    assert choice[1].placement.along
-    assert seconds == pytest.approx(2.2)
-    singles[1] = [candidate(CPU, 9.0), candidate(GPU, 1.0)]
-    start = [s[1] for s in singles]
-    assert beside(start, [[], along(singles[1]), []], reads, took) == (start, pytest.approx(3.0))
+def test_moves_together() -> None:
+    """Two pipelines on the GPU, the second of which reads the first: each alone on the CPU has results copied to and
+    fro, both together have not."""
+    copies = [(10.0, 10.0), (0.0, 0.0)]
+    ways = [way(1, 3.0), way(1, 3.0), way(0, 1.0), way(0, 1.0)]
+    alone = [[(0, 2, False)], [(1, 3, False)]]
+    both = [(0, 2, False), (1, 3, False)]
+    reads, handed, machine = [[], [0]], [[0.0] * 6], Machine(8, math.inf, copies)
+    found = beside(ways, [0, 1], [False] * 2, alone, reads, handed, machine)
+    assert found.chosen == [0, 1] and found.seconds == pytest.approx(6.0)
+    found = beside(ways, [0, 1], [False] * 2, [*alone, both], reads, handed, machine)
+    assert found.chosen == [2, 3] and found.seconds == pytest.approx(2.0)
+
+
+# --- against plain loops ----------------------------------------------------------------------------------------------
+
+
+def run_by_hand(tasks: Sequence[Task], cores: float, peak: float) -> float:
+    """What ``elapsed`` says, as its module does."""
+    left = [max(task.seconds, 1e-12) for task in tasks]
+    done: set[int] = set()
+    queue = [i for i, task in enumerate(tasks) if not task.after]
+    running: list[int] = []
+    now = 0.0
+    while queue or running:
+        for i in [*queue]:
+            if not any(tasks[i].engines & tasks[j].engines for j in running):
+                queue.remove(i)
+                running.append(i)
+        level = fair_level([tasks[i].cores for i in running], cores)
+        pace = [min(1.0, level / tasks[i].cores) if tasks[i].cores else 1.0 for i in running]
+        needs = [tasks[i].nbytes / tasks[i].seconds * p for i, p in zip(running, pace)]
+        level = fair_level(needs, peak)
+        pace = [p * min(1.0, level / need) if need else p for p, need in zip(pace, needs)]
+        pace = pace if len(running) > 1 else [1.0]  # its own pace is what it is alone
+        step = min(left[i] / p for i, p in zip(running, pace))
+        now += step
+        ended = []
+        for i, p in zip(running, pace):
+            left[i] -= p * step
+            if left[i] <= 1e-9 * tasks[i].seconds + 1e-13:
+                ended.append(i)
+        for i in ended:
+            running.remove(i)
+            done.add(i)
+            queue += [j for j, t in enumerate(tasks) if i in t.after and done.issuperset(t.after)]
+    return now
+
+
+def plan_by_hand(
+    ways: Sequence[Way],
+    along: Sequence[bool],
+    reads: Sequence[Sequence[int]],
+    handed: Sequence[Sequence[float]],
+    machine: Machine,
+) -> float:
+    """A plan as tasks: copies of results once for each device, of columns before their pipeline."""
+    tasks: list[Task] = []
+    ends: list[int] = []
+    copies: dict[tuple[int, int], int] = {}
+    last: list[int] = []
+    waits = iter(handed)
+
+    def copied(read: int, to: int) -> int:
+        if (read, to) not in copies:
+            copies[read, to] = len(tasks)
+            assert machine.copies is not None
+            engine = overlap.H2D if to == 1 or machine.one_engine else overlap.D2H
+            tasks.append(Task(machine.copies[read][to], 0.0, engine, 0.0, (ends[read],)))
+        return copies[read, to]
+
+    for place, w in enumerate(ways):
+        after, seconds = {ends[r] for r in reads[place]} | ({*last} if not along[place] else set()), w.seconds
+        for r in reads[place]:
+            seconds += next(waits)[2 * w.needs + ways[r].held] if machine.copies is None else 0.0
+            if machine.copies is not None and w.needs in (1 - ways[r].held, 2):
+                after.add(copied(r, 1 - ways[r].held))
+        if w.copying:
+            tasks.append(Task(w.copying, 0.0, overlap.H2D, 0.0, tuple(after)))
+            after, seconds = {len(tasks) - 1}, seconds - w.copying
+        ends.append(len(tasks))
+        engines, cores = overlap.GPU if w.needs else 0, w.cores if w.needs != 1 else 0.0
+        tasks.append(Task(seconds, w.nbytes, engines, cores, tuple(after)))
+        last = last if along[place] else [ends[-1]]
+    if machine.copies is not None and ways[-1].held:
+        copied(len(ways) - 1, 0)
+    return run_by_hand(tasks, machine.cores, machine.peak)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_tasks_run_as_plain_loops_say(seed: int) -> None:
+    rng = random.Random(seed)
+    for count in (1, 2, 5, 12):
+        tasks = [
+            Task(
+                rng.uniform(0.1, 3.0),
+                rng.choice([0.0, 20.0, 200.0]),
+                rng.choice([0, 0, overlap.GPU, overlap.H2D, overlap.D2H]),
+                rng.choice([0.0, 1.0, 8.0]),
+                tuple(j for j in range(i) if rng.random() < 0.3),
+            )
+            for i in range(count)
+        ]
+        assert elapsed(tasks, 8, 100.0) == pytest.approx(run_by_hand(tasks, 8, 100.0))
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_plans_are_the_tasks_that_plain_loops_make(seed: int, discrete: bool) -> None:
+    rng = random.Random(seed)
+    for count in (1, 3, 9):
+        reads = [sorted({j for j in range(i) if rng.random() < 0.4}) for i in range(count)]
+        handed = [[0.0, *(rng.uniform(0.0, 0.5) for _ in range(2)), 0.0, 0.0, 0.0] for r in reads for _ in r]
+        copies = [(rng.uniform(0.0, 1.0), rng.uniform(0.0, 1.0)) for _ in range(count)] if discrete else None
+        machine = Machine(8, 100.0, copies, rng.random() < 0.5)
+        ways = []
+        for _ in range(count):
+            needs, seconds = rng.randrange(3), rng.uniform(0.1, 3.0)
+            copying = rng.choice([0.0, seconds / 2]) if discrete and needs == 1 else 0.0
+            held = needs if needs < 2 else rng.randrange(2)
+            ways.append(Way(seconds, rng.choice([0.0, 100.0]), rng.choice([1.0, 8.0]), needs, held, copying))
+        along = [i > 0 and rng.random() < 0.4 for i in range(count)]
+        found = beside(ways, range(count), along, (), reads, handed, machine)
+        assert found.seconds == pytest.approx(plan_by_hand(ways, along, reads, handed, machine))
+        assert found.chosen == [*range(count)] and found.along == along and found.looked == 1

@@ -70,7 +70,7 @@ def forms(rows: int, share: float, seed: int = 0) -> dict[str, pa.Array]:
 def in_place(table: ParquetTable) -> set[str]:
     """The columns that are decoded in place."""
     wanted = [(n, t, table.stats(n)) for n, t in table.columns if t.is_exact or t.is_string]
-    return set(decode(table._paths, table._metadata, wanted))
+    return set(decode(table.files.paths, table.files.metadata, wanted, table.files.groups))
 
 
 def agree(table: ParquetTable, source: pa.Table) -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import finequery
+from finequery import workloads
 from finequery.operators import native
 from finequery.operators.executor import execute
 from finequery.operators.profile import SINK, Profile, tick
 from finequery.planner import observed
 from finequery.planner.subtasks import split
-
-DATA = Path(__file__).resolve().parent / "data"
 
 
 @pytest.fixture
@@ -74,7 +72,7 @@ def test_every_instruction_has_an_owner(con: Any) -> None:
 def test_sub_tasks_add_up_to_their_pipeline(tpch_engines: Any, name: str, threads: int) -> None:
     con = finequery.connect(threads=threads)
     con._session.catalog = tpch_engines.con._session.catalog
-    plan, context, _ = profiled(con, (DATA / "tpch" / f"{name}.sql").read_text())
+    plan, context, _ = profiled(con, (workloads.QUERIES / "tpch" / f"{name}.sql").read_text())
     pipelines = split(plan.root)
     for pipeline in pipelines:
         spent = observed.spent(pipeline, context)

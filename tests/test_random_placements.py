@@ -14,10 +14,10 @@ import tiny
 from compare import assert_same
 from conftest import Engines, connect, connect_duckdb, set_morsel
 
+from finequery import workloads
 from finequery.planner import candidates, placement
 
-DATA = Path(__file__).parent / "data"
-QUERIES = sorted([*(DATA / "tpch").glob("*.sql"), *(DATA / "ssb").glob("*.sql")])
+QUERIES = sorted([*(workloads.QUERIES / "tpch").glob("*.sql"), *(workloads.QUERIES / "ssb").glob("*.sql")])
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from plans import Builder, RandomPlans, all_of, call, eq, isin, lit, no, scalar
 from reference import RowTable, TooMuchWork, run
-from schemas import SSB, TPCH, bound, key, number, queries, table, text
+from schemas import SSB, TPCH, bound, key, number, table, text
 
 from finequery.errors import DataError, InternalError, NotSupportedError
 from finequery.operators.expr import Aggregate as AggregateCall
@@ -25,6 +25,7 @@ from finequery.planner.logical import Filter, Join, Materialize, Node, Project, 
 from finequery.planner.optimizer import RULES, WHOLE, optimize
 from finequery.planner.rules._tree import start_ids, walk_all
 from finequery.types import BIGINT, BOOLEAN, DOUBLE, INTEGER, decimal
+from finequery.workloads import queries
 
 GOLDEN = Path(__file__).parent / "golden" / "rules"
 SMALL = {

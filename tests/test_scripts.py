@@ -13,11 +13,13 @@ import bench
 import bench_groups
 import pyarrow as pa
 import pytest
-import ssb
-from bench_engines import ARROW
 from bench_groups import Case
 from bench_report import Result, Table
-from progress import Progress
+
+from finequery.bench.engines import ARROW
+from finequery.bench.measure import LEAST_RUNS
+from finequery.workloads import ssb
+from finequery.workloads.progress import Progress
 
 
 def test_groups_of_generated_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,9 +30,10 @@ def test_groups_of_generated_tables(tmp_path: Path, capsys: pytest.CaptureFixtur
     record = json.loads((tmp_path / "out.json").read_text())
     assert [group["group"] for group in record["groups"]] == ["groupby", "join", "sort"]
     assert [len(group["results"]) for group in record["groups"]] == [5, 6, 4]
+    assert record["conditions"]["load_average"] and isinstance(record["conditions"]["warnings"], list)
     assert record["machine"]["cores"] and "duckdb" in record["machine"]["versions"]
     assert all(
-        runs >= bench.LEAST_RUNS for group in record["groups"] for r in group["results"] for runs in r["runs"].values()
+        runs >= LEAST_RUNS for group in record["groups"] for r in group["results"] for runs in r["runs"].values()
     )
 
 

@@ -1,4 +1,4 @@
-"""The shell, as a function and as a process."""
+"""The command line of the shell, as a function and as a process: options, scripts, exit codes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from finequery import display, shell
+from finequery.shell import tokens
+from finequery.shell.cli import PROGRAMS
 from finequery.types import BIGINT, DOUBLE, INTEGER, VARCHAR, Interval
 
 Output = tuple[int, str, str]
@@ -47,13 +49,42 @@ def test_modes(run: Any) -> None:
     assert run("-c", query, "--markdown")[1] == "| a | b | c |\n|--:|---|--:|\n| 1 | x\\|y | NULL |\n"
 
 
-def test_errors_leave_with_1(run: Any, tmp_path: Path) -> None:
+def test_exit_codes(run: Any, tmp_path: Path) -> None:
     code, out, err = run("-c", "select nope; select 1")
     assert (code, out) == (1, "")
     assert "nope" in err and "^" in err
-    assert run(str(tmp_path / "none.parquet"), "-c", "select 1")[0] == 1
-    assert run("-f", str(tmp_path / "none.sql"))[0] == 1
     assert run("-c", ".nonsense")[0] == 1
+    assert run("-c", "select 1 as a", "-c", "select nope", "-c", "select 2 as b", "--csv")[:2] == (1, "a\n1\n")
+    for arguments in (
+        (str(tmp_path / "none.parquet"), "-c", "select 1 as a"),
+        ("-c", "select 1 as a", "-f", str(tmp_path / "none.sql")),
+        ("-c", "select 1 as a", "--board", "nonesuch"),
+        ("-f", str(tmp_path)),
+    ):
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, "") and "error: " in err
+    with pytest.raises(SystemExit) as stopped:
+        run("--nonsense")
+    assert stopped.value.code == 2
+
+
+def test_words_make_no_database(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistyped program is an error; a new database is asked for by a path, an ending or --create."""
+    monkeypatch.chdir(tmp_path)
+    for word, meant in (("device", "devices"), ("calibrat", "calibrate"), ("shop", "")):
+        code, out, err = run(word, "-c", "select 1 as a")
+        assert (code, out) == (2, "") and f'"{word}"' in err and meant in err and "--create" in err
+    assert "-c" in run("select 42")[2]
+    assert "no folder" in run("none/shop.fq", "-c", "select 1")[2]
+    assert list(tmp_path.iterdir()) == []
+    for arguments in (["shop.fq"], ["./shop"], ["stall", "--create"], ["none/shop.fq", "--create"]):
+        assert run(*arguments, "-c", "create table t as select 7 as a")[0] == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"shop.fq", "shop", "stall", "none"}
+    assert run("shop", "-c", "from t", "--csv")[1] == "a\n7\n"  # what is there needs no hint
+    assert "devices" in PROGRAMS
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.csv").write_text("x\n1\n")
+    assert "finequery data/*" in run("data", "-c", "select 1")[2]
 
 
 def test_files_are_tables(run: Any, tmp_path: Path) -> None:
@@ -62,7 +93,11 @@ def test_files_are_tables(run: Any, tmp_path: Path) -> None:
     files = str(tmp_path / "one.parquet"), str(tmp_path / "two.csv")
     assert run(*files, "-c", "select sum(a) as s, max(b) as m from one, two", "--csv")[1] == "s,m\n3,5\n"
     assert run(*files, "-c", ".tables")[1] == "one\ntwo\n"
-    assert run(*files, "-c", ".schema one")[1] == "one (\n    a BIGINT\n)\n"
+    assert run(*files, "-c", ".schema one")[1] == "CREATE TABLE one (\n    a BIGINT\n);\n"
+    assert run(str(tmp_path / "*.pq"), "-c", ".tables")[0] == 2
+    assert run(str(tmp_path / "*"), "-c", ".tables")[1] == "one\ntwo\n"
+    assert {p.name for p in tmp_path.iterdir()} == {"one.parquet", "two.csv"}
+    assert run(str(tmp_path / "*.csv"), "-c", ".tables")[1] == "two\n"
 
 
 def test_script(run: Any, tmp_path: Path) -> None:
@@ -77,13 +112,39 @@ def test_script(run: Any, tmp_path: Path) -> None:
     assert run(database, "-c", "from t", "--csv")[1] == "a\n1\n"
 
 
-def test_commands(run: Any) -> None:
-    assert ".tables" in run("-c", ".help")[1]
-    assert "Run time" in run("-c", ".timer on\nselect 1;")[1]
+def test_scripts_run_in_order(run: Any, tmp_path: Path) -> None:
+    script = tmp_path / "s.sql"
+    script.write_text("#!/usr/bin/env -S finequery -f\ninsert into t values (2);\n")
+    given = ("-c", "create table t as select 1 as a", "-f", str(script), "-c", ".mode csv", "-c", "from t order by a")
+    assert run(*given)[1] == "a\n1\n2\n"
+    assert run("-c", ".quit", "-c", "select 1")[:2] == (0, "")
+
+
+def test_places_of_errors(run: Any, tmp_path: Path) -> None:
+    script = tmp_path / "s.sql"
+    script.write_text("select 1 as a;\n-- of fruit\n\nselect\n  pears;\nselect 2;\n")
+    code, out, err = run("-f", str(script), "--csv")
+    assert (code, out) == (1, "a\n1\n")
+    assert err.startswith(f"{script}:4: Bind error: ") and "LINE 2:   pears" in err
+    script.write_text("select 1 as a;\n.nonsense\nselect 2;\n")
+    assert run("-f", str(script), "--csv")[2].startswith(f"{script}:2: ")
+    assert "Parse error" in run("-c", "select 'abc")[2]
+
+
+def test_options(run: Any) -> None:
+    assert "Run time" in run("--timer", "-c", "select 1")[1]
     assert run("-c", ".mode json\nselect 1 as a;\n.mode csv\nselect 1 as a;")[1] == '[{"a": 1}]\na\n1\n'
-    assert run("-c", ".mode nonsense")[0] == 1
-    assert run("-c", ".quit\nselect 1;")[1] == ""
+    assert run("--line", "-c", "select 1 as a")[1] == "a = 1\n"
+    assert run("--threads", "1", "-c", "show threads", "--csv")[1] == "threads\n1\n"
     assert "explain_key" not in run("-c", "explain select 1")[1]
+
+
+def test_pipes_get_everything(run: Any) -> None:
+    """What is no terminal gets all rows and columns."""
+    rows = run("-c", "select range from range(3000)")[1]
+    assert rows.count("\n") == 3000 + 6 and "shown" not in rows
+    wide = run("-c", "select " + ", ".join(f"{i} as column_{i}" for i in range(60)))[1]
+    assert "column_59" in wide and "…" not in wide
 
 
 def test_standard_input_is_a_script() -> None:
@@ -98,11 +159,18 @@ def test_standard_input_is_a_script() -> None:
     assert result.returncode == 1 and result.stderr
 
 
+def test_readers_that_go_away() -> None:
+    command = f"{sys.executable} -m finequery --csv -c 'select range from range(200000)' | head -n 2"
+    result = subprocess.run(["bash", "-c", command + "; exit ${PIPESTATUS[0]}"], capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (141, "range\n0\n", "")
+
+
 def test_one_command_imports_little() -> None:
     """What makes a process slow to start is what it imports."""
     code = (
         "import sys; from finequery.shell import main; main(['-c', 'select 42']); "
-        "print(sorted(m for m in ('numba', 'pandas', 'polars', 'prompt_toolkit', 'pyarrow') if m in sys.modules))"
+        "heavy = 'asyncio', 'numba', 'pandas', 'polars', 'prompt_toolkit', 'pyarrow'; "
+        "print(sorted(m for m in heavy if m in sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.endswith("[]\n"), result.stdout + result.stderr
@@ -110,10 +178,27 @@ def test_one_command_imports_little() -> None:
 
 def test_completion_of_statements() -> None:
     for text in ("select 1;", "select ';' ;", "select 1; -- done", 'select "a;b";', "select /* ; */ 1;\n"):
-        assert shell.complete(text), text
+        assert tokens.complete(text), text
     for text in ("select 1", "select ';", "select 1 -- ;", "select /* ; */ 1", "select 1; select 2", ""):
-        assert not shell.complete(text), text
-    assert shell.split("select 1; select ';'; -- x\n;") == ["select 1;", "select ';';"]
+        assert not tokens.complete(text), text
+    assert (
+        tokens.complete("select $$ ; $$;") and not tokens.complete("select $a$ $$ ;") and not tokens.complete("'it''")
+    )
+
+
+def test_inputs() -> None:
+    def found(text: str) -> list[tuple[str, int]]:
+        return [tuple(item) for item in tokens.inputs(text)]
+
+    assert found("select 1; select ';'; -- x\n;") == [("select 1;", 1), ("select ';';", 1)]
+    assert found(".mode csv\n-- a\nselect\n1; .tables\nselect 2") == [
+        (".mode csv", 1),
+        ("select\n1;", 3),
+        (".tables", 4),
+        ("select 2", 5),
+    ]
+    assert found("select .5\n.x;") == [("select .5\n.x;", 1)]  # a dot begins a command only where a statement may begin
+    assert found("  ;; /* ; */ \n") == []
 
 
 def test_box() -> None:
@@ -123,6 +208,10 @@ def test_box() -> None:
     long = display.box(["a", "b"], [VARCHAR, BIGINT], [("x" * 300, 1)], max_width=60)
     assert all(len(line) <= 60 for line in long.splitlines())
     assert "x…" in long and "│ bigint │" in long
+    assert "(6 shown; a hint)" in display.box(
+        [f"column_{i}" for i in range(40)], [INTEGER] * 40, [], (), 0, 80, "a hint"
+    )
+    assert len(display.clip("é" * 10**6, 20)) == 20
     assert "日本" in display.box(["名"], [VARCHAR], [("日本",)])
     assert "a\\nb" in display.box(["x"], [VARCHAR], [("a\nb",)])
     assert "0 rows" in display.box(["x"], [DOUBLE], [])

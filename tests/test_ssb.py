@@ -5,24 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import ssb
 from compare import assert_same
 from conftest import Engines
 
-QUERIES = sorted((Path(__file__).parent / "data" / "ssb").glob("q*.sql"))
+from finequery.workloads import queries, ssb
+
+QUERIES = queries("ssb")
 
 
 def test_all_queries_are_here() -> None:
     names = [
         f"q{flight}.{number}" for flight, count in ((1, 3), (2, 3), (3, 4), (4, 3)) for number in range(1, count + 1)
     ]
-    assert [path.stem for path in QUERIES] == names
+    assert list(QUERIES) == names
 
 
-@pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.stem)
-def test_loaded(path: Path, ssb_engines: Engines) -> None:
+@pytest.mark.parametrize("name", QUERIES)
+def test_loaded(name: str, ssb_engines: Engines) -> None:
     for _ in range(2):  # the second run comes from the plan cache
-        assert_same(*ssb_engines, path.read_text())
+        assert_same(*ssb_engines, QUERIES[name])
 
 
 def test_generator(ssb_dir: Path, tmp_path: Path) -> None:

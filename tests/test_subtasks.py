@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from finequery import workloads
 from finequery.planner.subtasks import (
     BREAKERS,
     RANDOM_READ,
@@ -16,8 +17,6 @@ from finequery.planner.subtasks import (
     PipelineInfo,
     split,
 )
-
-DATA = Path(__file__).resolve().parent / "data"
 
 
 def pipelines(con: Any, sql: str) -> list[PipelineInfo]:
@@ -48,7 +47,7 @@ def operands(subtask: Any, access: str) -> list[str]:
 
 def test_one_pass_with_groups(tpch_engines: Any) -> None:
     """TPC-H Q1: one pipeline into an array of groups, then a sort of its four rows."""
-    first, second = pipelines(tpch_engines.con, (DATA / "tpch" / "q01.sql").read_text())
+    first, second = pipelines(tpch_engines.con, (workloads.QUERIES / "tpch" / "q01.sql").read_text())
     assert first.kinds == ["scan", "filter", "project", "aggregate"] and first.after == ()
     assert second.kinds[0] == "read" and second.breaker.kind == "sort" and second.after == (1,)
     scan, filter_, project, aggregate = first.subtasks
@@ -66,7 +65,7 @@ def test_one_pass_with_groups(tpch_engines: Any) -> None:
 
 def test_chain_of_joins(tpch_engines: Any) -> None:
     """TPC-H Q3: customers are built and probed by orders, these by lineitem; the first ten of the groups."""
-    found = pipelines(tpch_engines.con, (DATA / "tpch" / "q03.sql").read_text())
+    found = pipelines(tpch_engines.con, (workloads.QUERIES / "tpch" / "q03.sql").read_text())
     assert [p.breaker.kind for p in found] == ["build", "build", "aggregate", "top-k"]
     assert [p.after for p in found] == [(), (1,), (2,), (3,)]
     customers, orders, lines, last = found
@@ -85,7 +84,7 @@ def test_chain_of_joins(tpch_engines: Any) -> None:
 
 def test_groups_of_groups(tpch_engines: Any) -> None:
     """TPC-H Q18: an aggregation is the build side of a semi-join."""
-    found = pipelines(tpch_engines.con, (DATA / "tpch" / "q18.sql").read_text())
+    found = pipelines(tpch_engines.con, (workloads.QUERIES / "tpch" / "q18.sql").read_text())
     first, second = found[0], found[1]
     assert first.kinds == ["scan", "aggregate"] and first.breaker.groups is not None
     assert second.kinds == ["read", "filter", "build"] and second.after == (1,)
@@ -98,7 +97,7 @@ def test_groups_of_groups(tpch_engines: Any) -> None:
 
 def test_star(ssb_engines: Any) -> None:
     """SSB Q2.1: three dimensions, one pass over the facts."""
-    found = pipelines(ssb_engines.con, (DATA / "ssb" / "q2.1.sql").read_text())
+    found = pipelines(ssb_engines.con, (workloads.QUERIES / "ssb" / "q2.1.sql").read_text())
     assert [p.breaker.kind for p in found] == ["build", "build", "build", "aggregate", "sort"]
     assert all(p.after == () for p in found[:3]) and found[3].after == (1, 2, 3)
     facts = found[3]
@@ -122,6 +121,6 @@ def test_set_operations_windows_and_scalars(tpch_engines: Any) -> None:
     assert found[-1].breaker.kind == "limit" and found[-1].breaker.rows_out == 3
 
 
-@pytest.mark.parametrize("path", sorted((DATA / "tpch").glob("q*.sql")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((workloads.QUERIES / "tpch").glob("q*.sql")), ids=lambda path: path.stem)
 def test_every_query(tpch_engines: Any, path: Path) -> None:
     pipelines(tpch_engines.con, path.read_text())

@@ -46,7 +46,7 @@ def test_kernel_is_what_the_arrays_say() -> None:
     rng = np.random.default_rng(5)
     shapes = [(1, 1, 0), (3, 7, 4), (0, 0, 9), (5, 40, 30), (0, 2, 0)]  # depth, trees, terms
     regressors = [random_regressor(rng, 6, *shape) for shape in shapes]
-    which = np.array([0, 0, 3, 3, 3, 1, 2, 4, 4, 0, 2], np.int32)
+    which = np.array([0, 0, 3, 3, 3, 1, 2, 4, 4, 0, 2], np.int64)
     x = rng.normal(0, 3, (len(which), 6)).astype(np.float32)
     rows = np.ones((len(which), 7), np.float32)
     rows[:, :-1] = x
@@ -55,7 +55,7 @@ def test_kernel_is_what_the_arrays_say() -> None:
         value, far = by_hand(regressors[m], x[i])
         assert values[i] == pytest.approx(value, rel=1e-6, abs=1e-6)
         assert outside[i] == pytest.approx(far, rel=1e-5, abs=1e-6)
-    assert len(Bank(regressors).evaluate(np.ones((0, 7), np.float32), np.zeros(0, np.int32))[0]) == 0
+    assert len(Bank(regressors).evaluate(np.ones((0, 7), np.float32), np.zeros(0, np.int64))[0]) == 0
 
 
 @pytest.mark.parametrize("candidate", families.CANDIDATES, ids=lambda c: c.name)
@@ -90,7 +90,7 @@ def test_thresholds_send_every_float32_the_same_way() -> None:
 def test_what_is_outside_is_clamped_and_said() -> None:
     r = constant(0.0, np.array([0, 5], np.float32), np.array([10, 5], np.float32))
     rows = np.array([[5, 5, 1], [12, 5, 1], [-50, 5, 1], [5, 6, 1]], np.float32)
-    _, outside = Bank([r]).evaluate(rows, np.zeros(4, np.int32))
+    _, outside = Bank([r]).evaluate(rows, np.zeros(4, np.int64))
     assert outside.tolist() == pytest.approx([0.0, 0.2, 1.0, 1.0])
     assert rows[:, 0].tolist() == [5, 10, 0, 5]
 
@@ -98,11 +98,11 @@ def test_what_is_outside_is_clamped_and_said() -> None:
 def test_wrong_rows_are_refused() -> None:
     bank = Bank([constant(1.0, np.zeros(2, np.float32), np.ones(2, np.float32))])
     with pytest.raises(ValueError, match="2 features"):
-        bank.evaluate(np.ones((1, 2), np.float32), np.zeros(1, np.int32))
+        bank.evaluate(np.ones((1, 2), np.float32), np.zeros(1, np.int64))
     with pytest.raises(ValueError, match="0 to 0"):
-        bank.evaluate(np.ones((1, 3), np.float32), np.ones(1, np.int32))
+        bank.evaluate(np.ones((1, 3), np.float32), np.ones(1, np.int64))
     with pytest.raises(ValueError, match="float32"):
-        bank.evaluate(np.ones((1, 3)), np.zeros(1, np.int32))  # type: ignore[arg-type]
+        bank.evaluate(np.ones((1, 3)), np.zeros(1, np.int64))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="deeper"):
         complete_tree(
             np.array([1, -1, -1]), np.array([2, -1, -1]), np.zeros(3, int), np.zeros(3), np.zeros(3), 0

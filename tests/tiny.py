@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ssb
-import tpch
+from finequery.workloads import ssb, tpch
 
 if TYPE_CHECKING:
     import pyarrow as pa

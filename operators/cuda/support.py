@@ -35,6 +35,7 @@ from finequery.operators.expr import (
 )
 from finequery.operators.lower import Lower, NeedsHost, Rows, Stored, Value, host_reason, register_kind
 from finequery.operators.lower_expr import value
+from finequery.operators.pair_join import PairJoin
 from finequery.operators.probe import Probe
 from finequery.operators.steps import Filter, Project, Step
 from finequery.operators.tabulate import MOST_ENTRIES
@@ -131,7 +132,7 @@ class _Survey:
                     self.note(task, WINDOWS[call.name], True)
                 below[output.id] = _chosen(call.name, args[0] if len(args) in (1, 2) else None, output.type, below)
             return below
-        if isinstance(task, tasks.PairJoin):
+        if isinstance(task, PairJoin):
             return self.pairs(task)
         if isinstance(task, (tasks.Sort, tasks.Limit)):
             self.constants([e for e in (task.limit, task.offset) if e is not None])
@@ -140,7 +141,7 @@ class _Survey:
             below |= self.columns(source)
         return below
 
-    def pairs(self, task: tasks.PairJoin) -> dict[int, _Known]:
+    def pairs(self, task: PairJoin) -> dict[int, _Known]:
         """Both sides' columns; the pipeline writes row numbers alone."""
         left = self.columns(task.left)
         self.pipeline(task, left, [task.probe], ())

@@ -1,8 +1,10 @@
-"""The engines that bench.py times, behind one small interface. Each runs on the same number of threads."""
+"""The engines that benchmarks time, behind one small interface. Each runs on the same number of threads."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +35,13 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
+class Reference(Engine, Protocol):
+    """An engine with whose answers others are compared."""
+
+    def columns(self, sql: str) -> list[str]:
+        """The names of a query's columns."""
+
+
 class DuckDB:
     """DuckDB in memory or, with ``path``, in a database file."""
 
@@ -56,6 +65,9 @@ class DuckDB:
             return self.con.sql(sql).to_arrow_table()
         return self.con.execute(sql).fetchall()
 
+    def columns(self, sql: str) -> list[str]:
+        return list(self.con.sql(sql).columns)
+
     def explain(self, sql: str) -> None:
         self.con.execute(f"explain {sql}").fetchall()
 
@@ -68,11 +80,11 @@ class FineQuery:
 
     name = OURS
 
-    def __init__(self, threads: int):
+    def __init__(self, threads: int, device: str = "auto"):
         import finequery
 
-        self.threads = threads
-        self.con: Any = finequery.connect(threads=threads)
+        self.options: dict[str, Any] = {"threads": threads, "device": device}
+        self.con: Any = finequery.connect(**self.options)
 
     def load(self, tables: dict[str, Path]) -> None:
         for table, path in tables.items():
@@ -91,7 +103,10 @@ class FineQuery:
         import finequery
 
         self.con.close()
-        self.con = finequery.connect(threads=self.threads)
+        self.con = finequery.connect(**self.options)
+
+    def columns(self, sql: str) -> list[str]:
+        return list(self.con.sql(sql).columns)
 
     def explain(self, sql: str) -> None:
         self.con.sql(sql).explain()
@@ -168,4 +183,18 @@ def stand_in(threads: int) -> DuckDB:
     return DuckDB(threads, name=OURS)
 
 
+#: Engines that are no reference: they have types of their own.
 OTHERS = ("polars", "datafusion")
+#: All that FineQuery can be compared with.
+RIVALS = (DUCKDB, *OTHERS)
+
+
+def installed() -> list[str]:
+    """The rivals that are there."""
+    return [name for name in RIVALS if find_spec(name) is not None]
+
+
+def rival(name: str, threads: int) -> Engine:
+    """A rival by its name, in memory."""
+    makers: dict[str, Callable[[int], Engine]] = {DUCKDB: DuckDB, "polars": Polars, "datafusion": DataFusion}
+    return makers[name](threads)

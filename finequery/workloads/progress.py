@@ -1,4 +1,4 @@
-"""A progress bar for the scripts: one line on stderr, and nothing at all when stderr is not a terminal."""
+"""A progress bar for jobs of several steps: one line on stderr, and nothing at all when stderr is not a terminal."""
 
 from __future__ import annotations
 

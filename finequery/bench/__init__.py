@@ -1,0 +1,1 @@
+"""``finequery bench``: workloads timed on FineQuery and on other engines, kept as JSON, and compared."""

@@ -1,0 +1,3 @@
+select count(*) as views
+from hits
+where campaign_id <> 0

@@ -1,0 +1,2 @@
+select avg(user_id::double) as mean_user
+from hits

