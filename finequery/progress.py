@@ -177,7 +177,7 @@ def _taken(records: Sequence[Measured]) -> float:
     taken = total = 0
     for record in records:
         if record.streamed is not None:
-            return (record.streamed.read - 0.5) / max(record.streamed.batches, 1)
+            return max(record.streamed.read - 0.5, 0.0) / max(record.streamed.batches, 1)
         for words, first in list(record.jobs):
             end = int(words[15])
             taken += min(int(words[0]), end) - first

@@ -62,6 +62,7 @@ class ParquetFiles:
         ]
         self._ranges: dict[str, list[Range] | None] = {}
         self._coded: dict[tuple[int, str], bool] = {}
+        self._places: dict[tuple[int, str], int | None] = {}
 
     @property
     def rows(self) -> int:
@@ -191,9 +192,11 @@ class ParquetFiles:
 
     def chunk_bytes(self, name: str, group: Group) -> int:
         """Bytes of a column in a row group, before compression."""
-        metadata = self.metadata[group.file]
-        place = leaf(metadata, name)
-        return 0 if place is None else _size(metadata, group.number, place)
+        key = group.file, name
+        if key not in self._places:
+            self._places[key] = leaf(self.metadata[group.file], name)
+        place = self._places[key]
+        return 0 if place is None else _size(self.metadata[group.file], group.number, place)
 
 
 def _tasks(names: list[str], groups: Sequence[Group]) -> list[tuple[int, list[int], str, int]]:

@@ -156,7 +156,9 @@ def plan_by_hand(
             tasks.append(Task(w.copying, 0.0, overlap.H2D, 0.0, tuple(after)))
             after, seconds = {len(tasks) - 1}, seconds - w.copying
         ends.append(len(tasks))
-        engines, cores = overlap.GPU if w.needs else 0, w.cores if w.needs != 1 else 0.0
+        engines, cores = overlap.GPU if w.needs else 0, 0.0
+        if w.needs != 1:  # while the host prepares it, others have the cores
+            cores = w.cores * max(1.0 - w.once / seconds, 0.05)
         tasks.append(Task(seconds, w.nbytes, engines, cores, tuple(after)))
         last = last if along[place] else [ends[-1]]
     if machine.copies is not None and ways[-1].held:
@@ -195,7 +197,8 @@ def test_plans_are_the_tasks_that_plain_loops_make(seed: int, discrete: bool) ->
             needs, seconds = rng.randrange(3), rng.uniform(0.1, 3.0)
             copying = rng.choice([0.0, seconds / 2]) if discrete and needs == 1 else 0.0
             held = needs if needs < 2 else rng.randrange(2)
-            ways.append(Way(seconds, rng.choice([0.0, 100.0]), rng.choice([1.0, 8.0]), needs, held, copying))
+            cores, once = rng.choice([1.0, 8.0]), rng.choice([0.0, 0.2])
+            ways.append(Way(seconds, rng.choice([0.0, 100.0]), cores, needs, held, copying, once))
         along = [i > 0 and rng.random() < 0.4 for i in range(count)]
         found = beside(ways, range(count), along, (), reads, handed, machine)
         assert found.seconds == pytest.approx(plan_by_hand(ways, along, reads, handed, machine))
