@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import _signal  # the functions of ``signal`` without its enumerations, which take ten microseconds
+# the functions of ``signal`` without its enumerations, which take ten microseconds
+import _signal  # type: ignore[import-not-found]
 import threading
 from signal import SIGINT, default_int_handler
 from typing import TYPE_CHECKING, Any

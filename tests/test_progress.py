@@ -167,7 +167,10 @@ import threading, time, finequery, sys
 import numpy as np
 con = finequery.connect({settings})
 con.register("t", {{"g": np.arange(400_000) % 7}})
+setting = con.settings["progress"]
+con.execute("set progress = 'off'")
 con.execute("select count(*) from t a, t b where a.g + b.g < 0 and a.g < 0")  # loads what is loaded once
+con.execute(f"set progress = '{{setting}}'")
 threading.Timer({after}, con.interrupt).start()
 try:
     con.execute("select count(*) from t a, t b where a.g <> b.g")

@@ -176,3 +176,10 @@ def test_log_level(capfd: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(DataError, match="log_level must be one of"):
             con.execute("set log_level = 'loud'")
     assert logs.logger.level == logging.NOTSET and len(logs.logger.handlers) == 1
+
+
+def test_the_page_lists_every_setting() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
+    named = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `") and "_ " not in line]
+    assert sorted(name for name in named if name in TABLE) == sorted(TABLE)
+    assert all(variable in page for variable in configuration.OTHERS)
