@@ -134,7 +134,7 @@ def _pipelines(look: _Look, loading: float) -> tuple[list[PipelineProgress], flo
         done = rows if share == 1.0 else min(int(_taken(records) * rows), rows)
         begun = share > 0.0 or any(r.jobs or r.seconds for r in records)
         device = next((r.device for r in records if r.device), "cpu") if begun else ""
-        found.append(PipelineProgress(info.number, _name(info), device, done, rows, share))
+        found.append(PipelineProgress(info.number, words(info), device, done, rows, share))
     factor = min(max(taken / expected, 0.1), 10.0) if expected > 0.0 and taken > 0.05 else 1.0
     return found, own + others * factor
 
@@ -177,7 +177,7 @@ def _taken(records: Sequence[Measured]) -> float:
     taken = total = 0
     for record in records:
         if record.streamed is not None:
-            return (record.streamed.read - 0.5) / max(record.streamed.batches, 1)
+            return max(record.streamed.read - 0.5, 0.0) / max(record.streamed.batches, 1)
         for words, first in list(record.jobs):
             end = int(words[15])
             taken += min(int(words[0]), end) - first
@@ -193,7 +193,7 @@ def _load(source: SubTask) -> float:
     return LOAD * source.rows_out * sum(table.encoded(name) is None for name in names)
 
 
-def _name(info: PipelineInfo) -> str:
+def words(info: PipelineInfo) -> str:
     """A pipeline in words."""
     table = getattr(getattr(info.source.item, "table", None), "name", "")
     kinds = [f"{info.source.kind} {table}".strip(), *(s.kind for s in info.subtasks[1:])]

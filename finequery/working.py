@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import _signal  # the functions of ``signal`` without its enumerations, which take ten microseconds
+# the functions of ``signal`` without its enumerations, which take ten microseconds
+import _signal  # type: ignore[import-not-found]
 import threading
 from signal import SIGINT, default_int_handler
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,8 @@ class Working:
         mine.plan = mine.context = mine.look = None  # a traceback may keep it
         if isinstance(error, KeyboardInterrupt):
             raise watch.interrupted() from None
+        if isinstance(error, InterruptError):
+            error.sql = error.position = None  # the place in the text that was being read has nothing to do with it
         if isinstance(error, InterruptError) and mine.late and not mine.asked:
             assert mine.deadline is not None
             raise TimeoutError(

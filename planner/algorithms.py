@@ -45,9 +45,9 @@ def aggregation(
     sorted_key: bool,
     text: bool,
 ) -> Choice:
-    """How ``rows``, of which probes let ``passing`` through, are grouped by ``keys`` columns. ``domain``: combinations of key values that there can be (None:
-    unknown); ``text``: a key is a string without a dictionary; ``sorted_key``: the source is sorted by the one
-    key."""
+    """How ``rows``, of which probes let ``passing`` through, are grouped by ``keys`` columns. ``domain``: combinations
+    of key values that there can be (None: unknown); ``text``: a key is a string without a dictionary; ``sorted_key``:
+    the source is sorted by the one key."""
     mode = group_mode(keys, rows, groups, domain, ordered=sorted_key, packed=not text, passing=passing)
     return Choice(mode.name, mode.reason, group_bytes(mode.name, rows, groups, domain, calls))
 

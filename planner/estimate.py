@@ -145,9 +145,9 @@ def _share_of(terms: list[Expr], node: Node) -> float:
 def _seen(node: Node, rows: float, id: int, c: ColumnEstimate) -> ColumnEstimate:
     """The column as the sample of the node's table has it."""
     found = sampled(node, _share_of)
-    if found is None:
+    if found is None or (c.unique and not found.root.whole):
         return c
-    distinct, ends = found.distinct(id, rows), found.range(id)
+    distinct, ends = (None if c.unique else found.distinct(id, rows)), found.range(id)
     if ends is not None:
         c = replace(c, low=ends[0], high=ends[1])
     return c if distinct is None else replace(c, distinct=max(1.0, min(distinct, rows)))

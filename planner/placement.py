@@ -18,7 +18,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from finequery.jetson import costs
 from finequery.operators.context import Placement
@@ -26,7 +25,7 @@ from finequery.operators.primitives.price_layout import ON_CPU, ON_GPU
 from finequery.perfmodel.compose import Price
 from finequery.perfmodel.model import Model
 from finequery.planner.candidates import Asked, Candidate, Offers
-from finequery.planner.overlap import Beside, Change, Machine, Way, beside, may_run_along
+from finequery.planner.overlap import Beside, Machine, Move, Way, beside, may_run_along
 from finequery.planner.stages import Part, Site, coherence
 
 #: What a candidate that uses both devices has to gain on one device alone.
@@ -132,9 +131,6 @@ class _Transfers:
         board = site.board
         self.idle_w = board.power.idle_w
         self.threads = min(site.threads, board.cpu.cores * (1.0 - site.load.get("cpu", 0.0)))
-        self._cores = [min(self.threads, max(1.0, part.rows / costs.MORSEL)) for part in parts]
-        table = costs.load()
-        self._once = [costs.host_seconds(board, (f.model for f in part.features), table) for part in parts]
         # By pipeline: seconds of copying its result to the CPU and to the GPU.
         self.copies = [self._copied(part) for part in parts] if board.discrete else None
         # By pipeline, for each that it reads: seconds until it has that result, by what it needs (price_layout.NEEDS)
@@ -174,41 +170,45 @@ class _Transfers:
 
     def plan(self, choice: Sequence[Candidate]) -> Price:
         """A plan whose pipelines run one after another."""
-        seconds = sum([self.inputs(place, choice) for place, reads in enumerate(self.reads) if reads])
-        if choice:
-            seconds += self.result(choice[-1].held)
-        low, high, nbytes, joules = (sum([c[number] for c in choice]) for number in range(1, 5))
-        total = sum([c.seconds for c in choice]) + seconds
-        return Price(total, low + seconds, high + seconds, nbytes, joules + seconds * self.idle_w)
+        if not choice:
+            return Price()
+        held = [c.held for c in choice]
+        waits = self.result(held[-1])
+        for chosen, reads, handed in zip(choice, self.reads, self.handed):
+            needs = 2 * chosen.needs
+            for r, seconds in zip(reads, handed):
+                waits += seconds[needs + held[r]]
+        seconds, low, high, nbytes, joules = map(sum, zip(*[c[:5] for c in choice]))
+        return Price(seconds + waits, low + waits, high + waits, nbytes, joules + waits * self.idle_w)
 
-    def beside(self, choice: Sequence[Candidate], moves: Sequence[Move]) -> tuple[list[Candidate], Beside]:
-        """A plan with pipelines moved beside others where that gains, and what the search says of it."""
-        ways, of = [*choice], [*range(len(choice))]  # of: the pipeline of each
-        found: list[list[Change]] = []
-        for move in moves:
-            found.append([])
-            for place, candidate, along in move:
-                found[-1].append((place, -1 if candidate is None else len(ways), along))
-                if candidate is not None:
-                    ways.append(candidate)
-                    of.append(place)
-        table = []
-        for c, place in zip(ways, of):
-            table.append(Way(c.seconds, c.nbytes, self._cores[place], c.needs, c.held, c.copying, self._once[place]))
+    def beside(
+        self, choice: Sequence[Candidate], others: Sequence[tuple[int, Candidate]] = (), moves: Sequence[Move] = ()
+    ) -> tuple[list[Candidate], Beside]:
+        """A plan with pipelines moved beside others where that gains, and what the search says of it. ``others``: other
+        ways to run pipelines, with their places; ``moves``: which of these are tried, counted from the number of
+        pipelines on."""
+        table = costs.load()
+        known = []  # of each pipeline: cores, and seconds of the host
+        for part in self.parts:
+            cores = min(self.threads, max(1.0, part.rows / costs.MORSEL))
+            known.append((cores, costs.host_seconds(self.site.board, [f.model for f in part.features], table)))
+        ways = [
+            Way(c.seconds, c.nbytes, known[place][0], c.needs, c.held, c.copying, known[place][1])
+            for place, c in (*enumerate(choice), *others)
+        ]
         handed = [h for read in self.handed for h in read]
         along_now = [c.along for c in choice]
-        best = beside(table, range(len(choice)), along_now, found, self.reads, handed, self.machine)
-        chosen = [ways[way] for way in best.chosen]
+        best = beside(ways, range(len(choice)), along_now, moves, self.reads, handed, self.machine)
+        candidates = [*choice, *(c for _, c in others)]
+        chosen = [candidates[way] for way in best.chosen]
         return [c if c.along == along else c._replace(along=along) for c, along in zip(chosen, best.along)], best
 
     def elapsed(self, choice: Sequence[Candidate]) -> float:
         """Seconds of a plan some of whose pipelines run along, and in which copies of results run beside what does not
         wait for them."""
-        return self.beside(choice, ())[1].seconds
+        return self.beside(choice)[1].seconds
 
 
-#: Pipelines that are moved together: the place of each, its other way (None: the one that it has), whether along.
-Move: TypeAlias = "list[tuple[int, Candidate | None, bool]]"
 _NOTHING = (0.0,) * 6
 
 
@@ -265,14 +265,13 @@ def _safer(price: Price, single: Price, cost: Cost) -> bool:
 def _branches(made: Schedule, transfers: _Transfers) -> None:
     """Let branches of the plan run beside each other where that gains."""
     placed, price, reads = made.placed, made.price, transfers.reads
-    choice, discrete = [p.chosen for p in placed], transfers.copies is not None
-    along = [may_run_along(n, reads) for n in range(len(placed))]
-    moves = [move for item, may in zip(placed, along) for move in _moves(item, may, discrete)]
-    if not moves or price.seconds - _chain(choice, reads) < LEAST_SLACK * price.seconds:
+    choice = [p.chosen for p in placed]
+    if price.seconds - _chain(choice, reads) < LEAST_SLACK * price.seconds:
         return
-    if discrete:
-        moves += _subtrees(placed, reads, along)
-    choice, found = transfers.beside(choice, moves)
+    others, moves = _moves(placed, reads, transfers.copies is not None)
+    if not moves:
+        return
+    choice, found = transfers.beside(choice, others, moves)
     made.looked = found.looked
     if found.seconds > (1.0 - GAIN) * price.seconds:
         return
@@ -285,28 +284,40 @@ def _branches(made: Schedule, transfers: _Transfers) -> None:
     made.price = Price(found.seconds, low, high, one_by_one.nbytes, joules)
 
 
-def _moves(item: Placed, along: bool, discrete: bool) -> list[Move]:
-    """Ways to run a pipeline that are tried: on one device beside the one before it; where results are copied, which
-    may cost nothing beside something else, also by the best of the other ways; and as it is, but beside the one before
-    it."""
-    place = item.place
-    found: list[Move] = [[(place, c, True)] for c in item.cheapest if c.kind in (ON_CPU, ON_GPU)] if along else []
-    if discrete and (others := [c for c in item.cheapest if c.kind not in (ON_CPU, ON_GPU)]):
-        found.append([(place, min(others, key=lambda c: c.seconds), False)])
-    return [*found, [(place, None, True)]] if along else found
-
-
-def _subtrees(placed: Sequence[Placed], reads: Sequence[Sequence[int]], along: Sequence[bool]) -> list[Move]:
-    """Each pipeline with all that it reads on one device: where results are copied, none of them may gain alone."""
+def _moves(
+    placed: Sequence[Placed], reads: Sequence[Sequence[int]], discrete: bool
+) -> tuple[list[tuple[int, Candidate]], list[Move]]:
+    """Ways to run pipelines that are tried, with their places, and the moves that try them: on one device beside the
+    pipeline before; as it is, but beside that; and where results are copied, which may cost nothing beside something
+    else, also by the best of the other ways, and with all that it reads on one device: none of them may gain alone."""
+    others: list[tuple[int, Candidate]] = []
     moves: list[Move] = []
     trees: list[set[int]] = []
-    for place in range(len(placed)):
-        trees.append({place}.union(*(trees[r] for r in reads[place])))
-        for device in ("cpu", "gpu"):
-            single = [(n, placed[n].single(device), along[n]) for n in sorted(trees[place])]
-            if len(single) > 1 and all(c is not None for _, c, _ in single):
-                moves.append([*single])
-    return moves
+    single: list[dict[int, int]] = []  # by place and device: the number of its way
+    along = [may_run_along(place, reads) for place in range(len(placed))]
+    for place, item in enumerate(placed):
+        single.append({})
+        rest = []
+        for c in item.cheapest:
+            if c.kind not in (ON_CPU, ON_GPU):
+                rest.append(c)
+            elif discrete or along[place]:
+                single[place][c.kind] = len(placed) + len(others)
+                others.append((place, c))
+        if along[place]:
+            moves += [[(place, way, True)] for way in single[place].values()]
+        if discrete and rest:
+            moves.append([(place, len(placed) + len(others), False)])
+            others.append((place, min(rest, key=lambda c: c.seconds)))
+        if along[place]:
+            moves.append([(place, -1, True)])
+        if discrete:
+            trees.append({place}.union(*(trees[r] for r in reads[place])))
+            tree = sorted(trees[place])
+            for device in (ON_CPU, ON_GPU):
+                if len(tree) > 1 and all(device in single[n] for n in tree):
+                    moves.append([(n, single[n][device], along[n]) for n in tree])
+    return others, moves
 
 
 def _chain(choice: Sequence[Candidate], reads: Sequence[Sequence[int]]) -> float:

@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 from finequery.operators.column import ColumnData
 
 #: Rows of a sample, and the first ones of them, spread over the table as well, for what is done by string.
-ROWS, TEXTS = 4096, 512
+ROWS, TEXTS = 2048, 1024
+#: Tables of up to so many rows are their own sample.
+WHOLE = 4096
+#: Range of numbers whose occurrences are counted.
+NARROW = 8192
 #: Dictionaries up to this size are looked at as a whole.
 WORDS = 4096
 
@@ -27,12 +31,20 @@ WORDS = 4096
 @dataclass(slots=True, eq=False)
 class Values:
     """Values of the rows of a sample, or of its first ``TEXTS``. Of exact types ``numbers`` are physical values; text
-    is ``numbers`` into the sorted ``words``, or ``texts``. ``null``: rows without a value; None: there are none."""
+    is ``numbers`` into the sorted ``words``, or ``texts``. ``null``: rows without a value; None: there are none.
+    ``least``: the least of numbers that are whole and lie in a range of ``NARROW``; else None."""
 
     numbers: NDArray | None
     words: list[str] | None = None
     texts: list[str] | None = None
     null: NDArray[np.bool_] | None = None
+    least: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.numbers is not None and self.numbers.dtype == np.int64 and len(self.numbers):
+            least = int(self.numbers.min())
+            if int(self.numbers.max()) - least < NARROW:
+                self.least = least
 
 
 class Sample:
@@ -41,7 +53,7 @@ class Sample:
     def __init__(self, table: Any, at: NDArray[np.int64], whole: bool):
         self.table, self.at, self.whole = weakref.ref(table), at, whole
         self.rows = table.rows
-        self.found = None if whole or at.size == 0 or at.min() >= 0 else at >= 0
+        self.found = at >= 0
         self._values: dict[str, tuple[weakref.ref, Values | None]] = {}
         self._partners: dict[tuple[str, str], tuple[weakref.ref, weakref.ref, Sample | None]] = {}
         self.masks: dict[int, Any] = {}  # results of predicates, by the id of what stands with them
@@ -69,7 +81,7 @@ class Sample:
             return None
         if kept is None or kept[0]() is not table or kept[1]() is not other.data:
             at = _places(mine, other)
-            if at is not None and self.found is not None:
+            if at is not None:
                 at[~self.found] = -1
             made = None if at is None else Sample(table, at, False)
             kept = self._partners[name, key] = weakref.ref(table), weakref.ref(other.data), made
@@ -86,13 +98,13 @@ def sample_of(table: Any) -> Sample | None:
         return None
     found = _samples.get(table)
     if found is None or found.rows != rows:
-        found = _samples[table] = Sample(table, _spread(rows), rows <= ROWS)
+        found = _samples[table] = Sample(table, _spread(rows), rows <= WHOLE)
     return found
 
 
 def _spread(rows: int) -> NDArray[np.int64]:
     """Positions of a sample: those of every ``ROWS / TEXTS``-th part of the table first."""
-    if rows <= ROWS:
+    if rows <= WHOLE:
         return np.random.default_rng(rows).permutation(rows)
     at = (np.arange(ROWS) + np.random.default_rng(rows).random(ROWS)) * (rows / ROWS)
     return np.minimum(at.astype(np.int64), rows - 1).reshape(TEXTS, -1).T.ravel()

@@ -61,10 +61,9 @@ def _truth(e: Expr, columns: Columns) -> tuple[Mask, Mask | None]:
         return _together("or", equal)
     if e.name == "like" and len(e.args) == 2:
         pattern = _constant(e.args[1])
-        matches = as_regex(pattern).fullmatch if isinstance(pattern, str) else None
-        if matches is None:
+        if not isinstance(pattern, str):
             raise Unknown
-        return _of_text(_values(e.args[0], columns), lambda text: matches(text) is not None)
+        return _of_text(_values(e.args[0], columns), _like(pattern))
     raise Unknown
 
 
@@ -100,14 +99,38 @@ def _constant(e: Expr) -> Any:
 def _of_text(v: Values, test: Callable[[str], bool]) -> tuple[Mask, Mask | None]:
     """A test of strings: of each word of a dictionary that occurs, or of each row's."""
     if v.words is not None and v.numbers is not None:
-        codes = np.unique(v.numbers)
-        passed = codes[[test(v.words[c]) for c in codes.tolist()]]
-        true = np.isin(v.numbers, passed)
+        passed = np.zeros(len(v.words), np.bool_)
+        for code in np.flatnonzero(np.bincount(v.numbers)).tolist():
+            passed[code] = test(v.words[code])
+        true = passed[v.numbers]
     elif v.texts is not None:
         true = np.fromiter(map(test, v.texts), np.bool_, len(v.texts))
     else:
         raise Unknown
     return _but(true, v.null), v.null
+
+
+def _like(pattern: str) -> Callable[[str], bool]:
+    """A test of LIKE: by search where nothing but per cent signs stand between texts."""
+    first, *middle, last = parts if len(parts := pattern.split("%")) > 1 else (pattern, pattern)
+    if "_" in pattern or len(parts) == 1:
+        matches = as_regex(pattern).fullmatch
+        return lambda text: matches(text) is not None
+    if not first and not last and len(middle) == 1:
+        return lambda text: middle[0] in text
+
+    def test(text: str) -> bool:
+        if not text.startswith(first):
+            return False
+        at = len(first)
+        for part in middle:
+            found = text.find(part, at)
+            if found < 0:
+                return False
+            at = found + len(part)
+        return len(text) - len(last) >= at and text.endswith(last)
+
+    return test
 
 
 def _compared(name: str, a: Expr, b: Expr, columns: Columns) -> tuple[Mask, Mask | None]:

@@ -10,11 +10,13 @@ tables, so that a query pays for comparisons alone).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finequery.operators.expr import Call, Column, Expr, columns_of, conjuncts
 from finequery.planner.logical import Filter, Join, Materialize, Node, Project, Scan
@@ -22,6 +24,8 @@ from finequery.planner.sample import Sample, sample_of
 from finequery.planner.sample_predicates import Columns, Mask, Unknown, holds
 from finequery.types import BOOLEAN
 
+#: Standard deviations by which a sample may be off.
+CHANCE = 2.0
 #: Rows of a sample that have to come through for their number to be believed as it is.
 SURE = 10
 #: How far fewer of them may be off, either way.
@@ -44,15 +48,29 @@ class Sampled:
     mask: Mask
     rest: float
     columns: Columns
+    _at: NDArray[np.intp] | None = None
+
+    @property
+    def at(self) -> NDArray[np.intp]:
+        """Places of the rows that come through."""
+        if self._at is None:
+            self._at = np.flatnonzero(self.mask)
+        return self._at
 
     @property
     def hits(self) -> int:
-        return int(np.count_nonzero(self.mask))
+        return len(self.at)
 
     def rows(self, rule: float) -> float:
-        """Rows that come through. The fewer the sample has, the more ``rule``, what is said without it, counts."""
+        """Rows that come through: what is said without the sample, by ``rule``, unless the sample disagrees by more
+        than chance. The fewer it has, the more the rule counts."""
         hits, weight = self.hits, self.root.rows / len(self.root) * self.rest
-        if self.root.whole or hits >= SURE:
+        if self.root.whole:
+            return hits * weight
+        likely = rule / weight if weight else 0.0
+        if abs(hits - likely) <= CHANCE * math.sqrt(likely + 1.0):
+            return rule
+        if hits >= SURE:
             return hits * weight
         if not hits:
             return min(rule, NONE * weight)
@@ -65,15 +83,15 @@ class Sampled:
         and twice (Scandinavian Journal of Statistics 11, 1984); None where too few rows are seen for it."""
         found = self.columns.get(id)
         values = None if found is None else found[0].values(found[1])
-        hits = self.hits
-        if values is None or values.numbers is None or hits < SURE:
+        if values is None or values.least is None or values.numbers is None or self.hits < SURE:
             return None
-        _, counts = np.unique(values.numbers[self.mask], return_counts=True)
+        counts = np.bincount(values.numbers[self.at] - values.least)
+        counts = counts[counts > 0]
         if self.root.whole:
             return float(len(counts))
-        if 2 * len(counts) > hits:  # most values occur more seldom than once in the sample
+        if 2 * len(counts) > self.hits:  # most values occur more seldom than once in the sample
             return None
-        once, twice = int(np.count_nonzero(counts == 1)), int(np.count_nonzero(counts == 2))
+        once, twice = np.count_nonzero(counts == 1), np.count_nonzero(counts == 2)
         return min(rows, len(counts) + once * max(once - 1, 0) / (2.0 * (twice + 1)))
 
     def range(self, id: int) -> tuple[int | float, int | float] | None:
@@ -82,7 +100,7 @@ class Sampled:
         values = (
             None if found is None or not self.root.whole or found[0] is not self.root else found[0].values(found[1])
         )
-        if values is None or values.numbers is None or values.words is not None or not self.mask.any():
+        if values is None or values.numbers is None or values.words is not None or not self.hits:
             return None
         held = values.numbers[self.mask if values.null is None else self.mask & ~values.null]
         return (held.min().item(), held.max().item()) if len(held) else None
@@ -103,8 +121,7 @@ def _sampled(node: Node, rule: Rule, root: Sample | None) -> Sampled | None:
         found = sample_of(node.table) if root is None else root
         if found is None:
             return None
-        mask = np.ones(len(found), np.bool_) if found.found is None else found.found
-        return Sampled(found, mask, 1.0, {c.id: (found, name) for c, name in node.columns})
+        return Sampled(found, found.found, 1.0, {c.id: (found, name) for c, name in node.columns})
     if isinstance(node, Filter):
         below = sampled(node.input, rule, root)
         return None if below is None else _filtered(below, node, rule)
@@ -113,7 +130,7 @@ def _sampled(node: Node, rule: Rule, root: Sample | None) -> Sampled | None:
         if below is None:
             return None
         kept = {c.id: below.columns[e.id] for c, e in node.columns if type(e) is Column and e.id in below.columns}
-        return Sampled(below.root, below.mask, below.rest, kept)
+        return Sampled(below.root, below.mask, below.rest, kept, below._at)
     if isinstance(node, Materialize):
         return sampled(node.input, rule, root)
     if isinstance(node, Join) and node.keys and not node.null_safe:

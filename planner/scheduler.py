@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,8 +36,21 @@ FAR = 2.0
 FEW = 10_000.0
 #: How far what a run has counted may be from what a plan was placed by, before the next run places it again: prices are
 #: less certain than that.
-NEAR = 0.1
+NEAR = 0.05
 _LEAST = np.array([FEW * (name in ("rows", "rows_out", "table_bytes", "distinct", "groups")) for name in SUBTASK])
+
+
+#: Structures whose size is that of the range of keys.
+BY_KEY = frozenset(["map", "bits", "rows", "rank", "dense"])
+
+
+class Ended(NamedTuple):
+    """What a pipeline gave, as factors to what was expected of it: its rows, the bytes of the table that it built; and
+    the structure of that ("": as expected)."""
+
+    rows: float = 1.0
+    table: float = 1.0
+    algorithm: str = ""
 
 
 @dataclass(slots=True)
@@ -150,10 +163,14 @@ class Scheduler:
 
     def _again(self, context: Context) -> None:
         """Place what has not begun, with the rows that were counted."""
-        found = {part.info.number: self._real(part.info.number, context) for part in self.parts}
-        counted = {number: float(real) for number, real in found.items() if real is not None}
-        self._counted.update(counted)
-        parts = known(self.parts, counted)
+        gave = {part.info.number: self._real(part.info.number, context) for part in self.parts}
+        self._counted.update(number for number, real in gave.items() if real is not None)
+        ended = {
+            part.info.number: self._ended(part, real, context)
+            for part in self.parts
+            if (real := gave[part.info.number]) is not None
+        }
+        parts = known(self.parts, ended)
         fresh = place(parts, self.site, self.model, self.asked)
         kept = [
             old if old.part.info.number in self._counted or id(old.part.info.breaker.item) in context.measured else new
@@ -162,6 +179,15 @@ class Scheduler:
         self.schedule = replace(fresh, placed=kept)
         self.anew += 1
         self._replaced = True
+
+    def _ended(self, part: Part, real: int, context: Context) -> Ended:
+        """What came out of a pipeline that gave ``real`` rows."""
+        breaker = part.info.breaker
+        factor = (real + 1.0) / (part.rows_given + 1.0)
+        planned, built = breaker.choice, seen.chosen(breaker, context)
+        if breaker.kind != "build" or planned is None or built is None or not planned.nbytes:
+            return Ended(factor, 1.0 if planned is not None and planned.name in BY_KEY else factor)
+        return Ended(factor, built.nbytes / planned.nbytes, built.name)
 
     def finish(self, context: Context) -> None:
         """After the run: tell the model what was measured, or run it on the simulated board. What has counted the same
@@ -210,40 +236,45 @@ def far(expected: float, real: float) -> bool:
     return max(real, expected) > FEW and not 1.0 / FAR <= (real + 1.0) / (expected + 1.0) <= FAR
 
 
-def known(parts: Sequence[Part], counted: Mapping[int, float]) -> list[Part]:
-    """The pipelines of a plan of which some have ended: by their number, the rows that came out of them."""
-    factors: dict[int, float] = {}
+def known(parts: Sequence[Part], ended: Mapping[int, Ended]) -> list[Part]:
+    """The pipelines of a plan of which some have ended: by their number, what came out of them."""
+    found: dict[int, Ended] = {}
     made = []
     for part in parts:
-        number, before = part.info.number, part.rows_given
-        if number in counted:
-            factors[number] = (counted[number] + 1.0) / (before + 1.0)
+        number, before = part.info.number, part.features[-1]
+        if number in ended:
+            found[number] = ended[number]
             made.append(part)
-        else:
-            made.append(Part(part.info, corrected(part, factors)))
-            factors[number] = made[-1].rows_given / max(before, 1.0)
+            continue
+        made.append(Part(part.info, corrected(part, found)))
+        table = made[-1].features[-1].table_bytes / before.table_bytes if before.table_bytes else 1.0
+        found[number] = Ended(made[-1].rows_given / max(part.rows_given, 1.0), table)
     return made
 
 
-def corrected(part: Part, factors: dict[int, float]) -> tuple[Features, ...]:
+def corrected(part: Part, ended: Mapping[int, Ended]) -> tuple[Features, ...]:
     """Features of a pipeline that has not begun, by what the pipelines it reads turned out to give. A look-up with a
-    share of the keys that were expected lets as large a share of the rows through."""
+    share of the keys that were expected lets as large a share of the rows through, in the table that was built. What is
+    an array by key, however many keys there are, stays as it is."""
     rows, made = 1.0, []
     for subtask, f in zip(part.info.subtasks, part.features):
-        read = 1.0
+        read, looked_up = 1.0, Ended()
         for number in subtask.reads:
-            read *= factors.get(number, 1.0)
+            if number in ended:
+                looked_up = ended[number]
+                read *= looked_up.rows
         before = rows
         if subtask.kind in ("read", "union", "probe"):
             rows *= read
-        table = read if subtask.kind == "probe" else rows
+        table = 1.0 if f.algorithm.partition(":")[0] in BY_KEY else rows
         groups = min(f.groups, f.rows * before) if f.groups else 0.0
         made.append(
             replace(
                 f,
+                algorithm=looked_up.algorithm or f.algorithm if subtask.kind == "probe" else f.algorithm,
                 rows=f.rows * before,
                 rows_out=min(f.rows_out * rows, groups) if groups else f.rows_out * rows,
-                table_bytes=f.table_bytes * table,
+                table_bytes=f.table_bytes * (looked_up.table if subtask.kind == "probe" else table),
                 groups=groups,
                 distinct=min(f.distinct, f.rows * before),
             )

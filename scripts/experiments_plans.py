@@ -24,7 +24,7 @@ from finequery.perfmodel.features import Features
 from finequery.perfmodel.model import Model
 from finequery.planner.candidates import Asked
 from finequery.planner.placement import Schedule, place
-from finequery.planner.scheduler import far, known
+from finequery.planner.scheduler import BY_KEY, Ended, far, known
 from finequery.planner.stages import Part, Site, cut_in_features
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,14 +86,23 @@ class Plan:
         """Placements as the scheduler arrives at them in the first run: by estimates, and what is left anew whenever
         rows that were counted are far from them."""
         schedule = place(self.expected, site, model, self.asked())
-        counted: dict[int, float] = {}
+        ended: dict[int, Ended] = {}
         chosen = []
         for number, (expected, true) in enumerate(zip(self.expected, self.true)):
             chosen.append(schedule.placed[number].chosen.placement)
-            counted[expected.info.number] = true.rows_given
+            ended[expected.info.number] = _ended(expected, true)
             if far(expected.rows_given, true.rows_given):
-                schedule = place(known(self.expected, counted), site, model, self.asked())
+                schedule = place(known(self.expected, ended), site, model, self.asked())
         return chosen
+
+
+def _ended(expected: Part, true: Part) -> Ended:
+    """What the scheduler knows of a pipeline that has ended."""
+    rows = (true.rows_given + 1.0) / (expected.rows_given + 1.0)
+    planned, built = expected.features[-1], true.features[-1]
+    if planned.kind != "build" or not planned.table_bytes:
+        return Ended(rows, 1.0 if planned.algorithm in BY_KEY else rows)
+    return Ended(rows, built.table_bytes / planned.table_bytes, built.algorithm.partition(":")[0])
 
 
 def plans(suite: str, scale: float, data: Data, cache: Path) -> list[Plan]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from finequery.planner import candidates, placement
 from finequery.planner.candidates import Asked
 from finequery.planner.overlap import may_run_along
 from finequery.planner.placement import place
-from finequery.planner.scheduler import Scheduler, corrected, simulate
+from finequery.planner.scheduler import Ended, Scheduler, corrected, known, simulate
 from finequery.planner.stages import Part, Site, stages
 from finequery.planner.subtasks import split
 from finequery.planner.timeline import Bar, Timeline, merged
@@ -293,16 +294,30 @@ def test_a_second_run_expects_what_the_first_has_counted(boarded: Any) -> None:
 
 
 def test_corrected_features(con: Any) -> None:
-    """A build side with a tenth of the keys: a tenth of the table, a tenth of the rows behind the probe."""
+    """A build side with a tenth of the keys: a tenth of the rows behind the probe, and the table that was built."""
     made = scheduler(con, "select sum(t.x) from t join d on t.k = d.k where d.name = 'n3'", site())
     part = made.parts[-1]
     probe = next(n for n, s in enumerate(part.info.subtasks) if s.kind == "probe")
-    factors = {part.info.subtasks[probe].reads[0]: 0.1}
-    found = corrected(part, factors)
+    found = corrected(part, {part.info.subtasks[probe].reads[0]: Ended(0.1, 0.3, "hash")})
     before, after = part.features[probe], found[probe]
-    assert after.table_bytes == pytest.approx(0.1 * before.table_bytes) and after.rows == before.rows
+    assert after.table_bytes == pytest.approx(0.3 * before.table_bytes) and after.rows == before.rows
+    assert (before.algorithm, after.algorithm) == ("rows", "hash")
     assert after.rows_out == pytest.approx(0.1 * before.rows_out)
     assert found[-1].rows == pytest.approx(0.1 * part.features[-1].rows)
+
+
+def test_tables_by_key_keep_their_size(con: Any) -> None:
+    """Of a build that reads a pipeline with a tenth of its rows, an array by key is as large, a hash table is not."""
+    few = "select d.k from d join (select k from d where k < 900) e on d.k = e.k"
+    sql = f"select sum(t.x) from t join ({few}) f on t.k = f.k"
+    made = scheduler(con, sql, site())
+    first, second, _ = made.parts
+    for algorithm, table in (("rows", 1.0), ("hash", 0.1)):
+        end = replace(second.features[-1], algorithm=algorithm)
+        parts = [first, Part(second.info, (*second.features[:-1], end)), made.parts[-1]]
+        found = known(parts, {first.info.number: Ended(0.1, 1.0)})
+        assert found[1].features[-1].table_bytes == pytest.approx(table * end.table_bytes)
+        assert found[1].rows_given == pytest.approx(0.1 * second.rows_given)
 
 
 def test_what_is_left_is_placed_anew(boarded: Any) -> None:

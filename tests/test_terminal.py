@@ -195,8 +195,7 @@ def test_progress_bar_and_prompt(shell: Open, database: Path) -> None:
     t.prompt("shop>")
     t.display.reset()
     t.send(LONG + "\r")
-    t.wait("% ")
-    assert "█" in t.text or "·" in t.text
+    t.wait(" s left")
     t.send("\x03")
     t.wait("Interrupted")
     t.prompt("shop>")

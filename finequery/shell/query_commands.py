@@ -88,7 +88,8 @@ def settings(shell: Shell, name: str | None = None) -> None:
     room = max(len(row[0]) for row in rows)
     lines = []
     for key, value, _, source, description in rows:
-        lines.append(f"{key:<{room}} = {value or repr(value)}{'' if source == 'default' else f'  ({source})'}")
+        place = "" if source == "default" else f"  ({source})"
+        lines.append(f"{key:<{room}} = {value or repr(value)}{place}")
         lines += textwrap.wrap(description, WIDTH, initial_indent="    ", subsequent_indent="    ")
     shell.output.text("\n".join(lines))
 
