@@ -273,16 +273,16 @@ class _Watcher:
             return
         from finequery import bar, published
 
+        first = long[0]
         with self.screen:
+            first.drawn = True  # before it is looked for: if it ends from here on, it waits until its bar is gone
             seen = {id(w): of_watch(w) for w in long if id(w) in self.running}
             if published.due():
                 published.publish([seen[id(w)] for w in long if id(w) in seen])
                 for w in long:
                     w.published = True
-            first = long[0]
             if id(first) in seen and now - first.begin >= DRAWN and bar.wanted(first.owner.settings["progress"]):
                 bar.draw(seen[id(first)])
-                first.drawn = True
         for watch in long:  # one that ended meanwhile may not have seen that there was something to tidy up
             if id(watch) not in self.running:
                 self._tidy(watch)

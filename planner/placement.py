@@ -170,12 +170,16 @@ class _Transfers:
 
     def plan(self, choice: Sequence[Candidate]) -> Price:
         """A plan whose pipelines run one after another."""
-        seconds = sum([self.inputs(place, choice) for place, reads in enumerate(self.reads) if reads])
-        if choice:
-            seconds += self.result(choice[-1].held)
-        low, high, nbytes, joules = (sum([c[number] for c in choice]) for number in range(1, 5))
-        total = sum([c.seconds for c in choice]) + seconds
-        return Price(total, low + seconds, high + seconds, nbytes, joules + seconds * self.idle_w)
+        if not choice:
+            return Price()
+        held = [c.held for c in choice]
+        waits = self.result(held[-1])
+        for chosen, reads, handed in zip(choice, self.reads, self.handed):
+            needs = 2 * chosen.needs
+            for r, seconds in zip(reads, handed):
+                waits += seconds[needs + held[r]]
+        seconds, low, high, nbytes, joules = map(sum, zip(*[c[:5] for c in choice]))
+        return Price(seconds + waits, low + waits, high + waits, nbytes, joules + waits * self.idle_w)
 
     def beside(
         self, choice: Sequence[Candidate], others: Sequence[tuple[int, Candidate]] = (), moves: Sequence[Move] = ()

@@ -189,6 +189,19 @@ def test_ctrl_c_stops_a_query(shell: Open, database: Path) -> None:
     assert t.leave() == 0
 
 
+def test_progress_bar_and_prompt(shell: Open, database: Path) -> None:
+    """The bar is drawn while a long query runs, and is gone with it."""
+    t = shell(str(database))
+    t.prompt("shop>")
+    t.display.reset()
+    t.send(LONG + "\r")
+    t.wait(" s left")
+    t.send("\x03")
+    t.wait("Interrupted")
+    t.prompt("shop>")
+    assert t.lines[-2:] == ["Interrupted", "shop>"] and "^C" not in t.text and "█" not in t.text
+
+
 def test_ctrl_c_at_the_prompt_clears_the_line(shell: Open) -> None:
     t = shell()
     t.prompt()
