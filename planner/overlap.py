@@ -122,9 +122,13 @@ def beside(
     return Beside(now.tolist(), beside_.astype(bool).tolist(), float(out[0]), looked)
 
 
-def may_run_along(place: int, reads: Sequence[Sequence[int]]) -> bool:
-    """Whether a pipeline has one before it that it can run beside."""
-    return place > 0 and place - 1 not in reads[place]
+def may_run_along(reads: Sequence[Sequence[int]]) -> list[bool]:
+    """By pipeline, whether there is one before it that it can run beside: it does not read the one before it, or it
+    goes on with a branch that began so."""
+    found: list[bool] = []
+    for place, needed in enumerate(reads):
+        found.append(place > 0 and (place - 1 not in needed or found[-1]))
+    return found
 
 
 def _flat(lists: Sequence[Sequence[object]]) -> tuple[np.ndarray, np.ndarray]:

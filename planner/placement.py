@@ -266,14 +266,20 @@ def _branches(made: Schedule, transfers: _Transfers) -> None:
     """Let branches of the plan run beside each other where that gains."""
     placed, price, reads = made.placed, made.price, transfers.reads
     choice, discrete = [p.chosen for p in placed], transfers.copies is not None
-    along = [may_run_along(n, reads) for n in range(len(placed))]
+    along = may_run_along(reads)
     moves = [move for item, may in zip(placed, along) for move in _moves(item, may, discrete)]
     if not moves or price.seconds - _chain(choice, reads) < LEAST_SLACK * price.seconds:
         return
     if discrete:
         moves += _subtrees(placed, reads, along)
-    choice, found = transfers.beside(choice, moves)
-    made.looked = found.looked
+    best: tuple[list[Candidate], Beside] | None = None
+    for start in _starts(placed, choice, along):
+        choice_, found = transfers.beside(start, moves)
+        made.looked += found.looked
+        if best is None or found.seconds < best[1].seconds:
+            best = choice_, found
+    assert best is not None
+    choice, found = best
     if found.seconds > (1.0 - GAIN) * price.seconds:
         return
     for item, candidate in zip(placed, choice):
@@ -285,12 +291,24 @@ def _branches(made: Schedule, transfers: _Transfers) -> None:
     made.price = Price(found.seconds, low, high, one_by_one.nbytes, joules)
 
 
+def _starts(placed: Sequence[Placed], choice: list[Candidate], along: Sequence[bool]) -> list[list[Candidate]]:
+    """Plans that a search begins with, which ends where no move gains: the one whose pipelines run one after another,
+    that one and either device alone with all branches beside each other."""
+    found = [choice]
+    for other in (choice, *([item.single(device) for item in placed] for device in ("cpu", "gpu"))):
+        found.append([(c or now)._replace(along=may) for c, now, may in zip(other, choice, along)])
+    return found
+
+
 def _moves(item: Placed, along: bool, discrete: bool) -> list[Move]:
     """Ways to run a pipeline that are tried: on one device beside the one before it; where results are copied, which
-    may cost nothing beside something else, also by the best of the other ways; and as it is, but beside the one before
-    it."""
+    may cost nothing beside something else, also on one device behind it, and by the best of the other ways; and as it
+    is, but beside the one before it."""
     place = item.place
-    found: list[Move] = [[(place, c, True)] for c in item.cheapest if c.kind in (ON_CPU, ON_GPU)] if along else []
+    singles = [c for c in item.cheapest if c.kind in (ON_CPU, ON_GPU)]
+    found: list[Move] = [[(place, c, True)] for c in singles] if along else []
+    if discrete:
+        found += [[(place, c, False)] for c in singles]
     if discrete and (others := [c for c in item.cheapest if c.kind not in (ON_CPU, ON_GPU)]):
         found.append([(place, min(others, key=lambda c: c.seconds), False)])
     return [*found, [(place, None, True)]] if along else found
