@@ -41,8 +41,8 @@ class Task(NamedTuple):
 
 class Way(NamedTuple):
     """A way to run a pipeline: seconds and bytes alone, the cores that it takes, what it runs on (price_layout.NEEDS),
-    who has its result (0: the CPU, 1: the GPU), the seconds in which columns are copied before, and those in which the
-    host prepares and finishes it, while others have the cores."""
+    who has its result (0: the CPU, 1: the GPU), the seconds in which columns are copied before, those in which the
+    host prepares and finishes it, while others have the cores, and the pieces that columns are copied in."""
 
     seconds: float
     nbytes: float
@@ -51,6 +51,7 @@ class Way(NamedTuple):
     held: int
     copying: float = 0.0
     once: float = 0.0
+    pieces: int = 1
 
 
 class Machine(NamedTuple):
@@ -113,7 +114,7 @@ def beside(
     hand = np.fromiter(chain.from_iterable(handed), np.float64)
     copies = np.array(machine.copies if machine.copies is not None else (), np.float64)
     limits = np.array([machine.cores, machine.peak, LEAST_GAIN, float(discrete), float(machine.one_engine)])
-    scratch, out = np.empty(67 * count + 3 * len(read) + 18), np.empty(1)
+    scratch, out = np.empty(179 * count + 3 * len(read) + 18), np.empty(1)
     looked = native.run(
         "run_beside", table.ctypes.data, now.ctypes.data, beside_.ctypes.data, read.ctypes.data, begin.ctypes.data,
         hand.ctypes.data, copies.ctypes.data, change.ctypes.data, first.ctypes.data, len(moves), len(together),

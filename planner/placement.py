@@ -27,7 +27,7 @@ from finequery.perfmodel.compose import Price
 from finequery.perfmodel.model import Model
 from finequery.planner.candidates import Asked, Candidate, Offers
 from finequery.planner.overlap import Beside, Change, Machine, Way, beside, may_run_along
-from finequery.planner.stages import Part, Site, coherence
+from finequery.planner.stages import Part, Site, coherence, column_batches
 
 #: What a candidate that uses both devices has to gain on one device alone.
 GAIN = 0.01
@@ -194,7 +194,10 @@ class _Transfers:
                     of.append(place)
         table = []
         for c, place in zip(ways, of):
-            table.append(Way(c.seconds, c.nbytes, self._cores[place], c.needs, c.held, c.copying, self._once[place]))
+            pieces = column_batches(c.copied_bytes) if c.copying else 1
+            table.append(
+                Way(c.seconds, c.nbytes, self._cores[place], c.needs, c.held, c.copying, self._once[place], pieces)
+            )
         handed = [h for read in self.handed for h in read]
         along_now = [c.along for c in choice]
         best = beside(table, range(len(choice)), along_now, found, self.reads, handed, self.machine)
