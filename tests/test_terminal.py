@@ -292,3 +292,26 @@ def test_the_prompt_waits_for_no_engine() -> None:
         "print(sorted(m for m in heavy if m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+SLOW = """
+import sys, time
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "finequery.planner.optimizer":
+            time.sleep(1.6)
+sys.meta_path.insert(0, Slow())
+from finequery.shell import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_nothing_is_drawn_over_the_prompt(shell: Open) -> None:
+    """The planner is imported while the first statement is typed, and takes long; nobody waits for that."""
+    t = shell(program=(sys.executable, "-c", SLOW))
+    t.prompt()
+    t.pump(2.0)
+    assert t.lines[-1].strip() == "finequery>" and b"planning" not in t.raw
+    t.leave()
+    t = shell(program=(sys.executable, "-c", SLOW))
+    assert t.run("select nope;")[0].startswith("Bind error")  # which waited, and drew its bar
