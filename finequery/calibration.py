@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finequery import bar
+from finequery import progress as shown
 from finequery.errors import Error
 from finequery.jetson import conditions
 from finequery.perfmodel import calibrate as calibration
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
     from finequery.connection import Connection
     from finequery.plan_cache import Plan
 
-#: Width of the bar that shows how far it is.
-BAR = 28
-
 
 class Bench:
     """A connection on which points, or other queries, are measured. Tables that the next point has too stay."""
@@ -30,7 +29,7 @@ class Bench:
     def __init__(self, con: Connection | None = None) -> None:
         from finequery.connection import connect
 
-        self.con = con or connect(plan_cache_size=0)
+        self.con = con or connect(plan_cache_size=0, progress="off")
         self.session = self.con._session
         self.tables: dict[str, Any] = {}
 
@@ -181,7 +180,7 @@ def run(kept: Journal, seconds: float, points: int) -> list[dataset.Sample]:
             budget=seconds,
             threads=available_cores(),
             clock_ghz=machine.clock_ghz(),
-            progress=show if sys.stderr.isatty() else lambda state: None,
+            progress=show if bar.wanted("auto") else lambda state: None,
         )
     finally:
         bench.close()
@@ -194,11 +193,11 @@ def say(fitted: str) -> None:
 
 
 def show(state: Progress) -> None:
-    """One line on stderr."""
-    filled = BAR * state.done // max(state.points, 1)
-    bar = "█" * filled + "·" * (BAR - filled)
-    left = f"{state.seconds:.0f} of {state.budget:.0f} s"
-    sys.stderr.write(f"\r\x1b[Kcalibrating {bar} {state.done}/{state.points} {left} {state.label}")
+    """The bar, until all points are done."""
     if state.done == state.points:
-        sys.stderr.write("\r\x1b[K")
-    sys.stderr.flush()
+        bar.erase()
+        return
+    share = max(state.done / max(state.points, 1), min(state.seconds / state.budget, 1.0))
+    left = state.seconds * (1.0 - share) / share if share > 0.0 else None
+    doing = f"calibrating: point {state.done + 1} of {state.points}, {state.label}"
+    bar.draw(shown.Progress("finequery calibrate", state.seconds, share, left, doing))

@@ -200,8 +200,8 @@ def _set(session: Session, statement: sql.SetOption, plan: Plan | None, values: 
 
 def _show_setting(session: Session, statement: sql.ShowSetting, plan: Plan | None, values: Values) -> Relation:
     if statement.name is None:
-        names = ("name", "value", "type", "description")
-        return Relation.constant(session, names, (VARCHAR,) * 4, session.settings.rows())
+        names = ("name", "value", "type", "source", "description")
+        return Relation.constant(session, names, (VARCHAR,) * 5, session.settings.rows())
     setting = find(statement.name)
     type_ = VARCHAR if setting.type == "VARCHAR" else SqlType(setting.type)
     value = session.settings[setting.name]

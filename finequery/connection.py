@@ -6,8 +6,10 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from finequery import logs, progress
 from finequery.catalog import Catalog
 from finequery.errors import CatalogError, InterfaceError, nearest
+from finequery.progress import Progress
 from finequery.relation import Relation
 from finequery.resolver import Scope, caller
 from finequery.session import Session, Values
@@ -26,6 +28,7 @@ def connect(
     ...     con.sql("select a + 1 as b from t").fetchall()
     [(2,)]
     """
+    logs.check_environment()
     chosen = Settings({"threads": threads, "memory_limit": memory_limit, **settings})
     return Connection(_Database(Catalog(None if database in (":memory:", "") else str(database))), chosen)
 
@@ -58,28 +61,34 @@ class Connection:
         self._session = Session(database.catalog, settings)
         database.enter()
 
-    def sql(self, query: str, params: Values = None) -> Relation:
+    def sql(self, query: str, params: Values = None, *, timeout: float | None = None) -> Relation:
         """Bind a query now and run it when rows are asked for. Other statements run at once.
 
         ``params`` are the values of ``?`` and ``$1`` (a list) or ``$name`` (a dict). Tables may be Python variables of
-        the caller and files: ``from df``, ``from 'data/*.parquet'``.
+        the caller and files: ``from df``, ``from 'data/*.parquet'``. After ``timeout`` seconds of running, or of
+        converting the answer, the query is stopped with a TimeoutError (default: the setting ``timeout``; 0: never).
         """
-        return self._run(query, params, Scope(caller()))
+        return self._run(query, params, Scope(caller()), timeout)
 
-    def execute(self, query: str, params: Values = None) -> Relation:
-        """Run one or more statements, separated by ``;``, at once. The last one's result."""
-        return self._run(query, params, Scope(caller())).execute()
+    def execute(self, query: str, params: Values = None, *, timeout: float | None = None) -> Relation:
+        """Run one or more statements, separated by ``;``, at once. The last one's result. ``timeout`` is for all of
+        them together, in seconds."""
+        scope = Scope(caller())
+        with self._session.lock, self._session.working(query, _limit(timeout)):
+            return self._run(query, params, scope, timeout).execute()
 
-    def _run(self, query: str, params: Values, scope: Scope) -> Relation:
-        relation = self._session.run(query, params, scope)
-        relation.connection = self
+    def _run(self, query: str, params: Values, scope: Scope, timeout: float | None = None) -> Relation:
+        session = self._session
+        with session.lock, session.working(query, _limit(timeout)):
+            relation = session.run(query, params, scope)
+        relation.connection, relation.timeout = self, timeout
         return relation
 
     def executemany(self, query: str, params: Iterable[Values]) -> int:
         """Run a statement once for each set of parameters, all or none; the number of rows changed."""
         scope = Scope(caller())
         changed = 0
-        with self._session.lock, self._session.catalog.batch():
+        with self._session.lock, self._session.working(query), self._session.catalog.batch():
             for values in params:
                 changed += self._session.run(query, values, scope).execute().changed or 0
         return changed
@@ -133,6 +142,10 @@ class Connection:
         """Stop the running query; call it from another thread. The query raises InterruptError."""
         self._session.interrupt()
 
+    def progress(self) -> Progress | None:
+        """How far the running statement is; call it from another thread. None where nothing runs."""
+        return progress.of_session(self._session)
+
     @property
     def settings(self) -> Mapping[str, Any]:
         """Name and value of every setting."""
@@ -177,6 +190,13 @@ class Prepared:
         return self._connection._run(self.query, params, Scope(caller())).execute()
 
 
+def _limit(timeout: float | None) -> float | None:
+    """``timeout`` as a caller gave it."""
+    if timeout is not None and (isinstance(timeout, bool) or not 0.0 <= timeout < float("inf")):
+        raise InterfaceError(f"timeout is a number of seconds, or 0 for no limit, not {timeout!r}")
+    return timeout
+
+
 def _on_device(table: Any) -> bool:
     """Whether a dict has arrays of a GPU."""
     from finequery.jetson.foreign import lies_on_device
@@ -197,14 +217,14 @@ def default_connection() -> Connection:
         return _default
 
 
-def sql(query: str, params: Values = None) -> Relation:
+def sql(query: str, params: Values = None, *, timeout: float | None = None) -> Relation:
     """``Connection.sql`` on the default connection."""
-    return default_connection().sql(query, params)
+    return default_connection().sql(query, params, timeout=timeout)
 
 
-def execute(query: str, params: Values = None) -> Relation:
+def execute(query: str, params: Values = None, *, timeout: float | None = None) -> Relation:
     """``Connection.execute`` on the default connection."""
-    return default_connection().execute(query, params)
+    return default_connection().execute(query, params, timeout=timeout)
 
 
 def register(name: str, table: Any) -> Connection:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from finequery.errors import BindError, FileError, NotSupportedError
+from finequery.operators import watch
 
 if TYPE_CHECKING:
     import pyarrow
 
     from finequery.types import SqlType
 
+#: Rows that are written at a time, at the least.
+_PART = 1 << 17
 _COMPRESSIONS = ("uncompressed", "snappy", "gzip", "zstd", "lz4", "brotli")
 
 
@@ -58,12 +62,16 @@ def _parquet(
     compression = str(options.pop("compression", options.pop("codec", "snappy"))).lower()
     size = options.pop("row_group_size", 122_880)
     _refuse(options, "parquet")
+    if not str(size).isdigit() or int(size) < 1:
+        raise BindError(f"row_group_size is a number of rows, 1 or more, not {size!r}")
     if compression not in _COMPRESSIONS:
         raise BindError(f"There is no compression {compression}", hint="There are " + ", ".join(_COMPRESSIONS) + ".")
     _refuse_intervals(schema, types, "Parquet")
     compression = "none" if compression == "uncompressed" else compression
     with parquet.ParquetWriter(path, schema, compression=compression) as writer:
-        yield lambda table: writer.write_table(table.cast(schema), row_group_size=int(size))
+        yield lambda table: _in_parts(
+            table.cast(schema), int(size), lambda part: writer.write_table(part, row_group_size=int(size))
+        )
 
 
 @contextmanager
@@ -82,7 +90,17 @@ def _csv(
     _refuse_intervals(schema, types, "CSV")
     form = csv.WriteOptions(include_header=bool(header), delimiter=delimiter)
     with csv.CSVWriter(path, schema, write_options=form) as writer:
-        yield lambda table: writer.write_table(table.cast(schema))
+        yield lambda table: _in_parts(table.cast(schema), 1, writer.write_table)
+
+
+def _in_parts(table: pyarrow.Table, size: int, write_one: Callable[[pyarrow.Table], None]) -> None:
+    """Write a table in parts of whole row groups of ``size`` rows, one for an empty table, each after a look whether it
+    is to stop."""
+    step = max(_PART // size, 1) * size
+    bounds = [*range(0, table.num_rows, step), table.num_rows] if table.num_rows else [0, 0]
+    parts = (table.slice(first, end - first) for first, end in itertools.pairwise(bounds))
+    for part in watch.staged("writing", parts, len(bounds) - 1):
+        write_one(part)
 
 
 def _refuse(options: dict[str, Any], format: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import difflib
 from collections.abc import Iterable
 from typing import Any
@@ -71,6 +72,10 @@ class OutOfMemoryError(OperationalError):
 
 class InterruptError(OperationalError):
     """The query was stopped by the user."""
+
+
+class TimeoutError(InterruptError, builtins.TimeoutError):
+    """The statement took longer than its ``timeout``, and was stopped."""
 
 
 class IntegrityError(DatabaseError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from finequery import display
 from finequery.errors import NotSupportedError
+from finequery.operators import watch
 from finequery.types import INTEGER, Interval, SqlType
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ Row = tuple[Any, ...]
 #: Most rows that ``show`` and ``repr`` print, half from the start and half from the end.
 SHOWN_ROWS = 20
 
+#: Rows whose conversion is not worth being watched.
+FEW = 10_000
+_NOTHING: AbstractContextManager[Any] = nullcontext()
+
 #: Rows turned into Python values at once, when they are fetched one by one.
 CHUNK = 1024
 
@@ -54,6 +60,8 @@ class Relation:
         self.changed: int | None = None
         #: The connection that gave it: one that nobody holds any more is closed.
         self.connection: Connection | None = None
+        #: Seconds after which its query, or a conversion of its rows, is stopped; None: as the setting says; 0: never.
+        self.timeout: float | None = None
         self._session = session
         self._values = values
         self._variables = variables or {}  # of the caller, in case the query has to be planned again
@@ -99,13 +107,20 @@ class Relation:
             self._computed()
         return self
 
+    def _working(self) -> AbstractContextManager[Any]:
+        """What runs inside can be interrupted, and has the relation's timeout; not worth it for few rows that are
+        there."""
+        if self._frame is not None and self._frame.length <= FEW:
+            return _NOTHING
+        return self._session.working("" if self.plan is None else self.plan.text, self.timeout)
+
     def _computed(self) -> Frame:
         if self._frame is None:
             if self._constant is not None:
                 self._frame = self._constant_frame()
             else:
                 assert self.plan is not None
-                with self._session.lock:
+                with self._session.lock, self._working():
                     self._refresh()
                     self._frame = self._session.execute(self.plan, self._values)
                     self._ran = self._session.ran
@@ -143,10 +158,11 @@ class Relation:
         from finequery.operators.export import frame_to_python
         from finequery.operators.slice import slice_frame
 
-        frame, ids = self._computed(), self._ids()
-        if start or stop is not None:
-            frame = slice_frame(frame, ids, start, frame.length if stop is None else stop)
-        return frame_to_python(frame, ids)
+        with self._working():
+            frame, ids = self._computed(), self._ids()
+            if start or stop is not None:
+                frame = slice_frame(frame, ids, start, frame.length if stop is None else stop)
+            return frame_to_python(frame, ids)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -191,7 +207,8 @@ class Relation:
         """A pyarrow Table."""
         from finequery.operators.export import frame_to_arrow
 
-        return frame_to_arrow(self._computed(), self._ids(), self.columns)
+        with self._working():
+            return frame_to_arrow(self._computed(), self._ids(), self.columns)
 
     def record_batches(self, rows: int = 65536) -> pyarrow.RecordBatchReader:
         """A pyarrow RecordBatchReader with at most ``rows`` rows in a batch."""
@@ -199,13 +216,18 @@ class Relation:
 
     def df(self) -> pandas.DataFrame:
         """A pandas DataFrame."""
-        return self.arrow().to_pandas()
+        from finequery.operators.export import arrow_to_pandas
+
+        with self._working():
+            return arrow_to_pandas(self.arrow())
 
     def pl(self) -> polars.DataFrame:
         """A polars DataFrame."""
         import polars
 
-        frame = polars.from_arrow(self.arrow())
+        with self._working():
+            table = self.arrow()
+            frame = watch.aside(table.num_rows, polars.from_arrow, table)
         assert isinstance(frame, polars.DataFrame)
         return frame
 
@@ -213,7 +235,8 @@ class Relation:
         """Column name to array; a masked array where the column has NULLs."""
         from finequery.operators.export import frame_to_numpy
 
-        return frame_to_numpy(self._computed(), self._ids(), self.columns)
+        with self._working():
+            return frame_to_numpy(self._computed(), self._ids(), self.columns)
 
     def arrays(self, device: str = "cpu") -> dict[str, Array]:
         """Column name to an array that CuPy, PyTorch, JAX and numpy take without a copy where they can. ``device``

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from finequery.plan_cache import Plan
     from finequery.planner.scheduler import Scheduler
     from finequery.planner.stages import Site
+    from finequery.planner.subtasks import PipelineInfo
     from finequery.settings import Settings
 
 
@@ -82,6 +83,28 @@ def model_of(board: Board, simulated: bool = False) -> Model:
     from finequery.perfmodel.model import load_model
 
     return load_model(board, corrected=not simulated)
+
+
+def expected(settings: Settings, plan: Plan, context: Context) -> tuple[list[PipelineInfo], list[list[float]]]:
+    """The pipelines of a plan that runs, and the seconds that each of their sub-tasks is expected to take: where it was
+    placed, else on this machine's CPU."""
+    from finequery.perfmodel.model import Variant
+    from finequery.planner.features import features
+    from finequery.planner.subtasks import split
+
+    scheduler: Any = context.scheduler
+    pipelines = scheduler.pipelines if scheduler is not None else split(plan.root)
+    parts = [list(map(features, info.subtasks)) for info in pipelines]
+    model = model_of(board_named("host"))
+    prices = model.price_all(parts, [Variant("cpu", threads=context.pool.threads)])
+    seconds = iter(prices.seconds[0].tolist())
+    found = [[next(seconds) for _ in part] for part in parts]
+    if scheduler is not None and not scheduler.simulated:
+        for place, item in enumerate(scheduler.schedule.placed):
+            whole = sum(found[place])
+            if whole > 0.0:
+                found[place] = [s * item.chosen.price.seconds / whole for s in found[place]]
+    return pipelines, found
 
 
 @functools.lru_cache(maxsize=64)

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from finequery import scheduling
+from finequery import logs, scheduling
 from finequery.convert import parameters
 from finequery.errors import Error, InterfaceError, ProgrammingError
 from finequery.jetson import accounts
+from finequery.operators import watch
 from finequery.plan_cache import Key, Plan, PlanCache
 from finequery.resolver import Resolver, Scope, Sources
 from finequery.types import SqlType
+from finequery.working import Working
 
 if TYPE_CHECKING:
     from finequery.catalog import Catalog
@@ -42,12 +44,17 @@ class Session:
         self.lock = threading.RLock()
         self.closed = False
         self.ran: Context | None = None  # the last query's
-        self._stop = threading.Event()  # of the query that runs now or ran last
+        self.running: list[watch.Watch] = []  # what runs now; more than one where threads share the session
         self._account = accounts.Account()  # of what is made outside of queries: tables while they are bound
 
     def resolver(self, scope: Scope) -> Resolver:
         """A resolver over what this session knows and the variables of ``scope``."""
         return Resolver(self.catalog, self.registered, self.sources, scope)
+
+    def working(self, text: str = "", seconds: float | None = None) -> Working:
+        """What runs inside can be stopped by ``interrupt``, and is, after ``seconds`` (None: the setting ``timeout``;
+        0: never)."""
+        return Working(self, text, seconds)
 
     def run(self, text: str, values: Values, scope: Scope) -> Relation:
         """Run the statements in ``text``; the last one's result. A query is bound here and executed when asked."""
@@ -155,6 +162,7 @@ class Session:
             return statement, None
         plan = self.plan(parsed.text, statement, query, resolver, types, lifting)
         plan.planning = time.perf_counter() - begin
+        logs.planned(parsed.text, plan.planning)
         return statement, plan
 
     def plan(
@@ -198,7 +206,7 @@ class Session:
     def refreshed(self, plan: Plan, variables: Mapping[str, Any]) -> Plan:
         """The plan, or one made anew where a table it reads or a setting was changed. ``variables``: the caller's that
         it used."""
-        same = plan.deterministic == self.settings["deterministic"]
+        same = plan.deterministic == self.settings["deterministic"] and not plan.root.spoiled
         if same and plan.holds(self.resolver(Scope(values=variables))):
             return plan
         from finequery.planner.parse import parse
@@ -224,16 +232,23 @@ class Session:
     @contextmanager
     def _running(self, plan: Plan, physical: dict[int | str, Any]) -> Iterator[Context]:
         """One run of a plan."""
-        with self.lock:
+        with self.lock, self.working(plan.text) as running:
             if self.closed:
                 raise InterfaceError("The connection is closed")
             try:
-                context = self.context(physical | plan.lifted)
+                begin = time.perf_counter()
+                context = self.context(physical | plan.lifted, running)
                 scheduler = scheduling.schedule(self.settings, plan, context)
+                if scheduler is not None:
+                    logs.placed(scheduler)
+                running.plan, running.context = plan, context
                 with scheduling.ours(context):
                     yield context
                 if scheduler is not None:
                     scheduler.finish(context)
+                if context.gpu is not None:
+                    logs.departed(context)
+                logs.ran(plan.text, time.perf_counter() - begin, self.settings["log_slow"])
                 self.ran = context
             except Error as error:
                 if error.subject is not None:
@@ -242,19 +257,18 @@ class Session:
                     error.message, error.subject = f"{error.message}, in {format_expr(error.subject)}.", None
                 raise
 
-    def context(self, physical: dict[int | str, Any]) -> Context:
-        """What the executor needs to know besides the plan."""
+    def context(self, physical: dict[int | str, Any], running: watch.Watch | None = None) -> Context:
+        """What the executor needs to know besides the plan; ``running``: what it runs for."""
         from finequery.jetson import memory
         from finequery.operators.context import CPU, GPU, Context
         from finequery.operators.pool import get_pool
 
         gpu = scheduling.posing(self.settings["board"]) if self.settings["board"] else self.device()
         memory.set_limit(self.settings["memory_limit"])
-        self._stop = threading.Event()
         return Context(
             get_pool(self.settings["threads"]),
             physical,
-            stopped=self._stop.is_set,
+            stopped=None if running is None else running.stopped,
             gpu=gpu,
             placement=GPU if self.settings["device"] == "gpu" and gpu is not None else CPU,
             strict=self.settings["strict"],
@@ -266,9 +280,10 @@ class Session:
         """EXPLAIN and EXPLAIN ANALYZE."""
         from finequery.planner.explain import explain
 
-        with self.lock:
-            context = self.context(physical | plan.lifted)
+        with self.lock, self.working(plan.text) as running:
+            context = self.context(physical | plan.lifted, running)
             scheduling.schedule(self.settings, plan, context, shown=True)
+            running.plan, running.context = plan, context
             with scheduling.ours(context):
                 text = explain(plan, context, analyze)
             if analyze:
@@ -281,15 +296,17 @@ class Session:
         from finequery.planner.features import observed
         from finequery.planner.subtasks import split
 
-        with self.lock:
-            context = self.context(physical | plan.lifted)
+        with self.lock, self.working(plan.text) as running:
+            context = self.context(physical | plan.lifted, running)
             context.profile = True
+            running.plan, running.context = plan, context
             execute(plan.root, context)
             return observed(split(plan.root), context)
 
     def interrupt(self) -> None:
-        """Stop the query that is running now, from another thread."""
-        self._stop.set()
+        """Stop what is running now, from another thread."""
+        for one in list(self.running):
+            one.stop()
 
 
 def _check_parameters(wanted: Sequence[int | str], given: Mapping[int | str, Any]) -> None:

@@ -1,7 +1,8 @@
 """The settings of a connection: one table of what there is, what it means and what it may be.
 
-``connect(threads=4)``, ``SET threads = 4``, ``RESET threads``, ``SHOW threads`` and ``SHOW SETTINGS`` all read this
-table.
+A value comes from, later ones winning: the default, a configuration file, the environment (``FINEQUERY_THREADS=4``;
+both in configuration.py), ``connect(threads=4)``, ``SET threads = 4``. ``RESET threads`` goes back to what holds
+without the last two; ``SHOW SETTINGS`` says where each value comes from.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from finequery.errors import CatalogError, DataError, nearest
+from finequery import configuration
+from finequery.errors import CatalogError, DataError, Error, nearest
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,16 @@ def _count(value: Any) -> int:
     return int(value)
 
 
+def _seconds(value: Any) -> float | None:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if isinstance(value, bool) or not 0.0 <= seconds < float("inf"):
+        raise ValueError("a number of seconds, or 0 for no limit")
+    return seconds or None
+
+
 def physical_memory() -> int:
     """Bytes of main memory this process may use: the machine's, or its container's where that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -146,14 +158,14 @@ TABLE: dict[str, Setting] = {
         Setting(
             "device",
             "VARCHAR",
-            lambda: os.environ.get("FINEQUERY_DEVICE", "auto"),
+            lambda: "auto",
             _one_of("auto", "cpu", "gpu"),
             "where queries run: auto lets the performance model choose per pipeline",
         ),
         Setting(
             "board",
             "VARCHAR",
-            lambda: _board(os.environ.get("FINEQUERY_BOARD", "")),
+            lambda: "",
             _board,
             "a board to simulate, such as 'agx-xavier': answers are this machine's, times the board's; '' for none",
         ),
@@ -201,22 +213,59 @@ TABLE: dict[str, Setting] = {
             "floating-point sums, means and deviations with the same bits on every run and device, rounded once",
         ),
         Setting("plan_cache_size", "BIGINT", lambda: 256, _count, "plans kept for texts that come again; 0 keeps none"),
+        Setting(
+            "timeout",
+            "DOUBLE",
+            lambda: None,
+            _seconds,
+            "seconds after which a statement is stopped with a TimeoutError; 0, the default, is no limit",
+        ),
+        Setting(
+            "progress",
+            "VARCHAR",
+            lambda: "auto",
+            _one_of("auto", "on", "off"),
+            "a bar on stderr while a statement takes more than a second: auto shows it where a person is watching",
+        ),
+        Setting(
+            "log_level",
+            "VARCHAR",
+            lambda: "default",
+            _one_of("default", "debug", "info", "warning", "error", "off"),
+            "from which level on the process logs to stderr, or off; default leaves the logger finequery alone",
+        ),
+        Setting(
+            "log_slow",
+            "DOUBLE",
+            lambda: 10.0,
+            _seconds,
+            "seconds from which on a statement is logged as slow; 0 logs none",
+        ),
     )
 }
 
 
 class Settings:
-    """The values in force for one connection."""
+    """The values in force for one connection, and where each comes from."""
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
         self._values: dict[str, Any] = {name: setting.default() for name, setting in TABLE.items()}
+        self._sources = dict.fromkeys(TABLE, "default")
+        self._configured: dict[str, tuple[Any, str]] = {}  # what RESET goes back to, where that is not the default
+        for name, value, source, place in configuration.given(TABLE):
+            try:
+                self._put(TABLE[name], value, source)
+            except Error as error:
+                raise type(error)(f"{place}: {error.message}", hint=error.hint) from None
+            self._configured[name] = self._values[name], source
         for name, value in (values or {}).items():
             if value is not None:
-                self.set(name, value)
+                self.set(name, value, "connect")
 
     def copy(self) -> Settings:
-        other = Settings()
-        other._values = dict(self._values)
+        other = Settings.__new__(Settings)
+        other._values, other._sources = dict(self._values), dict(self._sources)
+        other._configured = self._configured
         return other
 
     def __getitem__(self, name: str) -> Any:
@@ -226,24 +275,41 @@ class Settings:
         """The value of the setting a user named."""
         return self._values[find(name).name]
 
-    def set(self, name: str, value: Any) -> None:
+    def set(self, name: str, value: Any, source: str = "SET") -> None:
         """SET; with None RESET."""
         setting = find(name)
-        if value is None:
-            self._values[setting.name] = setting.default()
+        if value is not None:
+            self._put(setting, value, source)
             return
+        value, source = self._configured.get(setting.name) or (setting.default(), "default")
+        self._values[setting.name], self._sources[setting.name] = value, source
+        _apply(setting.name, value)
+
+    def _put(self, setting: Setting, value: Any, source: str) -> None:
         try:
-            self._values[setting.name] = setting.parse(value)
+            value = setting.parse(value)
         except ValueError as error:
             raise DataError(f"Setting {setting.name} must be {error}, not {value!r}") from None
+        self._values[setting.name], self._sources[setting.name] = value, source
+        _apply(setting.name, value)
 
     def values(self) -> dict[str, Any]:
         """A copy of all, by name."""
         return dict(self._values)
 
-    def rows(self) -> list[tuple[str, str, str, str]]:
-        """name, value, type, description of every setting."""
-        return [(s.name, shown(self._values[s.name]), s.type, s.description) for s in TABLE.values()]
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """name, value, type, source, description of every setting."""
+        return [
+            (s.name, shown(self._values[s.name]), s.type, self._sources[s.name], s.description) for s in TABLE.values()
+        ]
+
+
+def _apply(name: str, value: Any) -> None:
+    """What a setting does to the process at once."""
+    if name == "log_level":
+        from finequery import logs
+
+        logs.set_level(value)
 
 
 def find(name: str) -> Setting:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from finequery.operators import watch
 from finequery.operators.aggregate_calls import Call
 from finequery.operators.aggregate_sink import KEEPS_ROWS, AggregateSink, Given
 from finequery.operators.build import padded
@@ -125,7 +126,7 @@ class Aggregate(Task):
         """Number or partition rows that were written out, then add them up."""
         begin = time.perf_counter()
         before = rows.columns
-        rows = Frame({i: _orderable(c, self.calls, i) for i, c in before.items()}, rows.length)
+        rows = watch.aside(rows.length, self._ordered, rows)
         groups = [rows.columns[c.id] for c in self.groups]
         whole = all(c.name not in KEEPS_ROWS and not c.exact for c in self.calls)  # no partitions for the others
         one_device = self._where(context).device != "gpu"  # a kernel reads all rows at once, not partition by partition
@@ -140,11 +141,12 @@ class Aggregate(Task):
                 keys = {c.id: take(data, firsts, context.pool, device=device) for c, data in zip(self.groups, groups)}
                 return numbers, count, keys
 
-            numbers, count, keys = context.placed(self.owner or self, record, "The numbering of groups", number)
+            what, size = "The numbering of groups", rows.length
+            numbers, count, keys = context.placed(self.owner or self, record, what, size, number)
             result = self.by_number(context, rows, numbers, count, record)
             result.columns |= keys
         else:
-            result = self._partitioned(context, rows, groups, record)
+            result = watch.aside(rows.length, self._partitioned, context, rows, groups, record)
         for call in self.calls:  # what was made codes for the comparison alone
             if call.argument is not None and before[call.argument.id].kind == "string":
                 found = result.columns[call.output.id]
@@ -155,6 +157,9 @@ class Aggregate(Task):
         record.seconds += spent
         record.rows_out = result.length
         return result
+
+    def _ordered(self, rows: Frame) -> Frame:
+        return Frame({i: _orderable(c, self.calls, i) for i, c in rows.columns.items()}, rows.length)
 
     def by_number(self, context: Context, rows: Frame, numbers: np.ndarray, count: int, record: Measured) -> Frame:
         """The calls over rows whose groups are numbered."""

@@ -209,6 +209,11 @@ class AggregateSink:
     def grow(self, thread: int) -> None:
         self.groups.grow(thread)
 
+    @property
+    def entries(self) -> int:
+        """Groups of all workers."""
+        return self.groups.entries
+
     def finish(self, segments: np.ndarray, rows: int, pool: Pool) -> Frame:
         """Merge the workers; one row per group that occurs. On the host, also behind a kernel: groups are mostly few
         beside their rows, and on an integrated device both sides reach the same memory."""

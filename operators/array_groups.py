@@ -36,6 +36,11 @@ class ArrayGroups:
     def grow(self, thread: int) -> None:
         raise AssertionError("arrays by number do not grow")
 
+    @property
+    def entries(self) -> int:
+        """Numbers that a group may have."""
+        return self.domain
+
     def finish(self, accumulators: Accumulators, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Merge the threads' arrays: the packed keys of the groups that occur, and the same as numbers."""
         for item in accumulators.items:

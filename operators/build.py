@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from finequery.jetson import memory
-from finequery.operators import native
+from finequery.operators import native, watch
 from finequery.operators.column import ColumnData, Dictionary, Frame
 from finequery.operators.partition import partition
 from finequery.operators.pool import Pool
@@ -439,6 +439,7 @@ def number_keys(values: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, int, n
         [0, 1 << 62, table.ctypes.data, shift, listed.ctypes.data, hashes.ctypes.data, slots - 1], dtype=np.int64
     )
     for start in range(0, count, 4096):
+        watch.check()
         step = min(4096, count - start)
         native.run(
             "find_group",

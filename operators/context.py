@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
 from finequery.errors import NotSupportedError
 from finequery.jetson import memory
+from finequery.operators import watch
 from finequery.operators.expr import Expr
 from finequery.operators.pool import Pool
 from finequery.operators.profile import Profile
@@ -51,9 +54,11 @@ class Streamed:
     groups: int
     nbytes: int = 0
     largest: int = 0
+    read: int = 0  # batches so far
 
     def note(self, nbytes: int) -> None:
         """A batch was read."""
+        self.read += 1
         self.nbytes += nbytes
         self.largest = max(self.largest, nbytes)
 
@@ -76,6 +81,9 @@ class Measured:
     profile: Profile | None = None  # of its programs on the CPU, by step, where the setting asks for it
     spans: list[tuple[str, float, float]] = field(default_factory=list)  # device, begin and end by perf_counter
     departed: list[str] = field(default_factory=list)  # why a program did not run on the device that was asked for
+    #: Words of its programs' jobs, which count the morsels taken, each with its first morsel: for who looks how far.
+    jobs: list[tuple[np.ndarray, int]] = field(default_factory=list)
+    begin: float = field(default_factory=time.perf_counter)  # when it was begun to be measured
     streamed: Streamed | None = None  # of a scan that did not fit
 
     def profiled(self) -> Profile:
@@ -224,12 +232,14 @@ class Context:
         if measured is not None:
             measured.depart(reason)
 
-    def placed(self, item: Any, measured: Measured, what: str, work: Callable[[Any], _Result]) -> _Result:
+    def placed(self, item: Any, measured: Measured, what: str, rows: int, work: Callable[[Any], _Result]) -> _Result:
         """What ``work`` gives for a sub-task that is no pipeline; it takes the device, or None for the CPU. It raises
         ``Unsupported`` before it changes anything; that reason, or a failure of the device, is a departure."""
+        if self.halted():
+            raise watch.interrupted()
         if self.where(item).device != "gpu" or not getattr(self.gpu, "kernels", True):
             begin = time.perf_counter()
-            result = work(None)
+            result = watch.aside(rows, work, None)
             measured.spans.append(("cpu", begin, time.perf_counter()))
             return result
         from finequery.operators.cuda.run import device_failure
@@ -249,4 +259,4 @@ class Context:
             return result
         self.depart(measured, reason, what)
         measured.ran_on("cpu")
-        return work(None)
+        return watch.aside(rows, work, None)

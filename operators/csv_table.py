@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finequery.errors import FileError, NotSupportedError, nearest
-from finequery.operators import files
+from finequery.operators import files, watch
 from finequery.operators.arrow_types import from_arrow, require, supported, to_arrow
 from finequery.operators.column import ColumnData
 from finequery.operators.table import KeptTable
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SAMPLE = 1 << 18
+#: Bytes of a line, about.
+_ROW = 16
 _DELIMITERS = ",|;\t"
 _TRUE = ["true", "TRUE", "True", "t", "T", "yes", "YES", "Yes"]
 _FALSE = ["false", "FALSE", "False", "f", "F", "no", "NO", "No"]
@@ -114,9 +116,13 @@ class CsvTable(KeptTable):
     def rows(self) -> int:
         with self._lock:
             if self._rows is None:
-                self._parse()
+                with watch.stage(f"reading {self.name}", 1):
+                    watch.aside(self._size(), self._parse)
             assert self._rows is not None
             return self._rows
+
+    def _size(self) -> int:
+        return sum(map(os.path.getsize, self._paths)) // _ROW
 
     def _encode(self, names: list[str]) -> list[ColumnData]:
         self._parse()
@@ -128,7 +134,9 @@ class CsvTable(KeptTable):
         from finequery.operators.encode import encode
 
         wanted = [name for name, sql_type in self.columns if supported(sql_type)]
-        tables = [_read(path, self._dialect, self._names, self._arrow) for path in self._paths]
+        taken = _Taken()
+        watch.counting(sum(os.path.getsize(path) for path in self._paths), lambda: taken.count)
+        tables = [_read(path, self._dialect, self._names, self._arrow, taken) for path in self._paths]
         if files.fingerprint(self._paths) != self._seen:
             raise FileError(f'the files of "{self.name}" changed while they were read', hint="Run the query again.")
         table = pa.concat_tables(tables)
@@ -317,14 +325,47 @@ def _unique_names(names: list[str]) -> list[str]:
     return result
 
 
-def _read(path: str, dialect: Dialect, names: list[str], kinds: list[pa.DataType]) -> pa.Table:
+class _Taken:
+    """A file's bytes for Arrow, counted; none when the query is to stop, which ends Arrow's reading."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.watch = watch.current.get()
+        self.stopped = False
+
+    def open(self, path: str) -> Any:
+        """The bytes of a file, decompressed if its name says so, as an Arrow stream."""
+        import pyarrow as pa
+
+        self.file = open(path, "rb")  # noqa: SIM115
+        stream: Any = pa.PythonFile(self, "r")
+        kind = pa.Codec.detect(path).name if path.lower().endswith((".gz", ".bz2", ".zst", ".lz4")) else None
+        return stream if kind is None else pa.CompressedInputStream(stream, kind)
+
+    closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        """What Arrow asks for, in a thread of its own."""
+        if self.watch is not None and self.watch.stopped():
+            self.stopped = True
+            raise OSError("the query was stopped")
+        data = self.file.read(size)
+        self.count += len(data)
+        return data
+
+    def close(self) -> None:
+        """The file is through."""
+        self.file.close()
+
+
+def _read(path: str, dialect: Dialect, names: list[str], kinds: list[pa.DataType], taken: _Taken) -> pa.Table:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
     double = dialect.escape in (None, dialect.quote)
     try:
         table = arrow_csv.read_csv(
-            path,
+            taken.open(path),
             read_options=arrow_csv.ReadOptions(
                 column_names=names, skip_rows=dialect.skip + bool(dialect.header), block_size=4 << 20
             ),
@@ -347,6 +388,8 @@ def _read(path: str, dialect: Dialect, names: list[str], kinds: list[pa.DataType
             ),
         )
     except (pa.ArrowException, OSError) as error:
+        if taken.stopped:
+            raise watch.interrupted() from None
         text = str(error).partition("\n")[0]
         if "Empty CSV file" in text:
             return pa.schema(list(zip(names, kinds))).empty_table()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from finequery.errors import InternalError
+from finequery.operators import watch
 from finequery.operators.column import ColumnData, Frame
 from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, columns_of, transform
 from finequery.operators.lower import Lower, NeedsHost, Stored
@@ -19,6 +20,8 @@ from finequery.operators.program import MORSEL, ONE_THREAD, Instance, Job
 
 #: Ids of columns that the host computed: frames are handed on, so they are unique in the process.
 _fresh = itertools.count(-(10**15), -1)
+#: Rows that a function of the host is first called with.
+FIRST_PIECE = 1 << 14
 
 
 def evaluate(
@@ -96,11 +99,36 @@ def host(expr: Expr, frame: Frame, constant: Callable[[Expr], Any], pool: Pool) 
         if isinstance(expr.child, Literal):
             value = cast_constant(args[0], expr.child.type, expr.type, expr.safe)
             return constant_column(expr.type, value, frame.length)
-        result = cast_host(args[0], expr.child.type, expr.type, expr.safe)
+        source = expr.child.type
+        result = _in_pieces(lambda own, _: cast_host(own[0], source, expr.type, expr.safe), args, frame.length)
     else:
         assert isinstance(expr, Call)
-        result = call(expr.name, args, expr.type, frame.length, [c.type for c in children])
+        types = [c.type for c in children]
+        result = _in_pieces(lambda own, rows: call(expr.name, own, expr.type, rows, types), args, frame.length)
     return encode(result, expr.type)
+
+
+def _in_pieces(function: Callable[[list[Any], int], Any], args: list[Any], rows: int) -> Any:
+    """A function of the host over arrays (others among ``args`` are constants), in so many rows at a time as take a
+    moment: a stop is seen between them."""
+    import pyarrow as pa
+
+    if rows <= FIRST_PIECE:
+        return function(args, rows)
+    budget, parts, first = watch.Budget(FIRST_PIECE, rows), [], 0
+    with watch.stage("functions", rows, lambda: first):
+        while first < rows:
+            watch.check()
+            count = min(budget.size, rows - first)
+            budget.begin()
+            own = [a.slice(first, count) if isinstance(a, (pa.Array, pa.ChunkedArray)) else a for a in args]
+            parts.append(function(own, count))
+            first += count
+            budget.adapt()
+    if len({part.type for part in parts}) > 1:  # offsets of 64 bits, where a piece's text needs them
+        parts = [part.cast(pa.large_string()) for part in parts]
+    chunks = [chunk for part in parts for chunk in (part.chunks if isinstance(part, pa.ChunkedArray) else [part])]
+    return pa.chunked_array(chunks, parts[0].type)
 
 
 def _host_case(expr: Case, frame: Frame, constant: Callable[[Expr], Any], pool: Pool) -> ColumnData:

@@ -6,13 +6,14 @@ import datetime
 import itertools
 from collections.abc import Iterator, Sequence
 from decimal import Context, Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finequery.errors import NotSupportedError, OutOfRangeError
 from finequery.operators import dictionary as dictionaries
-from finequery.operators import native
+from finequery.operators import native, watch
 from finequery.operators.arrow_types import to_arrow
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Frame
@@ -21,6 +22,7 @@ from finequery.operators.encode_kernels import rebase, source_of
 from finequery.types import SqlType
 
 if TYPE_CHECKING:
+    import pandas
     import pyarrow as pa
 
 _EPOCH = datetime.datetime(1970, 1, 1)
@@ -136,9 +138,31 @@ def frame_to_arrow(frame: Frame, ids: Sequence[int], names: Sequence[str], *, di
     """The columns ``ids`` as an Arrow table under ``names`` (which may repeat)."""
     import pyarrow as pa
 
-    arrays = [column_to_arrow(frame.columns[i], dictionary=dictionary) for i in ids]
+    columns = watch.staged("converting to Arrow", (frame.columns[i] for i in ids), len(ids))
+    arrays = [watch.aside(frame.length, partial(column_to_arrow, column, dictionary=dictionary)) for column in columns]
     schema = pa.schema([pa.field(name, array.type) for name, array in zip(names, arrays)])
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def arrow_to_pandas(table: pa.Table) -> pandas.DataFrame:
+    """``table.to_pandas()``; a large one column by column, and those that become Python objects piece by piece, so that
+    it can be stopped."""
+    if table.num_rows <= watch.PIECE:
+        return table.to_pandas()
+    import pandas
+    import pyarrow.types as kinds
+
+    def converted(column: pa.ChunkedArray) -> pandas.Series:
+        kind = column.type
+        if not (kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_decimal(kind) or kinds.is_date(kind)):
+            return watch.aside(len(column), column.to_pandas)
+        parts = [column.slice(first, end - first).to_pandas() for first, end in watch.pieces(len(column))]
+        return pandas.concat(parts, ignore_index=True)
+
+    columns = watch.staged("converting to pandas", table.columns, table.num_columns)
+    frame = pandas.DataFrame(dict(enumerate(map(converted, columns))), copy=False)
+    frame.columns = pandas.Index(table.column_names)
+    return frame
 
 
 def frame_to_batches(
@@ -159,11 +183,24 @@ def frame_to_python(frame: Frame, ids: Sequence[int]) -> list[tuple[Any, ...]]:
     """Rows as tuples of Python values."""
     if not ids:
         return [()] * frame.length
-    return list(zip(*(column_to_python(frame.columns[i]) for i in ids)))
+    if frame.length <= watch.PIECE:
+        return list(zip(*(column_to_python(frame.columns[i]) for i in ids)))
+    from finequery.operators.slice import slice_frame
+
+    rows: list[tuple[Any, ...]] = []
+    with watch.stage("converting to Python", frame.length, lambda: len(rows)):
+        for first, end in watch.pieces(frame.length, watch.PIECE // 16):
+            rows += frame_to_python(slice_frame(frame, ids, first, end), ids)
+    return rows
 
 
 def column_to_python(column: ColumnData) -> list[Any]:
     """Python values: int, float, bool, str, Decimal, date, datetime, timedelta; None is NULL."""
+    if column.length > watch.PIECE:
+        from finequery.operators.slice import slice_column
+
+        parts = (slice_column(column, first, end) for first, end in watch.pieces(column.length))
+        return [value for part in parts for value in column_to_python(part)]
     values = _python_values(column)
     mask = mask_of(column)
     if mask is not None:
@@ -284,4 +321,5 @@ def plain_dtype(column: ColumnData) -> np.dtype[Any] | None:
 
 def frame_to_numpy(frame: Frame, ids: Sequence[int], names: Sequence[str]) -> dict[str, np.ndarray]:
     """numpy arrays by name; where a name repeats, the last column has it."""
-    return {name: column_to_numpy(frame.columns[i]) for i, name in zip(ids, names)}
+    columns = watch.staged("converting to numpy", ids, len(ids))
+    return {name: watch.aside(frame.length, column_to_numpy, frame.columns[i]) for i, name in zip(columns, names)}

@@ -253,6 +253,11 @@ class Materialize:
     def wants_segments(self) -> bool:
         return not self.dense or any(t.kind == "string" for t in self.targets)
 
+    @property
+    def entries(self) -> int:
+        """Rows that were written and have to be put together."""
+        return 0 if self.dense else int(self.state[:, 0].sum())
+
     def finish(self, segments: np.ndarray, rows: int, pool: Pool) -> Frame:
         """The columns of all workers' pieces, in order."""
         columns: dict[int, ColumnData] = {}

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from finequery.operators import watch
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Frame, Stats
 from finequery.operators.context import Context, Measured
 from finequery.operators.expr import Column
 from finequery.operators.pipeline import Pipeline, materialize
+from finequery.operators.pool import Pool
 from finequery.operators.probe import Probe
 from finequery.operators.program import too_many_rows
 from finequery.operators.result_columns import exact_column
@@ -81,10 +83,14 @@ class PairJoin(Task):
             pairs = self.pipeline.run(context, wide, record, context.where(self))
         finally:
             self.probe.payload = payload
+        return watch.aside(left.length + pairs.length, self._answer, left, pairs, context.pool)
+
+    def _answer(self, left: Frame, pairs: Frame, pool: Pool) -> Frame:
+        """What the kind of join makes of the pairs of rows."""
         lefts, rights = _row_numbers(pairs.columns[ROW.id]), _row_numbers(pairs.columns[RIGHT_ROW.id])
         hit = np.zeros(left.length, dtype=bool)
         hit[lefts] = True
-        pool, kind = context.pool, self.kind
+        kind, payload = self.kind, self.probe.payload
         if kind in ("semi", "anti"):
             rows = _as_rows(np.flatnonzero(hit if kind == "semi" else ~hit))
             return Frame({c.id: take(left.columns[c.id], rows, pool) for c in self.left_columns}, len(rows))

@@ -20,7 +20,7 @@ import numpy as np
 from finequery.jetson import memory
 from finequery.operators import dictionary as dictionaries
 from finequery.operators import encode_kernels as kernels
-from finequery.operators import native
+from finequery.operators import native, watch
 from finequery.operators.column import ColumnData, Dictionary, Stats
 from finequery.operators.encode import finish, has_factor, layout
 from finequery.operators.threads import parallel, size
@@ -32,8 +32,8 @@ INT32, UINT32, INT64, CODES = 0, 1, 2, 3
 SLACK, HEADER = 64, 48 * 8
 #: Values that are looked at for a common factor.
 _SAMPLE = 4096
-#: Chunks that a thread decodes before it returns to Python.
-_TURN = 16
+#: Chunks that a thread decodes before it returns to Python, where a stop is seen.
+_TURN = 1
 _WORD = 2**64
 _TARGETS = {1: "u8", 2: "u16", 4: "u32", 8: "i64"}
 
@@ -205,10 +205,15 @@ class _Source:
             scratch, room = np.empty(pages, np.uint8), np.empty(entries, np.uint8)
             addresses = (a.ctypes.data for a in (counter, table))
             what = [*addresses, len(kept), scratch.ctypes.data, pages, room.ctypes.data]
-            while native.run("parquet_work", *what, n=_TURN):
-                pass
+            try:
+                while native.run("parquet_work", *what, n=_TURN):
+                    watch.check()
+            except BaseException:
+                counter[0] = len(kept)  # nobody begins another chunk
+                raise
 
         if kept:
+            watch.counting(len(kept), lambda: counter[0])
             parallel(work, range(min(size(), len(kept))))
         for task in kept:
             task.column.failed |= bool(flags[places[id(task.column)]])

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finequery.errors import FileError
-from finequery.operators import files
+from finequery.operators import files, watch
 from finequery.operators.arrow_types import from_arrow, supported
 from finequery.operators.column import ColumnData, Dictionary, Stats
 from finequery.operators.parquet_decode import Group, decode, leaf
@@ -62,6 +62,7 @@ class ParquetFiles:
         ]
         self._ranges: dict[str, list[Range] | None] = {}
         self._coded: dict[tuple[int, str], bool] = {}
+        self._places: dict[tuple[int, str], int | None] = {}
 
     @property
     def rows(self) -> int:
@@ -111,8 +112,12 @@ class ParquetFiles:
             if piece.kind == "string":
                 plain.add(name)
             pieces[name].append((order, _relabel(piece, self.types[name], path, name)))
+            if stage is not None:
+                stage.done += 1
 
-        parallel(read, _tasks(names, groups))
+        tasks = _tasks(names, groups)
+        stage = watch.counting(len(tasks)) if tasks else None
+        parallel(read, tasks)
 
         def join(name: str) -> ColumnData:
             parts = [piece for _, piece in sorted(pieces.pop(name), key=lambda p: p[0])]
@@ -187,9 +192,11 @@ class ParquetFiles:
 
     def chunk_bytes(self, name: str, group: Group) -> int:
         """Bytes of a column in a row group, before compression."""
-        metadata = self.metadata[group.file]
-        place = leaf(metadata, name)
-        return 0 if place is None else _size(metadata, group.number, place)
+        key = group.file, name
+        if key not in self._places:
+            self._places[key] = leaf(self.metadata[group.file], name)
+        place = self._places[key]
+        return 0 if place is None else _size(self.metadata[group.file], group.number, place)
 
 
 def _tasks(names: list[str], groups: Sequence[Group]) -> list[tuple[int, list[int], str, int]]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from finequery.operators.aggregate import Aggregate
 
 #: Bytes of parts that are left lying before they are put together, at the most, and as a part of memory that is left.
-MOST, SHARE = 64 << 20, 8
+MOST, SHARE = 64 << 20, 16
 _fresh = itertools.count(-3 * 10**12, -1)
 
 
@@ -134,7 +134,10 @@ def in_parts(whole: Aggregate, context: Context, stream: Stream, record: Measure
 
 
 def _size(frame: Frame) -> int:
-    return sum(column.nbytes for column in frame.columns.values())
+    """Bytes of a frame with its dictionaries."""
+    columns = frame.columns.values()
+    texts = {id(c.dictionary): c.dictionary.chars.nbytes + c.dictionary.offsets.nbytes for c in columns if c.dictionary}
+    return sum(column.nbytes for column in columns) + sum(texts.values())
 
 
 def _left() -> int:

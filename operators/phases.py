@@ -280,6 +280,9 @@ def _overlapped(
 
     first.open(min(size * MORSEL, frame.length))
     second.open(frame.length)
+    through = np.zeros(16, dtype=np.int64)
+    through[15] = count
+    measured.jobs.append((through, 0))
 
     def produce() -> None:
         error: BaseException | None = None
@@ -287,6 +290,7 @@ def _overlapped(
             for batch in first.batches(count, size):
                 if not channel.put(batch):
                     break
+                through[0] = batch[1]
         except BaseException as found:  # it is raised again in the thread that asked
             error = found
         channel.end(error)

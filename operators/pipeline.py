@@ -17,6 +17,7 @@ import numpy as np
 
 from finequery.errors import InternalError
 from finequery.jetson import memory
+from finequery.operators import watch
 from finequery.operators.column import Frame, outline
 from finequery.operators.context import CPU, Context, Measured, Placement
 from finequery.operators.expr import Column, Expr, columns_of, substitute, transform
@@ -73,6 +74,8 @@ class Pipeline:
     ) -> Frame:
         """Rows of ``frame`` through all steps; the look-ups of probes are built already. ``where``: what the context
         says of all pipelines, if nothing."""
+        if context.halted():
+            raise watch.interrupted()
         measured, where = measured or Measured(), where or context.placement
         begin, scalars = time.perf_counter(), context.scalar_seconds
         phased = where.device == "phases" and self.bounds is None

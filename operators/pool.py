@@ -16,10 +16,10 @@ from contextlib import suppress
 import numpy as np
 
 from finequery.jetson import memory
-from finequery.operators import native
+from finequery.operators import native, watch
 
-#: Morsels that a thread takes before it comes back to Python, where Ctrl-C is seen.
-BUDGET = 64
+#: Morsels that a thread takes before it comes back to Python, where a stop is seen: at first, and at the most.
+FIRST, MOST = 4, 1024
 #: Rows of a range kernel above which more than one thread is woken.
 MORE_THREADS = 1 << 14
 DONE, AGAIN = 0, 1
@@ -113,15 +113,20 @@ class Pool:
         states[:, 1] = native.address(kernel)
         states[:, 2] = memory.address(arguments)
         states[:, 3] = np.arange(threads)
-        states[:, 4] = BUDGET
+        budget, running = watch.Budget(FIRST, MOST), watch.current.get()
+        states[:, 4] = budget.size
         addresses = [memory.address(states[i]) for i in range(threads)]
         while True:
+            budget.begin()
             statuses = self.run("run_range", addresses)
             bad = min(statuses)
             if bad < 0:
                 return bad
             if AGAIN not in statuses:
                 return 0
+            if running is not None:
+                running.check()
+            states[:, 4] = budget.adapt()
 
 
 def new_job(rows: int, morsel: int, bounds: np.ndarray | None = None, tile: int = 4096) -> tuple[np.ndarray, int]:

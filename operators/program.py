@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from finequery.errors import DataError, InterruptError, OutOfRangeError
+from finequery.errors import DataError, OutOfRangeError
 from finequery.jetson import memory
-from finequery.operators import native
+from finequery.operators import native, watch
 from finequery.operators.expr import Expr
 from finequery.operators.pool import AGAIN, Pool, new_job
 from finequery.operators.profile import INTERRUPTED, SINK, Profile, tick
@@ -28,8 +28,8 @@ TILE = 4096
 MORSEL = 65536
 #: Below this a second thread costs more than it brings.
 ONE_THREAD = 100_000
-#: Passes over a tile that a thread makes before it comes back to Python, where Ctrl-C is seen: some ten milliseconds.
-PASSES = 1024
+#: Passes over a tile that a thread makes before it comes back to Python, where a stop is seen: at first, at the most.
+PASSES, MOST_PASSES = 64, 1 << 14
 #: Room behind a vector: appends and 64-byte stores may write past the last row.
 SLACK = 64
 
@@ -282,10 +282,13 @@ class Instance:
         primitive of that worker asks for room (-1). ``bind`` comes first; other workers may be at the same job, or at
         another one, from another pool. ``profile``: measure every instruction, and add it
         there."""
-        states, mine = self.states, slice(workers.start, workers.stop)
+        states, mine, running = self.states, slice(workers.start, workers.stop), watch.current.get()
+        if stopped is None and running is not None:
+            stopped = running.stopped
         states[mine, 0] = job.address
         states[mine, 8] = 0
-        states[mine, 15] = PASSES
+        budget = watch.Budget(PASSES, MOST_PASSES)
+        states[mine, 15] = budget.size
         for worker in workers:
             states[worker, 11] = cursor(worker) if cursor is not None else 0
             for word in self.expander_words:
@@ -297,14 +300,17 @@ class Instance:
             states[mine, 17], states[mine, 18] = INTERRUPTED / tick(), 0
         active = list(workers)
         while active:
+            budget.begin()
             try:
                 statuses = pool.run(kernel, [self.state_addresses[t] for t in active])
             except KeyboardInterrupt:
                 job.stop()
-                raise InterruptError("the query was stopped") from None
+                raise watch.interrupted() from None
             if stopped is not None and stopped():
                 job.stop()
-                raise InterruptError("the query was stopped")
+                raise watch.interrupted()
+            if AGAIN in statuses:
+                states[mine, 15] = budget.adapt()
             inside: list[int] = []  # threads that are inside a program
             for thread, status in zip(active, statuses):
                 if status == -1:

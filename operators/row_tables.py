@@ -179,6 +179,11 @@ class RowTables:
     def _groups(self, thread: int) -> int:
         return int(self.states[thread, 0] + self.states[thread, 8])
 
+    @property
+    def entries(self) -> int:
+        """Groups of all threads, in their tables or flushed."""
+        return int(self.states[:, [0, 8]].sum() + self.total[0])
+
     def finish(self, accumulators: Accumulators, segments: np.ndarray) -> tuple[np.ndarray, None]:
         """The groups' keys; the merged accumulators are in the same order."""
         threads = range(len(self.states))

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from finequery.errors import InterruptError
+from finequery.operators import watch
 from finequery.operators.branches import Helper, join
 from finequery.operators.column import BLOCK, Frame
 from finequery.operators.context import Context, Measured, Placement
@@ -48,6 +49,8 @@ class Sink(Protocol):
     def cursor(self, worker: int) -> int: ...
     @property
     def wants_segments(self) -> bool: ...
+    @property
+    def entries(self) -> int: ...  # rows, or groups of all workers, that ``finish`` goes over
     def finish(self, segments: np.ndarray, rows: int, pool: Pool) -> Frame: ...
     def release(self) -> None: ...
 
@@ -125,7 +128,7 @@ class Compiled:
     def finish(self, segments: np.ndarray, rows: int, pool: Pool, measured: Measured) -> Frame:
         """What the sink makes of all that the workers have done."""
         begin = time.perf_counter()
-        result = self.sink.finish(segments, rows, pool)
+        result = watch.aside(self.sink.entries, self.sink.finish, segments, rows, pool)
         if measured.profile is not None:
             measured.profile.add(SINK, time.perf_counter() - begin)
         return result
@@ -200,7 +203,9 @@ class _Run:
         tile = getattr(sink, "tile", None) or TILE
         segments = self.segments if sink.wants_segments else None
         skip = self.skip if skip is None else skip
-        return Job(self.rows, tile=tile, bounds=self.bounds, skip=skip, segments=segments, first=first, end=end)
+        job = Job(self.rows, tile=tile, bounds=self.bounds, skip=skip, segments=segments, first=first, end=end)
+        self.measured.jobs.append((job.words, first))
+        return job
 
     def _on_cpu(self, job: Job) -> None:
         context, sink = self.context, self.compiled.sink

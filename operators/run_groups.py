@@ -69,6 +69,11 @@ class RunGroups:
             item.arrays[thread] = bigger
         self.instance.bind()
 
+    @property
+    def entries(self) -> int:
+        """Runs of all threads."""
+        return int(self.states[:, 0].sum())
+
     def finish(self, accumulators: Accumulators, segments: np.ndarray) -> tuple[np.ndarray, None]:
         """All threads' runs in the order of their morsels; a run that a morsel's end cut in two becomes one."""
         pieces: list[tuple[int, int, int]] = []  # thread, first run, end

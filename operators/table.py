@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from finequery.errors import InternalError
 from finequery.jetson import accounts, memory
+from finequery.operators import watch
 from finequery.operators.column import ColumnData, Stats
 from finequery.operators.threads import parallel
 from finequery.types import SqlType
@@ -97,6 +98,10 @@ class KeptTable(Table):
         """Read and encode these columns."""
         raise NotImplementedError
 
+    def _size(self) -> int:
+        """About how many rows there are."""
+        return self.rows
+
     def type_of(self, name: str) -> SqlType:
         """The type of a column."""
         for column, sql_type in self.columns:
@@ -112,7 +117,8 @@ class KeptTable(Table):
             for name in missing:
                 require(self.type_of(name), name, self.name)
             if missing:
-                self._kept.update(zip(missing, self._encode(missing)))
+                with watch.stage(f"reading {self.name}", 1):
+                    self._kept.update(zip(missing, watch.aside(self._size(), self._encode, missing)))
             for name in names:
                 self._kept[name] = self.reachable(self._kept[name])
             return [self._kept[name] for name in names]

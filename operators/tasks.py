@@ -32,11 +32,13 @@ from finequery.operators.table import Batches, RangeTest
 @dataclass(eq=False)
 class Task:
     """Base. ``columns``: what the frame holds, in order. ``estimate``: rows the planner expects. ``node``: the part of
-    the logical plan that it stands for, for the planner's own use."""
+    the logical plan that it stands for, for the planner's own use. ``spoiled``, of a plan's last task: something that a
+    stop has left behind may still work on the plan, which is not to be run again."""
 
     columns: tuple[Column, ...]
     estimate: float | None = field(default=None, kw_only=True)
     node: Any = field(default=None, kw_only=True)
+    spoiled: bool = field(default=False, kw_only=True)
 
     @property
     def inputs(self) -> tuple[Task, ...]:
@@ -77,10 +79,10 @@ class Scan(Task):
 
     def execute(self, context: Context) -> Frame:
         begin = time.perf_counter()
+        record = self.measure(context)
         with refused():
             loaded = self.table.load(self.names) if self.names else []
         rows = loaded[0].length if loaded else self.table.rows
-        record = self.measure(context)
         record.rows_out, record.seconds = rows, time.perf_counter() - begin
         return Frame({c.id: data for c, data in zip(self.columns, loaded)}, rows)
 
@@ -207,7 +209,7 @@ def build(probe: Probe, frame: Frame, context: Context, rows: int) -> None:
     def prepare(device: Any) -> None:
         probe.prepare(frame, calculate, context.pool, rows, device)
 
-    context.placed(probe, record, "A build", prepare)
+    context.placed(probe, record, "A build", frame.length, prepare)
     record.rows_in = frame.length
     record.seconds += time.perf_counter() - begin
     record.bytes = probe.current().nbytes
@@ -278,7 +280,7 @@ class Sort(Task):
                 {c.id: take(frame.columns[c.id], rows, context.pool, device=device) for c in wanted}, len(rows)
             )
 
-        result = context.placed(self, took, "A sort", sort)
+        result = context.placed(self, took, "A sort", frame.length, sort)
         took.rows_in += frame.length
         took.seconds += time.perf_counter() - begin
         return result
@@ -366,8 +368,8 @@ class UnionAll(Task):
             parts = [[f.columns[c.id] for c in own] for f, own in zip(frames, self.part_columns)]
             return {c.id: concat_columns(same, device=device) for c, *same in zip(self.columns, *parts)}
 
-        columns = context.placed(self, record, "A UNION ALL", join)
-        record.rows_in = record.rows_out = sum(f.length for f in frames)
+        record.rows_in = record.rows_out = rows = sum(f.length for f in frames)
+        columns = context.placed(self, record, "A UNION ALL", rows, join)
         record.seconds = time.perf_counter() - begin
         return Frame(columns, record.rows_out)
 
@@ -420,7 +422,7 @@ class Window(Task):
                 *(call.running, output.type, frame.length, context.pool, orders, call.frame, call.ignore_nulls),
             )
             work = functools.partial(evaluate_window, *operands)
-            columns[output.id] = context.placed(self, record, "A window function", work)
+            columns[output.id] = context.placed(self, record, "A window function", frame.length, work)
         record.rows_in = record.rows_out = frame.length
         record.seconds = time.perf_counter() - begin
         return Frame(columns, frame.length)

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import copy_context
 from typing import TypeVar
 
+from finequery.operators import watch
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -35,15 +37,21 @@ def size() -> int:
 
 def parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """``function`` of every item, in order. The calling thread works too, and waits for no helper that has not begun.
-    All runs here where there is one item, one thread, or a pool thread calls."""
-    work = list(items)
+    All runs here where there is one item, one thread, or a pool thread calls. A query that is to stop begins no
+    item."""
+    work, check = list(items), watch.check
     if len(work) < 2 or _size == 1 or getattr(_here, "worker", False):
-        return [function(item) for item in work]
+        found = []
+        for item in work:
+            check()
+            found.append(function(item))
+        return found
     results: dict[int, Result] = {}
     left = iter(range(len(work)))  # shared: each number goes to one thread
 
     def drain() -> None:
         for place in left:
+            check()
             results[place] = function(work[place])
 
     global _pool

@@ -17,6 +17,7 @@ from finequery.operators.dictionary import build, code_type
 from finequery.operators.export import column_to_arrow, column_to_python, integers
 from finequery.operators.expr import Frame
 from finequery.operators.pool import Pool
+from finequery.operators.slice import slice_column
 from finequery.operators.sort import Sort, all_fields, dense_ranks, known_order, mark_changes
 from finequery.operators.sort_keys import TILE_WORDS, Field, Key, Piece, Program, chunk_program, cut
 from finequery.operators.take import NO_ROW, take
@@ -214,7 +215,7 @@ class WindowCall:
         import pyarrow.compute as pc
 
         starts = np.flatnonzero(self.order.flags & 2)
-        between = column_to_python(separator)[0] if self.length else None
+        between = column_to_python(slice_column(separator, 0, 1))[0] if self.length else None
         values = column_to_arrow(text).cast(pa.large_string()).take(pa.array(self.order.rows))
         known = pc.is_valid(values)
         before = np.concatenate([[0], np.cumsum(known.to_numpy(zero_copy_only=False))])

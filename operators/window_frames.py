@@ -2,8 +2,8 @@
 
 Everything is computed over positions of the sorted order. A frame is [low, high) for every position; counts and exact
 sums are differences of running totals, minima, maxima and sums of doubles come from a tree over the positions
-(Leis et al., "Efficient Processing of Window Functions in Analytical SQL Queries", VLDB 2015), level by level for all
-rows at once.
+(Leis et al., "Efficient Processing of Window Functions in Analytical SQL Queries", VLDB 2015), level by level for a
+stretch of rows at once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from finequery.errors import NotSupportedError
 from finequery.jetson import memory
+from finequery.operators import watch
 from finequery.operators.column import ColumnData, Stats
 from finequery.operators.concat import mask_of
 from finequery.operators.export import integers
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from finequery.operators.pool import Pool
 
 _PARTITION = 2
+#: Positions that are worked on at a time: their frames stay in a cache.
+STRETCH = 1 << 16
 _DAY = 86_400_000_000
 _MOST = 2**63 - 1
 
@@ -188,16 +191,17 @@ def _moved(values: np.ndarray, distance: Any, sign: int) -> np.ndarray:
 
 def _search(values: np.ndarray, targets: np.ndarray, low: np.ndarray, high: np.ndarray, right: bool) -> np.ndarray:
     """For every target the first position in [low, high) whose value is not less (``right``: is greater)."""
-    low, high = low.copy(), high.copy()
-    while True:
-        open_ = low < high
-        if not open_.any():
-            return low
-        middle = (low + high) >> 1
-        seen = values[np.minimum(middle, len(values) - 1)]
-        before = open_ & (seen <= targets if right else seen < targets)
-        high = np.where(open_ & ~before, middle, high)
-        low = np.where(before, middle + 1, low)
+    result = np.empty(len(low), np.int64)
+    for begin, end in watch.pieces(len(low), STRETCH):
+        first, last, wanted = low[begin:end], high[begin:end], targets[begin:end]
+        while (open_ := first < last).any():
+            middle = (first + last) >> 1
+            seen = values[np.minimum(middle, len(values) - 1)]
+            before = open_ & (seen <= wanted if right else seen < wanted)
+            last = np.where(open_ & ~before, middle, last)
+            first = np.where(before, middle + 1, first)
+        result[begin:end] = first
+    return result
 
 
 # --- functions -------------------------------------------------------------------------------------------------------
@@ -250,18 +254,23 @@ def _folded(
     values: np.ndarray, low: np.ndarray, high: np.ndarray, combine: Callable[..., np.ndarray], nothing: Any
 ) -> np.ndarray:
     """``combine`` over every frame: the nodes of a binary tree that cover it, from the leaves up."""
-    result = np.full(len(low), nothing, values.dtype)
-    low, high = low.copy(), high.copy()
-    while True:
-        for odd, at in ((low & 1 == 1, low), (high & 1 == 1, high - 1)):
-            wanted = np.flatnonzero(odd & (low < high))
-            result[wanted] = combine(result[wanted], values[at[wanted]])
-        low, high = (low + 1) >> 1, high >> 1
-        if not (low < high).any():
-            return result
+    levels, widest = [values], int((high - low).max(initial=0))
+    while widest >> len(levels):
         if len(values) & 1:
             values = np.append(values, np.array([nothing], values.dtype))
         values = combine(values[::2], values[1::2])
+        levels.append(values)
+    result = np.full(len(low), nothing, levels[0].dtype)
+    for begin, end in watch.pieces(len(low), STRETCH):
+        first, last, found = low[begin:end], high[begin:end], result[begin:end]
+        for nodes in levels:
+            for odd, at in ((first & 1 == 1, first), (last & 1 == 1, last - 1)):
+                wanted = np.flatnonzero(odd & (first < last))
+                found[wanted] = combine(found[wanted], nodes[at[wanted]])
+            first, last = (first + 1) >> 1, last >> 1
+            if not (first < last).any():
+                break
+    return result
 
 
 def _sum(

@@ -108,6 +108,7 @@ class Analytic:
         self.board = boards.host() if board is None else board
         self.source = f"analytic prices of {self.board.title} (no fitted model)"
         self._costs = costs.load()
+        self._fixed: dict[str, float] = {}  # by model
         numbers = self._cpu() | self._gpu() | {"morsel": costs.MORSEL, "line": LINE, "tile": TILE}
         numbers |= {"own_bytes": OWN_BYTES, "l2_sector": costs.L2_SECTOR, "l2_speedup": costs.L2_SPEEDUP}
         self._board = np.array([numbers.get(name, 1.0) for name in BOARD], np.float64)
@@ -170,7 +171,9 @@ class Analytic:
 
     def fixed_seconds(self, model: str) -> float:
         """What the host pays once for a sub-task, however many rows and batches it has, and wherever it runs."""
-        return costs.host_seconds(self.board, (model,), self._costs)
+        if model not in self._fixed:
+            self._fixed[model] = costs.host_seconds(self.board, (model,), self._costs)
+        return self._fixed[model]
 
     def coefficients(self, model: str, fitted: Sequence[float] = UNFITTED) -> tuple[float, ...]:
         """A model as price_layout.MODEL has it."""

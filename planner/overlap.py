@@ -74,8 +74,8 @@ class Beside(NamedTuple):
     looked: int
 
 
-#: A pipeline, its way among all (-1: the one that it has), and whether it runs along.
-Change: TypeAlias = tuple[int, int, bool]
+#: Pipelines that change together: each one, its way among all (-1: the one that it has), and whether it runs along.
+Move: TypeAlias = Sequence[tuple[int, int, bool]]
 
 
 def elapsed(tasks: Sequence[Task], cores: float, peak: float) -> float:
@@ -95,22 +95,23 @@ def beside(
     ways: Sequence[Way],
     chosen: Sequence[int],
     along: Sequence[bool],
-    moves: Sequence[Sequence[Change]],
+    moves: Sequence[Move],
     reads: Sequence[Sequence[int]],
     handed: Sequence[Sequence[float]],
     machine: Machine,
 ) -> Beside:
     """A plan with pipelines moved beside others. ``chosen``: the way of each pipeline among all ``ways``; ``moves``:
-    each of one or more changes, those of more are tried once; ``handed``: for each that a pipeline reads, in the order
-    of ``reads``, the seconds until it has its result, by what the reader needs and then by who holds it. Without moves,
-    the plan as it is."""
+    those of several pipelines are tried once, before the others; ``handed``: for each that a pipeline reads, in the
+    order of ``reads``, the seconds until it has its result, by what the reader needs and then by who holds it. Without
+    moves, the plan as it is."""
     count, discrete = len(chosen), machine.copies is not None
     together = [move for move in moves if len(move) > 1]
     moves = [*together, *(move for move in moves if len(move) == 1)]
     table = np.fromiter(chain.from_iterable(ways), np.float64, len(ways) * len(OPTION))
     now, beside_ = np.array(chosen, np.int64), np.array(along, np.int64)
     begin, read = _flat(reads)
-    first, change = _flat(moves)
+    first = np.array([0, *accumulate(map(len, moves))], np.int64)
+    change = np.fromiter(chain.from_iterable(chain.from_iterable(moves)), np.int64)
     hand = np.fromiter(chain.from_iterable(handed), np.float64)
     copies = np.array(machine.copies if machine.copies is not None else (), np.float64)
     limits = np.array([machine.cores, machine.peak, LEAST_GAIN, float(discrete), float(machine.one_engine)])
@@ -132,7 +133,7 @@ def may_run_along(reads: Sequence[Sequence[int]]) -> list[bool]:
     return found
 
 
-def _flat(lists: Sequence[Sequence[object]]) -> tuple[np.ndarray, np.ndarray]:
+def _flat(lists: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     """Where each list starts in all of them one after another, and these."""
     starts = np.array([0, *accumulate(map(len, lists))], np.int64)
     return starts, np.array([*chain.from_iterable(lists)], np.int64)

@@ -26,7 +26,7 @@ from finequery.operators.primitives.price_layout import ON_CPU, ON_GPU
 from finequery.perfmodel.compose import Price
 from finequery.perfmodel.model import Model
 from finequery.planner.candidates import Asked, Candidate, Offers
-from finequery.planner.overlap import Beside, Change, Machine, Way, beside, may_run_along
+from finequery.planner.overlap import Beside, Machine, Move, Way, beside, may_run_along
 from finequery.planner.stages import Part, Site, coherence, column_batches
 
 #: What a candidate that uses both devices has to gain on one device alone.
@@ -122,6 +122,10 @@ def place(parts: Sequence[Part], site: Site, model: Model, asked: Asked) -> Sche
     return made
 
 
+#: The way of each pipeline, as its place among all, and whether it runs along.
+Start: TypeAlias = tuple[Sequence[int], Sequence[bool]]
+
+
 class _Transfers:
     """What it takes that one device gets a result that the other one has."""
 
@@ -132,9 +136,6 @@ class _Transfers:
         board = site.board
         self.idle_w = board.power.idle_w
         self.threads = min(site.threads, board.cpu.cores * (1.0 - site.load.get("cpu", 0.0)))
-        self._cores = [min(self.threads, max(1.0, part.rows / costs.MORSEL)) for part in parts]
-        table = costs.load()
-        self._once = [costs.host_seconds(board, (f.model for f in part.features), table) for part in parts]
         # By pipeline: seconds of copying its result to the CPU and to the GPU.
         self.copies = [self._copied(part) for part in parts] if board.discrete else None
         # By pipeline, for each that it reads: seconds until it has that result, by what it needs (price_layout.NEEDS)
@@ -181,37 +182,48 @@ class _Transfers:
         total = sum([c.seconds for c in choice]) + seconds
         return Price(total, low + seconds, high + seconds, nbytes, joules + seconds * self.idle_w)
 
-    def beside(self, choice: Sequence[Candidate], moves: Sequence[Move]) -> tuple[list[Candidate], Beside]:
-        """A plan with pipelines moved beside others where that gains, and what the search says of it."""
-        ways, of = [*choice], [*range(len(choice))]  # of: the pipeline of each
-        found: list[list[Change]] = []
-        for move in moves:
-            found.append([])
-            for place, candidate, along in move:
-                found[-1].append((place, -1 if candidate is None else len(ways), along))
-                if candidate is not None:
-                    ways.append(candidate)
-                    of.append(place)
-        table = []
-        for c, place in zip(ways, of):
-            pieces = column_batches(c.copied_bytes) if c.copying else 1
-            table.append(
-                Way(c.seconds, c.nbytes, self._cores[place], c.needs, c.held, c.copying, self._once[place], pieces)
+    def beside(
+        self,
+        choice: Sequence[Candidate],
+        others: Sequence[tuple[int, Candidate]] = (),
+        moves: Sequence[Move] = (),
+        starts: Sequence[Start] = (),
+    ) -> tuple[list[Candidate], Beside]:
+        """A plan with pipelines moved beside others where that gains, and what the search says of it. ``others``: other
+        ways to run pipelines, with their places; ``moves``: which of these are tried, counted from the number of
+        pipelines on; ``starts``: plans that the search begins with, too."""
+        table = costs.load()
+        known = []  # of each pipeline: cores, and seconds of the host
+        for part in self.parts:
+            cores = min(self.threads, max(1.0, part.rows / costs.MORSEL))
+            known.append((cores, costs.host_seconds(self.site.board, [f.model for f in part.features], table)))
+        ways = [
+            Way(
+                *(c.seconds, c.nbytes, known[place][0], c.needs, c.held, c.copying, known[place][1]),
+                column_batches(c.copied_bytes) if c.copying else 1,
             )
+            for place, c in (*enumerate(choice), *others)
+        ]
         handed = [h for read in self.handed for h in read]
         along_now = [c.along for c in choice]
-        best = beside(table, range(len(choice)), along_now, found, self.reads, handed, self.machine)
-        chosen = [ways[way] for way in best.chosen]
+        looked, best = 0, None
+        for chosen_, along in ((range(len(choice)), along_now), *starts):
+            found = beside(ways, chosen_, along, moves, self.reads, handed, self.machine)
+            looked += found.looked
+            if best is None or found.seconds < best.seconds:
+                best = found
+        assert best is not None
+        best = best._replace(looked=looked)
+        candidates = [*choice, *(c for _, c in others)]
+        chosen = [candidates[way] for way in best.chosen]
         return [c if c.along == along else c._replace(along=along) for c, along in zip(chosen, best.along)], best
 
     def elapsed(self, choice: Sequence[Candidate]) -> float:
         """Seconds of a plan some of whose pipelines run along, and in which copies of results run beside what does not
         wait for them."""
-        return self.beside(choice, ())[1].seconds
+        return self.beside(choice)[1].seconds
 
 
-#: Pipelines that are moved together: the place of each, its other way (None: the one that it has), whether along.
-Move: TypeAlias = "list[tuple[int, Candidate | None, bool]]"
 _NOTHING = (0.0,) * 6
 
 
@@ -268,21 +280,14 @@ def _safer(price: Price, single: Price, cost: Cost) -> bool:
 def _branches(made: Schedule, transfers: _Transfers) -> None:
     """Let branches of the plan run beside each other where that gains."""
     placed, price, reads = made.placed, made.price, transfers.reads
-    choice, discrete = [p.chosen for p in placed], transfers.copies is not None
-    along = may_run_along(reads)
-    moves = [move for item, may in zip(placed, along) for move in _moves(item, may, discrete)]
-    if not moves or price.seconds - _chain(choice, reads) < LEAST_SLACK * price.seconds:
+    choice = [p.chosen for p in placed]
+    if price.seconds - _chain(choice, reads) < LEAST_SLACK * price.seconds:
         return
-    if discrete:
-        moves += _subtrees(placed, reads, along)
-    best: tuple[list[Candidate], Beside] | None = None
-    for start in _starts(placed, choice, along):
-        choice_, found = transfers.beside(start, moves)
-        made.looked += found.looked
-        if best is None or found.seconds < best[1].seconds:
-            best = choice_, found
-    assert best is not None
-    choice, found = best
+    others, moves, starts = _moves(placed, reads, transfers.copies is not None)
+    if not moves:
+        return
+    choice, found = transfers.beside(choice, others, moves, starts)
+    made.looked = found.looked
     if found.seconds > (1.0 - GAIN) * price.seconds:
         return
     for item, candidate in zip(placed, choice):
@@ -294,40 +299,46 @@ def _branches(made: Schedule, transfers: _Transfers) -> None:
     made.price = Price(found.seconds, low, high, one_by_one.nbytes, joules)
 
 
-def _starts(placed: Sequence[Placed], choice: list[Candidate], along: Sequence[bool]) -> list[list[Candidate]]:
-    """Plans that a search begins with, which ends where no move gains: the one whose pipelines run one after another,
-    that one and either device alone with all branches beside each other."""
-    found = [choice]
-    for other in (choice, *([item.single(device) for item in placed] for device in ("cpu", "gpu"))):
-        found.append([(c or now)._replace(along=may) for c, now, may in zip(other, choice, along)])
-    return found
-
-
-def _moves(item: Placed, along: bool, discrete: bool) -> list[Move]:
-    """Ways to run a pipeline that are tried: on one device beside the one before it; where results are copied, which
-    may cost nothing beside something else, also on one device behind it, and by the best of the other ways; and as it
-    is, but beside the one before it."""
-    place = item.place
-    singles = [c for c in item.cheapest if c.kind in (ON_CPU, ON_GPU)]
-    found: list[Move] = [[(place, c, True)] for c in singles] if along else []
-    if discrete:
-        found += [[(place, c, False)] for c in singles]
-    if discrete and (others := [c for c in item.cheapest if c.kind not in (ON_CPU, ON_GPU)]):
-        found.append([(place, min(others, key=lambda c: c.seconds), False)])
-    return [*found, [(place, None, True)]] if along else found
-
-
-def _subtrees(placed: Sequence[Placed], reads: Sequence[Sequence[int]], along: Sequence[bool]) -> list[Move]:
-    """Each pipeline with all that it reads on one device: where results are copied, none of them may gain alone."""
+def _moves(
+    placed: Sequence[Placed], reads: Sequence[Sequence[int]], discrete: bool
+) -> tuple[list[tuple[int, Candidate]], list[Move], list[Start]]:
+    """Ways to run pipelines that are tried, with their places, and the moves that try them: on one device beside the
+    pipeline before; as it is, but beside that; and where results are copied, which may cost nothing beside something
+    else, also on one device behind it, by the best of the other ways, and with all that it reads on one device: none of
+    them may gain alone. And the plans that a search begins with, which ends where no move gains, besides that whose
+    pipelines run one after another: that one and either device alone with all branches beside each other."""
+    others: list[tuple[int, Candidate]] = []
     moves: list[Move] = []
     trees: list[set[int]] = []
-    for place in range(len(placed)):
-        trees.append({place}.union(*(trees[r] for r in reads[place])))
-        for device in ("cpu", "gpu"):
-            single = [(n, placed[n].single(device), along[n]) for n in sorted(trees[place])]
-            if len(single) > 1 and all(c is not None for _, c, _ in single):
-                moves.append([*single])
-    return moves
+    single: list[dict[int, int]] = []  # by place and device: the number of its way
+    along = may_run_along(reads)
+    for place, item in enumerate(placed):
+        single.append({})
+        rest = []
+        for c in item.cheapest:
+            if c.kind not in (ON_CPU, ON_GPU):
+                rest.append(c)
+            else:
+                single[place][c.kind] = len(placed) + len(others)
+                others.append((place, c))
+        if along[place]:
+            moves += [[(place, way, True)] for way in single[place].values()]
+        if discrete:
+            moves += [[(place, way, False)] for way in single[place].values()]
+        if discrete and rest:
+            moves.append([(place, len(placed) + len(others), False)])
+            others.append((place, min(rest, key=lambda c: c.seconds)))
+        if along[place]:
+            moves.append([(place, -1, True)])
+        if discrete:
+            trees.append({place}.union(*(trees[r] for r in reads[place])))
+            tree = sorted(trees[place])
+            for device in (ON_CPU, ON_GPU):
+                if len(tree) > 1 and all(device in single[n] for n in tree):
+                    moves.append([(n, single[n][device], along[n]) for n in tree])
+    starts = [(range(len(placed)), along)]
+    starts += [([single[n].get(device, n) for n in range(len(placed))], along) for device in (ON_CPU, ON_GPU)]
+    return others, moves, starts
 
 
 def _chain(choice: Sequence[Candidate], reads: Sequence[Sequence[int]]) -> float:

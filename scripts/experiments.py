@@ -2,16 +2,18 @@
 
     python scripts/experiments.py                  # writes docs/experiments.md, its plots and its JSON
     python scripts/experiments.py --quick          # a minute: two scales, two boards, nothing kept
+    python scripts/experiments.py --placing        # only what placing each query costs, measured here
 
 All 22 TPC-H and 13 SSB queries on every board, in the simulator of jetson/simulator.py. The queries run once each on
 this machine for their true numbers of rows; what is kept of that (numbers alone) makes later runs quick. Everything is
-a function of the generated data, whose seeds are fixed: two runs write the same.
+a function of the generated data, whose seeds are fixed: two runs write the same but for the time that placing takes.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import multiprocessing
 import os
@@ -26,6 +28,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 import experiments_measures as measures  # noqa: E402
 import experiments_page as page  # noqa: E402
+import experiments_placing as placing  # noqa: E402
 from bench_data import Data  # noqa: E402
 from experiments_measures import Cell  # noqa: E402
 from experiments_plans import Plan, continued, plans  # noqa: E402
@@ -72,10 +75,27 @@ def each(work: Work, cell: Cell, measure: Callable[[Plan, Site, Model], Any]) ->
     return [measure(plan, site, model) for plan in work.plans(cell.suite, cell.scale)]
 
 
+def asked(work: Work, options: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...], float]:
+    """Boards, hosts, and the scale of what is shown at one alone."""
+    edge, hosts = (EDGE[:1], HOSTS[:1]) if options.quick else (EDGE, HOSTS)
+    return edge, hosts, MAIN if MAIN in work.run else work.run[-1]
+
+
+def costs_of_placing(work: Work, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measured, so nothing else runs beside it: a cell for each board and one host."""
+    edge, hosts, main = asked(work, options)
+    found = []
+    for board, suite in itertools.product((*edge, hosts[-1]), SUITES):
+        cell = Cell(board, suite, main)
+        numbers = each(work, cell, placing.placing)
+        found.append({"what": "placing", "board": board, "suite": suite, "scale": main, "resident": True})
+        found[-1] |= {"simulated": False, "source": work.site(cell)[1].source, "numbers": numbers}
+    return found
+
+
 def results(work: Work, options: argparse.Namespace) -> dict[str, Any]:
     """All numbers of the page."""
-    edge, hosts = (EDGE[:1], HOSTS[:1]) if options.quick else (EDGE, HOSTS)
-    main = MAIN if MAIN in work.run else work.run[-1]
+    edge, hosts, main = asked(work, options)
     jobs: dict[tuple[str, Cell], tuple[str, Cell]] = {}
 
     def ask(what: str, cell: Cell) -> None:
@@ -112,6 +132,7 @@ def results(work: Work, options: argparse.Namespace) -> dict[str, Any]:
             found[-1] |= {"resident": job[1].resident, "simulated": True, "source": numbers[0], "numbers": numbers[1]}
             if not options.quiet:
                 print(f"{time.perf_counter() - begin:6.1f} s  {job[0]:10} {job[1]}", flush=True)
+    found += costs_of_placing(work, options)
     return {"main": main, "scales": work.scales, "run": work.run, "edge": edge, "hosts": hosts, "cells": found}
 
 
@@ -143,6 +164,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--json", type=Path, default=ROOT / "benchmarks" / "results" / "experiments", help="where the numbers go"
     )
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes (default %(default)s)")
+    parser.add_argument("--placing", action="store_true", help="only show what placing each query costs")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     options = parser.parse_args(argv)
     if options.quick and options.docs == ROOT / "docs":
@@ -155,6 +177,9 @@ def main(argv: list[str] | None = None) -> int:
     options.data.mkdir(parents=True, exist_ok=True)
     run, scaled = ((0.01, 0.02), ()) if options.quick else (RUN, SCALED)
     work = Work(Data(options.data), options.data / "plans", run, scaled)
+    if options.placing:
+        print(placing.printed(costs_of_placing(work, options)))
+        return 0
     found = rounded(results(work, options))
     options.json.mkdir(parents=True, exist_ok=True)
     for what in sorted({cell["what"] for cell in found["cells"]}):

@@ -9,6 +9,7 @@ from typing import Any
 
 import experiments_plots as plots
 from experiments_hosts import against_hosts, host_wins
+from experiments_placing import cost_of_placing
 from experiments_policies import POLICIES
 from experiments_tables import Cells, reduction, table, title, worst
 
@@ -25,6 +26,7 @@ def write(found: dict[str, Any], folder: Path) -> str:
     images: dict[str, str] = {}
     sections = [_head(cells), _regret(cells), _errors(cells), _latency(cells, images), _bandwidth(cells)]
     sections += [against_hosts(cells), _ablations(cells), _sweeps(cells, images), _losses(cells)]
+    sections += [cost_of_placing(cells)]
     text = "\n\n".join(sections) + "\n"
     (folder / "experiments").mkdir(exist_ok=True)
     for name, svg in images.items():
@@ -59,10 +61,11 @@ def _head(cells: Cells) -> str:
     more = [f"{s:g}" for s in cells.scales if s not in cells.run]
     return f"""# Experiments
 
-Written by `python scripts/experiments.py`; do not edit. **Every time, byte and joule on this page is simulated** by the
-discrete-event simulator of `jetson/simulator.py` on the board files of `jetson/boards/` (whose numbers say where they
-come from, many of them estimates). Nothing here was measured on a Jetson. What was really run is each query once, on
-the CPU of the machine that wrote this page, for its answer and its true numbers of rows.
+Written by `python scripts/experiments.py`; do not edit. **Every time, byte and joule on this page is simulated** (but
+for what placing costs, section 8) by the discrete-event simulator of `jetson/simulator.py` on the board files of
+`jetson/boards/` (whose numbers say where they come from, many of them estimates). Nothing here was measured on a
+Jetson. What was really run is each query once, on the CPU of the machine that wrote this page, for its answer and its
+true numbers of rows.
 
 - **Queries.** All 22 of TPC-H and 13 of SSB. None was used to make the model: it is fitted on synthetic points, or is
   the analytic formula where no fitted model is there. Here: {sources}.
@@ -123,10 +126,9 @@ Hosts with a discrete GPU:
 
 {table(head, rows(hosts))}
 
-The first run pays for estimates of rows that are off, which is not the model's doing. What is left is placed anew at
-breakers, but what one pipeline turns out to do inside comes too late: in q03 the dates of orders and of line items are
-correlated, and a tenth of the rows expected come through; in q2.2 a range of brands is a sixteenth of what was
-expected, and the look-ups change places when it runs."""
+The first run pays for estimates of rows that are off, which is not the model's doing. Samples of the tables see what
+predicates have to do with each other, across joins too (planner/sampled.py), and what is left is placed anew at
+breakers, but what one pipeline turns out to do inside comes too late: how many groups pass a HAVING, say."""
 
 
 def _errors(cells: Cells) -> str:

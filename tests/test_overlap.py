@@ -152,11 +152,13 @@ def plan_by_hand(
             seconds += next(waits)[2 * w.needs + ways[r].held] if machine.copies is None else 0.0
             if machine.copies is not None and w.needs in (1 - ways[r].held, 2):
                 after.add(copied(r, 1 - ways[r].held))
-        if w.copying:
-            tasks.append(Task(w.copying, 0.0, overlap.H2D, 0.0, tuple(after)))
-            after, seconds = {len(tasks) - 1}, seconds - w.copying
+        for _ in range(w.pieces if w.copying else 0):
+            tasks.append(Task(w.copying / w.pieces, 0.0, overlap.H2D, 0.0, tuple(after)))
+            after, seconds = {len(tasks) - 1}, seconds - w.copying / w.pieces
         ends.append(len(tasks))
-        engines, cores = overlap.GPU if w.needs else 0, w.cores if w.needs != 1 else 0.0
+        engines, cores = overlap.GPU if w.needs else 0, 0.0
+        if w.needs != 1:  # while the host prepares it, others have the cores
+            cores = w.cores * max(1.0 - w.once / seconds, 0.05)
         tasks.append(Task(seconds, w.nbytes, engines, cores, tuple(after)))
         last = last if along[place] else [ends[-1]]
     if machine.copies is not None and ways[-1].held:
@@ -193,9 +195,10 @@ def test_plans_are_the_tasks_that_plain_loops_make(seed: int, discrete: bool) ->
         ways = []
         for _ in range(count):
             needs, seconds = rng.randrange(3), rng.uniform(0.1, 3.0)
-            copying = rng.choice([0.0, seconds / 2]) if discrete and needs == 1 else 0.0
+            copying, pieces = rng.choice([0.0, seconds / 2]) if discrete and needs else 0.0, rng.choice([1, 3, 8])
             held = needs if needs < 2 else rng.randrange(2)
-            ways.append(Way(seconds, rng.choice([0.0, 100.0]), rng.choice([1.0, 8.0]), needs, held, copying))
+            cores, once = rng.choice([1.0, 8.0]), rng.choice([0.0, 0.2])
+            ways.append(Way(seconds, rng.choice([0.0, 100.0]), cores, needs, held, copying, once, pieces))
         along = [i > 0 and rng.random() < 0.4 for i in range(count)]
         found = beside(ways, range(count), along, (), reads, handed, machine)
         assert found.seconds == pytest.approx(plan_by_hand(ways, along, reads, handed, machine))

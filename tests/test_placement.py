@@ -125,7 +125,7 @@ def test_copies_beside_other_work_are_priced_as_the_simulator_runs_them(resident
     made = scheduler(con, BRANCHED, Site(found, found.cpu.cores, {}, resident=resident))
     transfers = placement._Transfers(made.parts, made.site)
     singles = [p.candidates[:2] for p in made.schedule.placed]
-    beside = [n for n in range(len(singles)) if may_run_along(n, transfers.reads)]
+    beside = [n for n, may in enumerate(may_run_along(transfers.reads)) if may]
     assert beside, "the plan has branches"
     copied, errors = 0, []
     for plan in itertools.product(*singles):

@@ -20,6 +20,7 @@ from finequery.errors import FileError, InterruptError, OutOfMemoryError
 from finequery.jetson import accounts, memory
 from finequery.operators import parquet_batches, partial_groups, stream
 from finequery.operators.parquet_table import ParquetTable
+from finequery.workloads import queries
 
 FILES, ROWS = 40, 25_000
 
@@ -354,6 +355,23 @@ def test_interrupt_ends_all_threads(bounded: Engines, monkeypatch: pytest.Monkey
     assert_same(*bounded, QUERIES["a range"])
 
 
+def test_progress(bounded: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How far a query is goes by the batches that were read."""
+    con, read = bounded.con, parquet_batches.ParquetBatches.read
+    seen: list[Any] = []
+
+    def look(self: Any, groups: Any) -> Any:
+        seen.append(con.progress())
+        return read(self, groups)
+
+    monkeypatch.setattr(parquet_batches.ParquetBatches, "read", look)
+    con.sql(QUERIES["text results"]).fetchall()
+    done = [progress.done for progress in seen if progress is not None]
+    rows = [progress.pipelines[0].done_rows for progress in seen if progress is not None]
+    assert len(done) > 10 and done == sorted(done) and done[0] < 0.2 and 0.5 < done[-1] < 1.0
+    assert rows == sorted(rows) and 0 <= rows[0] < rows[-1] <= FILES * ROWS
+
+
 def test_errors_in_mid_stream(bounded: Engines) -> None:
     con = bounded.con
     with pytest.raises(Exception, match=r"[Cc]onvert|cast"):
@@ -384,7 +402,7 @@ def streaming(monkeypatch: pytest.MonkeyPatch) -> None:
         return parquet_batches.ParquetBatches(self.files, list(dict.fromkeys(names)), tests)
 
     monkeypatch.setattr(ParquetTable, "batches", batches)
-    monkeypatch.setattr(parquet_batches, "LARGEST", 64 << 10)
+    monkeypatch.setattr(parquet_batches, "LARGEST", 9 << 10)
     monkeypatch.setattr(partial_groups, "MOST", 1 << 10)
 
 
@@ -405,10 +423,29 @@ def test_benchmark_queries(streaming: None, small_groups: dict[str, Path], suite
     for path in small_groups[suite].glob("*.parquet"):
         for one in (con, duck):
             one.execute(f"create view {path.stem} as select * from '{path}'")
-    for path in sorted((Path(__file__).parent / "data" / suite).glob("q*.sql")):
-        assert_same(con, duck, path.read_text())
-    assert "streamed in" in analyzed(con, path.read_text())
+    for query in queries(suite).values():
+        assert_same(con, duck, query)
+    assert "streamed in" in analyzed(con, query)
     con.close()
+
+
+@pytest.mark.parametrize("settings", [{"device": "gpu"}, {"board": "orin-nano"}], ids=["gpu", "board"])
+def test_on_the_gpu_and_on_boards(streaming: None, tmp_path: Path, settings: dict[str, str]) -> None:
+    """Batches go to the device that the pipeline is placed on."""
+    import finequery
+
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        columns = {"g": rng.integers(0, 7, 400), "x": rng.integers(0, 999, 400), "w": [f"a{k % 5}" for k in range(400)]}
+        pq.write_table(pa.table(columns), tmp_path / f"{number}.parquet", row_group_size=200)
+    with finequery.connect(**settings) as con, connect_duckdb() as duck:
+        for query in (
+            "select w, max(x), avg(x) from '{}' where x > 9 group by w",
+            "select x, g from '{}' order by 1, 2 limit 3",
+        ):
+            assert_same(con, duck, query.format(f"{tmp_path}/*.parquet"))
+        text = analyzed(con, query.format(f"{tmp_path}/*.parquet"))
+        assert "[gpu" in text and "streamed in 3 batches" in text
 
 
 def test_ahead_stops_at_an_error() -> None:

@@ -24,15 +24,17 @@ runs, or clears the line. Ctrl-D leaves.
 
 @command(".help [COMMAND]", "command")
 def help_(shell: Shell, name: str | None = None) -> None:
-    """What commands there are, or more on one."""
+    """This text, or more on one command."""
     if name is not None:
         one = find(name)
         shell.output.text(f"{one.usage}\n\n{textwrap.indent(one.help, '    ')}")
         return
     commands = sorted(known().values(), key=lambda c: c.name)
     room = max(len(c.usage) for c in commands) + 2
-    lines = [textwrap.fill(c.usage.ljust(room) + c.summary, 79, subsequent_indent=" " * room) for c in commands]
-    shell.output.text(KEYS + "\n".join(lines) + "\n\nThe beginning of a name does. SQL: SHOW SETTINGS, EXPLAIN, SET.")
+    lines = [c.usage.ljust(room) + c.summary for c in commands]
+    shell.output.text(
+        KEYS + "\n".join(lines) + "\n\nThe beginning of a name is enough, where it is the beginning of one alone."
+    )
 
 
 @command(".quit")
@@ -59,7 +61,7 @@ def tables(shell: Shell, pattern: str = "*") -> None:
 
 @command(".schema [TABLE]", "table")
 def schema(shell: Shell, table: str | None = None) -> None:
-    """The columns of a table, or of all tables, as SQL."""
+    """Columns of a table, or of all tables, as SQL."""
     names = table_names(shell)
     if table is not None:
         chosen = [n for n in names if n.lower() == table.lower()]
@@ -83,9 +85,9 @@ def _definition(shell: Shell, name: str) -> str:
     return f"CREATE TABLE {shown} (\n" + ",\n".join(lines) + "\n);"
 
 
-@command(".mode [table|csv|json|markdown|line]", "|".join(MODES))
+@command(".mode [NAME]", "|".join(MODES))
 def mode(shell: Shell, name: str | None = None) -> None:
-    """How results are shown.
+    """How results are shown: table, csv, json, markdown, line.
 
     table     a frame; on a terminal the first and last rows, and as many columns as
               fit. box is another name for it
@@ -102,16 +104,17 @@ def mode(shell: Shell, name: str | None = None) -> None:
 
 @command(".output [FILE]", "file")
 def output(shell: Shell, path: str | None = None) -> None:
-    """Send results to a file, in the mode; without a file back to the screen.
+    """Send results to a file, or back to the screen.
 
-    A file that is there is overwritten. All rows and columns are written.
+    They are written in the mode, with all rows and columns. A file that is there is
+    overwritten. Without a FILE results go to the screen again.
     """
     shell.output.to_file(path)
 
 
 @command(".pager [on|off]", "on|off")
 def pager(shell: Shell, state: str | None = None) -> None:
-    """Whether what is longer than the screen goes through a pager.
+    """Page what is longer than the screen, or not.
 
     The pager is $FINEQUERY_PAGER, $PAGER or "less -SRFX". Output that is piped, or
     sent to a file, never is.
@@ -125,10 +128,11 @@ def pager(shell: Shell, state: str | None = None) -> None:
 
 @command(".maxrows [N|auto]", "auto")
 def maxrows(shell: Shell, number: str | None = None) -> None:
-    """Most rows of a table that are shown, half from each end; 0 shows all.
+    """Most rows of a table that are shown.
 
-    auto, which it is at first: 1000 with a pager, 40 without one, and all where output
-    is piped or sent to a file. Other modes show all rows.
+    Half of them from each end; 0 shows all. auto, which it is at first, is 1000 with
+    a pager, 40 without one, and all where output is piped or sent to a file. Other
+    modes show all rows.
     """
     if number is None:
         shell.output.text("auto" if shell.output.max_rows is None else str(shell.output.max_rows))
@@ -142,7 +146,7 @@ def maxrows(shell: Shell, number: str | None = None) -> None:
 
 @command(".timer [on|off]", "on|off")
 def timer(shell: Shell, state: str | None = None) -> None:
-    """Whether to print how long each statement took.
+    """Print how long each statement took, or not.
 
     On a simulated board also what it would take there.
     """
@@ -154,7 +158,10 @@ def timer(shell: Shell, state: str | None = None) -> None:
 
 @command(".read FILE", "file")
 def read(shell: Shell, path: str) -> None:
-    """Run the statements and dot commands of a file, up to the first error."""
+    """Run a file of statements and dot commands.
+
+    It ends at the first error, which is printed with its line.
+    """
     path = os.path.expanduser(path)
     real = os.path.realpath(path)
     if real in shell.reading:
@@ -169,7 +176,7 @@ def read(shell: Shell, path: str) -> None:
 
 @command(".import FILE TABLE", "file", "table")
 def import_(shell: Shell, path: str, table: str) -> None:
-    """Put the rows of Parquet, CSV or TSV files into a table.
+    """Load Parquet, CSV or TSV files into a table.
 
     The table is made unless it is there; then the rows are added, by position. FILE
     may have * and ?:
@@ -187,10 +194,10 @@ def import_(shell: Shell, path: str, table: str) -> None:
 
 @command(".open [PATH ...]", "file", "...")
 def open_(shell: Shell, *paths: str) -> None:
-    """Leave this database for another one, or for Parquet and CSV files; without a path for one in memory.
+    """Open another database, or Parquet and CSV files.
 
-    A database is a directory. It is made if its name is a path or has an ending
-    (shop.fq, ./shop). Settings stay. Tables in memory are gone.
+    Without a PATH one in memory. A database is a directory. It is made if its name is
+    a path or has an ending (shop.fq, ./shop). Settings stay. Tables in memory are gone.
     """
     from finequery.shell.opening import connect_to
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -24,6 +25,7 @@ PROGRAMS = {
     "calibrate": "finequery.calibration",
     "compare": "finequery.compare.command",
     "devices": "finequery.devices",
+    "top": "finequery.top",
 }
 
 #: Exit codes. FAILED: an SQL statement or a dot command; what came after it was not run. USAGE: nothing was run, for
@@ -37,6 +39,7 @@ A PATH that is not there becomes a new database if it looks like a path (shop.fq
 
 programs:
   finequery devices     the processor, the GPU and the sensors, and what follows from them
+  finequery top         a live view of the machine and of the queries that run on it
   finequery bench       SSB, TPC-H and others, beside other engines
   finequery compare     this machine or a board beside another
   finequery advise      which board meets a target, for your own queries
@@ -110,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(options: argparse.Namespace) -> int:
     from finequery.shell.opening import connect_to
 
+    gc.set_threshold(100_000)  # imports make many objects and no garbage
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here uses BLAS, and its threads take time to start
     settings = {name: getattr(options, name) for name in ("threads", "memory_limit", "device", "board")}
     try:
         scripts = [("-c", text) if kind == "c" else (text, read_file(text)) for kind, text in options.scripts or ()]

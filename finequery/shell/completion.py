@@ -8,8 +8,9 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from finequery import display
 from finequery.errors import Error
-from finequery.shell.commands import COMMANDS, known, quoted
+from finequery.shell.commands import known, quoted
 from finequery.shell.keywords import KEYWORDS, TYPES
 from finequery.shell.sources import BEFORE_TABLE, Sources, name_of, sources
 from finequery.shell.tokens import Token, tokens
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 
 #: Columns of so many tables are offered where a statement has no FROM yet.
 TABLES = 50
+#: Columns of the terminal for a function's signature.
+ABOUT = 40
 _PLAIN = re.compile(r"[a-z_]\w*", re.IGNORECASE)
 _RESERVED = frozenset(KEYWORDS)
+_WORD = re.compile(r"'[^']*'?|\"[^\"]*\"?|[^\s'\"]+")
 
 
 class Candidate(NamedTuple):
@@ -104,7 +108,7 @@ def _context(before: Sequence[Token]) -> str:
         return ""
     if last in BEFORE_TABLE:
         return "FROM"
-    return last if last in ("SET", "RESET", "SHOW") else ""
+    return last if len(before) == 1 and last in ("SET", "RESET", "SHOW") else ""
 
 
 def _names(shell: Shell, found: Sources, context: str, typed: str, words: Sequence[Token]) -> Iterator[Name]:
@@ -164,7 +168,7 @@ def functions() -> Iterator[Name]:
     entries |= {name: a.signatures for name, a in AGGREGATES.items()}
     for name in sorted(entries):
         if name.isidentifier():
-            yield name + "(", entries[name][0] if entries[name] else "function"
+            yield name + "(", display.clip(entries[name][0], ABOUT) if entries[name] else "function"
 
 
 def settings() -> list[Name]:
@@ -212,18 +216,17 @@ def _command(shell: Shell, head: str) -> Iterator[Candidate]:
     offset = len(head) - len(line)
     name, space, rest = line.partition(" ")
     if not space:
-        for command in sorted(known()):
-            if command.startswith(name[1:].lower()):
-                yield Candidate("." + command, offset, COMMANDS[command].summary)
+        for known_name, one in sorted(known().items()):
+            if known_name.startswith(name[1:].lower()):
+                yield Candidate("." + known_name, offset, one.summary)
         return
     command = known().get(name[1:].lower())
     if command is None:
         return
-    word = re.search(r"(?:'[^']*|\"[^\"]*|\S*)$", rest)
-    assert word is not None
-    typed, start = word[0], offset + len(name) + 1 + word.start()
-    number = len(rest[: word.start()].split())
-    kinds = command.arguments
+    words = list(_WORD.finditer(rest))
+    word = words[-1] if words and words[-1].end() == len(rest) else None
+    typed, start = ("", len(head)) if word is None else (word[0], offset + len(name) + 1 + word.start())
+    number, kinds = len(words) - (word is not None), command.arguments
     if not kinds or (number >= len(kinds) and kinds[-1] != "..."):
         return
     kind = kinds[number] if number < len(kinds) and kinds[number] != "..." else kinds[-2]

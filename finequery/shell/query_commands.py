@@ -26,7 +26,7 @@ def _set(shell: Shell, name: str, value: str) -> None:
 
 @command(".device [auto|cpu|gpu]", "|".join(DEVICES))
 def device(shell: Shell, name: str | None = None) -> None:
-    """Where queries run; without a name also what this machine has.
+    """Where queries run, and what this machine has.
 
     auto lets the performance model choose for each pipeline.
     """
@@ -40,10 +40,11 @@ def device(shell: Shell, name: str | None = None) -> None:
 
 @command(".board [NAME|none]", "board")
 def board(shell: Shell, name: str | None = None) -> None:
-    """Simulate a board; without a name what boards there are.
+    """Simulate a board; without a name, list them.
 
-    Answers stay this machine's. Places, times and joules are then the simulator's:
-    see .plan, .timer and .energy. NAME:MODE is a power mode, as in agx-xavier:15W.
+    none ends it. Answers stay this machine's. Places, times and joules are then the
+    simulator's: see .plan, .timer and .energy. NAME:MODE is a power mode, as in
+    agx-xavier:15W.
     """
     from finequery.jetson import board as boards
 
@@ -62,9 +63,12 @@ def board(shell: Shell, name: str | None = None) -> None:
     shell.output.text("\n".join(lines))
 
 
-@command(".objective [latency|energy|edp]", "|".join(OBJECTIVES))
+@command(".objective [NAME]", "|".join(OBJECTIVES))
 def objective(shell: Shell, name: str | None = None) -> None:
-    """What placement makes small: time, energy, or their product."""
+    """What placement makes small: latency, energy or edp.
+
+    edp is the product of energy and delay.
+    """
     if name is None:
         shell.output.text(shell.connection.settings["objective"])
     else:
@@ -73,7 +77,9 @@ def objective(shell: Shell, name: str | None = None) -> None:
 
 @command(".settings [NAME]", "setting")
 def settings(shell: Shell, name: str | None = None) -> None:
-    """All settings with their values, or one. SQL's SET changes them.
+    """Settings with their values and meanings.
+
+    SQL's SET changes them, RESET sets them back:
 
     set threads = 2;
     """
@@ -82,8 +88,9 @@ def settings(shell: Shell, name: str | None = None) -> None:
         rows = [row for row in rows if row[0] == find_setting(name).name]
     room = max(len(row[0]) for row in rows)
     lines = []
-    for key, value, _, description in rows:
-        lines.append(f"{key:<{room}} = {value or repr(shown(value))}")
+    for key, value, _, source, description in rows:
+        place = "" if source == "default" else f"  ({source})"
+        lines.append(f"{key:<{room}} = {value or repr(shown(value))}{place}")
         lines += textwrap.wrap(description, WIDTH, initial_indent="    ", subsequent_indent="    ")
     shell.output.text("\n".join(lines))
 
@@ -97,9 +104,10 @@ def _last(shell: Shell) -> Relation:
 
 @command(".plan [FILE]", "file")
 def plan(shell: Shell, path: str | None = None) -> None:
-    """Run the last query again and show its plan with times, and which device did what when.
+    """The last query's plan with times and timeline.
 
-    With a FILE that ends in .svg or .png the timeline is drawn there.
+    The query is run again. With a FILE that ends in .svg or .png the timeline, which
+    says which device did what when, is drawn there.
     """
     from finequery.planner.timeline import of_run
 
@@ -120,11 +128,12 @@ def plan(shell: Shell, path: str | None = None) -> None:
 
 @command(".energy")
 def energy(shell: Shell) -> None:
-    """Run the last query again, as often as it takes, and show its energy.
+    """The last query's energy.
 
-    The machine's sensors are read (finequery devices names them), at rest first; it
-    says so where there are none, or where the query is too short. A simulated board's
-    joules are the simulator's, and say so.
+    The query is run again, as often as it takes. The machine's sensors are read
+    (finequery devices names them), at rest first; it says so where there are none, or
+    where the query is too short. A simulated board's joules are the simulator's, and
+    say so.
     """
     from finequery.energy import measure, of_simulated
 

@@ -1,4 +1,4 @@
-"""A program in a pseudo-terminal, and what a person would see there."""
+"""A program in a pseudo-terminal, and what a person would see there: for tests, and for the pictures of docs."""
 
 from __future__ import annotations
 

@@ -1,0 +1,77 @@
+"""The span of a statement, or of a conversion of its answer: from here it is watched, stopped and timed."""
+
+from __future__ import annotations
+
+# the functions of ``signal`` without its enumerations, which take ten microseconds
+import _signal  # type: ignore[import-not-found]
+import threading
+from signal import SIGINT, default_int_handler
+from typing import TYPE_CHECKING, Any
+
+from finequery import progress
+from finequery.errors import InterruptError, TimeoutError
+from finequery.operators import watch
+
+if TYPE_CHECKING:
+    from finequery.session import Session
+
+
+_INTERRUPT = int(SIGINT)
+
+
+class Working:
+    """``with session.working(text)``: what runs inside can be stopped and looked at; inside of another one it is part
+    of that. What a stop raises comes out as InterruptError, or TimeoutError where its time was over.
+
+    Ctrl-C raises KeyboardInterrupt wherever the main thread is, as always, and also tells the watch: an exception that
+    Python drops because it came upon a destructor is not lost."""
+
+    __slots__ = ("_handles", "_outer", "_seconds", "_session", "_text", "_token", "watch")
+
+    def __init__(self, session: Session, text: str, seconds: float | None):
+        self._session, self._text, self._seconds = session, text, seconds
+
+    def __enter__(self) -> watch.Watch:
+        self._outer = watch.current.get()
+        if self._outer is not None:
+            return self._outer
+        session = self._session
+        limit = session.settings["timeout"] if self._seconds is None else self._seconds or None
+        self.watch = watch.Watch(self._text, limit, session)
+        self._token = watch.current.set(self.watch)
+        session.running.append(self.watch)
+        self._handles = (
+            threading.get_ident() == threading.main_thread().ident
+            and _signal.getsignal(_INTERRUPT) is default_int_handler
+        )
+        if self._handles:
+            _signal.signal(_INTERRUPT, self._interrupted)
+        progress.enter(self.watch)
+        return self.watch
+
+    def _interrupted(self, number: int, frame: Any) -> None:
+        self.watch.stop()
+        raise KeyboardInterrupt
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._outer is not None:
+            return
+        mine = self.watch
+        if self._handles:
+            _signal.signal(_INTERRUPT, default_int_handler)
+        watch.current.reset(self._token)
+        progress.leave(mine)
+        self._session.running.remove(mine)
+        if mine.abandoned:
+            self._session.plans.clear()
+            if mine.plan is not None:
+                mine.plan.root.spoiled = True
+        mine.plan = mine.context = mine.look = None  # a traceback may keep it
+        if isinstance(error, KeyboardInterrupt):
+            raise watch.interrupted() from None
+        if isinstance(error, InterruptError) and mine.late and not mine.asked:
+            assert mine.deadline is not None
+            raise TimeoutError(
+                f"The statement was stopped after {mine.deadline - mine.begin:g} s, its timeout",
+                hint="SET timeout, or timeout= of the call, gives it longer; 0 sets no limit.",
+            ) from None
