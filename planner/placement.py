@@ -315,7 +315,8 @@ def _moves(
     own = range(len(placed))
     starts: list[Start] = [(own, [False] * len(placed))]
     if any(along):
-        starts += [(own, along), *(([single[n].get(kind, n) for n in own], along) for kind in (ON_CPU, ON_GPU))]
+        starts.append((own, along))
+    starts += [([single[n].get(kind, n) for n in own], along) for kind in (ON_CPU, ON_GPU)]
     return ways, starts, moves
 
 
