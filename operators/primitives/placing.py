@@ -326,7 +326,7 @@ def took(options, chosen, along, n, reads, begin, handed, copies, limits, scratc
         if along[i] == 0 and last >= 0:
             count = wait(after, first, count, last)
         pieces = np.uint64(options[o + T.pieces]) if options[o + T.copying] > 0.0 else ZERO
-        for piece in range(pieces):  # of columns, which the GPU follows batch by batch
+        for _ in range(pieces):  # of columns, which the GPU follows batch by batch
             copying = options[o + T.copying] / options[o + T.pieces]
             found = add(tasks, found, start, count, copying, 0.0, H2D, 0.0)
             seconds -= copying
@@ -366,8 +366,8 @@ def run_beside(t, n, k, args):
     and to the GPU (f64). Moves change pipelines together: 7 changes (i64: pipeline, option or -1 for the one in the
     plan, whether it runs along), 8 start of each move in them (i64, moves + 1), 9 moves, 10 the first of them that is
     tried in every round and not only in the first one. 11 (f64) cores, bytes a second of the memory, what a move has to
-    gain, whether results are copied, and both ways by one engine; 12 scratch (f64: 179 n + 3 for each read + 18), 13 out
-    (f64): seconds; k: most rounds.
+    gain, whether results are copied, and both ways by one engine; 12 scratch (f64: 179 n + 3 for each read + 18), 13
+    out (f64): seconds; k: most rounds.
 
     Gives the number of plans that were looked at."""
     count, options, chosen, along = np.uint64(n), p_f64(args[0]), p_i64(args[1]), p_i64(args[2])

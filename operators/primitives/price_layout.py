@@ -49,8 +49,8 @@ ON_CPU, ON_GPU, SHARED, CPU_FIRST, GPU_FIRST = range(5)
 CANDIDATE = ("seconds", "low", "high", "nbytes", "joules", "choice")
 #: A way to run a pipeline, where plans with branches beside each other are compared: seconds and bytes alone, cores; by
 #: ``NEEDS`` the devices that it runs on, and the one that has its result; seconds in which columns are copied first,
-#: in which the host prepares and finishes it, while others have the cores, and the pieces, up to eight, that columns are
-#: copied in.
+#: in which the host prepares and finishes it, while others have the cores, and the pieces, up to eight, that columns
+#: are copied in.
 OPTION = ("seconds", "nbytes", "cores", "needs", "held", "copying", "once", "pieces")
 #: ``OPTION.needs``, and the first two ``OPTION.held``.
 NEEDS_CPU, NEEDS_GPU, NEEDS_BOTH = range(3)
