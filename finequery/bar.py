@@ -57,6 +57,8 @@ def text(progress: Progress, width: int) -> str:
 
 def duration(seconds: float) -> str:
     """A time in words of some characters."""
+    if seconds < 0.1:
+        return f"{seconds * 1e3:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 100:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from finequery.errors import CatalogError, FileError, nearest
 
-#: Variables that are no settings: the cache folder, the configuration file, and switches for developers.
-OTHERS = frozenset(["FINEQUERY_CACHE", "FINEQUERY_CONFIG", "FINEQUERY_CUDA", "FINEQUERY_GUARD"])
+#: Variables that are no settings: the cache folder, the configuration file, the shell's, and switches for developers.
+OTHERS = frozenset(f"FINEQUERY_{name}" for name in "CACHE CONFIG CUDA GUARD HISTORY PAGER".split())
 PREFIX = "FINEQUERY_"
 
 

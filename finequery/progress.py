@@ -134,7 +134,7 @@ def _pipelines(look: _Look, loading: float) -> tuple[list[PipelineProgress], flo
         done = rows if share == 1.0 else min(int(_taken(records) * rows), rows)
         begun = share > 0.0 or any(r.jobs or r.seconds for r in records)
         device = next((r.device for r in records if r.device), "cpu") if begun else ""
-        found.append(PipelineProgress(info.number, _name(info), device, done, rows, share))
+        found.append(PipelineProgress(info.number, words(info), device, done, rows, share))
     factor = min(max(taken / expected, 0.1), 10.0) if expected > 0.0 and taken > 0.05 else 1.0
     return found, own + others * factor
 
@@ -193,7 +193,7 @@ def _load(source: SubTask) -> float:
     return LOAD * source.rows_out * sum(table.encoded(name) is None for name in names)
 
 
-def _name(info: PipelineInfo) -> str:
+def words(info: PipelineInfo) -> str:
     """A pipeline in words."""
     table = getattr(getattr(info.source.item, "table", None), "name", "")
     kinds = [f"{info.source.kind} {table}".strip(), *(s.kind for s in info.subtasks[1:])]
@@ -273,16 +273,16 @@ class _Watcher:
             return
         from finequery import bar, published
 
+        first = long[0]
         with self.screen:
+            first.drawn = True  # before it is looked for: if it ends from here on, it waits until its bar is gone
             seen = {id(w): of_watch(w) for w in long if id(w) in self.running}
             if published.due():
                 published.publish([seen[id(w)] for w in long if id(w) in seen])
                 for w in long:
                     w.published = True
-            first = long[0]
             if id(first) in seen and now - first.begin >= DRAWN and bar.wanted(first.owner.settings["progress"]):
                 bar.draw(seen[id(first)])
-                first.drawn = True
         for watch in long:  # one that ended meanwhile may not have seen that there was something to tidy up
             if id(watch) not in self.running:
                 self._tidy(watch)

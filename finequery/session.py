@@ -237,7 +237,7 @@ class Session:
                 raise InterfaceError("The connection is closed")
             try:
                 begin = time.perf_counter()
-                context = self.context(physical | plan.lifted, running)
+                context = self.context(physical | plan.lifted)
                 scheduler = scheduling.schedule(self.settings, plan, context)
                 if scheduler is not None:
                     logs.placed(scheduler)
@@ -257,12 +257,13 @@ class Session:
                     error.message, error.subject = f"{error.message}, in {format_expr(error.subject)}.", None
                 raise
 
-    def context(self, physical: dict[int | str, Any], running: watch.Watch | None = None) -> Context:
-        """What the executor needs to know besides the plan; ``running``: what it runs for."""
+    def context(self, physical: dict[int | str, Any]) -> Context:
+        """What the executor needs to know besides the plan."""
         from finequery.jetson import memory
         from finequery.operators.context import CPU, GPU, Context
         from finequery.operators.pool import get_pool
 
+        running = watch.current.get()
         gpu = scheduling.posing(self.settings["board"]) if self.settings["board"] else self.device()
         memory.set_limit(self.settings["memory_limit"])
         return Context(
@@ -281,7 +282,7 @@ class Session:
         from finequery.planner.explain import explain
 
         with self.lock, self.working(plan.text) as running:
-            context = self.context(physical | plan.lifted, running)
+            context = self.context(physical | plan.lifted)
             scheduling.schedule(self.settings, plan, context, shown=True)
             running.plan, running.context = plan, context
             with scheduling.ours(context):
@@ -297,7 +298,7 @@ class Session:
         from finequery.planner.subtasks import split
 
         with self.lock, self.working(plan.text) as running:
-            context = self.context(physical | plan.lifted, running)
+            context = self.context(physical | plan.lifted)
             context.profile = True
             running.plan, running.context = plan, context
             execute(plan.root, context)

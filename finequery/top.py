@@ -30,7 +30,7 @@ class Snapshot:
     reading: Reading
     memory_used: int
     memory_total: int
-    load_average: tuple[float, float, float]
+    load_average: tuple[float, float, float] | None
     processes: tuple[Process, ...]
     missing: tuple[str, ...] = ()
     note: str = ""

@@ -53,7 +53,8 @@ def facts(snapshot: Snapshot) -> list[tuple[str, str]]:
         found.append(("Power mode", r.mode))
     if r.throttled is not None:
         found.append(("Throttled", "yes: slowed down by heat, power or current" if r.throttled else "no"))
-    found.append(("Load average", "  ".join(f"{value:.2f}" for value in snapshot.load_average)))
+    if snapshot.load_average is not None:
+        found.append(("Load average", "  ".join(f"{value:.2f}" for value in snapshot.load_average)))
     return found
 
 

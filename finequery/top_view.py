@@ -56,18 +56,24 @@ def _process(process: Process, width: int) -> RenderableType:
 
 def _query(query: Progress, width: int) -> list[Any]:
     head = Text(words.statement(query, width), style="bold")
-    bar = Text() if query.done is None else _progress(query.done) + Text(" ")
+    bar = Text() if query.done is None else _progress(query.done, BAR) + Text(" ")
     parts: list[Any] = [head, bar + Text(words.query_words(query)) + Text(f"  {query.doing}", style="dim")]
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(padding=(0, 2), expand=True)
+    table.add_column(no_wrap=True, min_width=2)
+    table.add_column(no_wrap=True, min_width=BAR // 2)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column(no_wrap=True, min_width=38)
     for p in query.pipelines:
         style = "dim" if not p.device or p.done >= 1.0 else ""
-        table.add_row(Text(str(p.number), style=style), _progress(p.done), Text(p.name, style=style), words.state(p))
+        table.add_row(
+            Text(str(p.number), style=style), _progress(p.done, BAR // 2), Text(p.name, style=style), words.state(p)
+        )
     return [*parts, table]
 
 
-def _progress(share: float) -> Text:
-    filled = round(BAR * min(max(share, 0.0), 1.0))
-    return Text("━" * filled, style="cyan") + Text("━" * (BAR - filled), style="bright_black")
+def _progress(share: float, width: int) -> Text:
+    filled = round(width * min(max(share, 0.0), 1.0))
+    return Text("━" * filled, style="cyan") + Text("━" * (width - filled), style="bright_black")
 
 
 def save_svg(snapshot: Snapshot, path: str) -> None:

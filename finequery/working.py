@@ -69,6 +69,8 @@ class Working:
         mine.plan = mine.context = mine.look = None  # a traceback may keep it
         if isinstance(error, KeyboardInterrupt):
             raise watch.interrupted() from None
+        if isinstance(error, InterruptError):
+            error.sql = error.position = None  # the place in the text that was being read has nothing to do with it
         if isinstance(error, InterruptError) and mine.late and not mine.asked:
             assert mine.deadline is not None
             raise TimeoutError(

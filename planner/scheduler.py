@@ -36,7 +36,7 @@ FAR = 2.0
 FEW = 10_000.0
 #: How far what a run has counted may be from what a plan was placed by, before the next run places it again: prices are
 #: less certain than that.
-NEAR = 0.1
+NEAR = 0.05
 _LEAST = np.array([FEW * (name in ("rows", "rows_out", "table_bytes", "distinct", "groups")) for name in SUBTASK])
 
 

@@ -2,7 +2,7 @@
 
     python scripts/experiments.py                  # writes docs/experiments.md, its plots and its JSON
     python scripts/experiments.py --quick          # a minute: two scales, two boards, nothing kept
-    python scripts/experiments.py --placing        # only what placing each query costs, measured here
+    python scripts/experiments.py --placing        # only what placing each query costs: shown, and that section anew
 
 All 22 TPC-H and 13 SSB queries on every board, in the simulator of jetson/simulator.py. The queries run once each on
 this machine for their true numbers of rows; what is kept of that (numbers alone) makes later runs quick. Everything is
@@ -75,15 +75,16 @@ def each(work: Work, cell: Cell, measure: Callable[[Plan, Site, Model], Any]) ->
     return [measure(plan, site, model) for plan in work.plans(cell.suite, cell.scale)]
 
 
-def asked(work: Work, options: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...], float]:
-    """Boards, hosts, and the scale of what is shown at one alone."""
+def about(work: Work, options: argparse.Namespace) -> dict[str, Any]:
+    """Boards, hosts and scales, and the one of what is shown at one alone."""
     edge, hosts = (EDGE[:1], HOSTS[:1]) if options.quick else (EDGE, HOSTS)
-    return edge, hosts, MAIN if MAIN in work.run else work.run[-1]
+    main = MAIN if MAIN in work.run else work.run[-1]
+    return {"main": main, "scales": work.scales, "run": work.run, "edge": edge, "hosts": hosts}
 
 
 def costs_of_placing(work: Work, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measured, so nothing else runs beside it: a cell for each board and one host."""
-    edge, hosts, main = asked(work, options)
+    edge, hosts, main = map(about(work, options).__getitem__, ("edge", "hosts", "main"))
     found = []
     for board, suite in itertools.product((*edge, hosts[-1]), SUITES):
         cell = Cell(board, suite, main)
@@ -95,7 +96,7 @@ def costs_of_placing(work: Work, options: argparse.Namespace) -> list[dict[str, 
 
 def results(work: Work, options: argparse.Namespace) -> dict[str, Any]:
     """All numbers of the page."""
-    edge, hosts, main = asked(work, options)
+    edge, hosts, main = map(about(work, options).__getitem__, ("edge", "hosts", "main"))
     jobs: dict[tuple[str, Cell], tuple[str, Cell]] = {}
 
     def ask(what: str, cell: Cell) -> None:
@@ -133,7 +134,7 @@ def results(work: Work, options: argparse.Namespace) -> dict[str, Any]:
             if not options.quiet:
                 print(f"{time.perf_counter() - begin:6.1f} s  {job[0]:10} {job[1]}", flush=True)
     found += costs_of_placing(work, options)
-    return {"main": main, "scales": work.scales, "run": work.run, "edge": edge, "hosts": hosts, "cells": found}
+    return about(work, options) | {"cells": found}
 
 
 def _measure(work: Work, job: tuple[str, Cell]) -> tuple[str, Any]:
@@ -144,6 +145,15 @@ def _measure(work: Work, job: tuple[str, Cell]) -> tuple[str, Any]:
     if what == "host":
         return source, each(work, cell, measures.host)
     return source, each(work, cell, getattr(measures, what))
+
+
+def keep(found: dict[str, Any], folder: Path) -> None:
+    """The numbers as JSON, a file for each kind of cells."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for what in sorted({cell["what"] for cell in found["cells"]}):
+        cells = [cell for cell in found["cells"] if cell["what"] == what]
+        lines = ",\n".join(json.dumps(cell, separators=(",", ":")) for cell in cells)
+        (folder / f"{what}.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def rounded(value: Any) -> Any:
@@ -164,7 +174,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--json", type=Path, default=ROOT / "benchmarks" / "results" / "experiments", help="where the numbers go"
     )
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes (default %(default)s)")
-    parser.add_argument("--placing", action="store_true", help="only show what placing each query costs")
+    parser.add_argument("--placing", action="store_true", help="only what placing each query costs, shown and kept")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     options = parser.parse_args(argv)
     if options.quick and options.docs == ROOT / "docs":
@@ -178,14 +188,13 @@ def main(argv: list[str] | None = None) -> int:
     run, scaled = ((0.01, 0.02), ()) if options.quick else (RUN, SCALED)
     work = Work(Data(options.data), options.data / "plans", run, scaled)
     if options.placing:
-        print(placing.printed(costs_of_placing(work, options)))
+        found = rounded(about(work, options) | {"cells": costs_of_placing(work, options)})
+        keep(found, options.json)
+        page.renew(found, options.docs)
+        print(placing.printed(found["cells"]))
         return 0
     found = rounded(results(work, options))
-    options.json.mkdir(parents=True, exist_ok=True)
-    for what in sorted({cell["what"] for cell in found["cells"]}):
-        cells = [cell for cell in found["cells"] if cell["what"] == what]
-        lines = ",\n".join(json.dumps(cell, separators=(",", ":")) for cell in cells)
-        (options.json / f"{what}.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    keep(found, options.json)
     text = page.write(found, options.docs)
     print(text if options.quick else page.headlines(found))
     print(f"\n{options.docs / 'experiments.md'}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import experiments_plots as plots
 from experiments_hosts import against_hosts, host_wins
-from experiments_placing import cost_of_placing
+from experiments_placing import HEADING, cost_of_placing
 from experiments_policies import POLICIES
 from experiments_tables import Cells, reduction, table, title, worst
 
@@ -33,6 +33,14 @@ def write(found: dict[str, Any], folder: Path) -> str:
         (folder / "experiments" / f"{name}.svg").write_text(svg, encoding="utf-8")
     (folder / "experiments.md").write_text(text, encoding="utf-8")
     return text
+
+
+def renew(found: dict[str, Any], folder: Path) -> None:
+    """Write the last section of the page anew: what placing costs."""
+    path = folder / "experiments.md"
+    before = path.read_text(encoding="utf-8").partition(HEADING)[0] if path.exists() else ""
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{before.rstrip()}\n\n{cost_of_placing(Cells(found))}\n".lstrip(), encoding="utf-8")
 
 
 def headlines(found: dict[str, Any]) -> str:

@@ -158,7 +158,7 @@ def test_settings(say: Any) -> None:
     assert "auto or cpu or gpu" in say(".device tpu", fails=True)
     text = say(".settings")
     assert "objective" in text and max(map(len, text.splitlines())) < 80
-    assert say(".settings objective").splitlines()[0] == "objective = edp"
+    assert say(".settings objective").splitlines()[0] == "objective = edp  (SET)"
     assert 'Did you mean "threads"' in say(".settings treads", fails=True)
 
 

@@ -154,7 +154,12 @@ def test_quick(tmp_path: Path) -> None:
 
 
 def test_cost_of_placing_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert experiments.main(["--quick", "--placing", "--data", str(tmp_path / "data")]) == 0
+    (tmp_path / "experiments.md").write_text("# Before\n\n## 8. What placing costs\n\nold\n")
+    folders = ["--data", str(tmp_path / "data"), "--docs", str(tmp_path), "--json", str(tmp_path)]
+    assert experiments.main(["--quick", "--placing", *folders]) == 0
+    page = (tmp_path / "experiments.md").read_text()
+    assert page.startswith("# Before\n\n## 8. What placing costs\n\n**Measured**") and "old" not in page
+    assert {cell["what"] for cell in json.loads((tmp_path / "placing.json").read_text())} == {"placing"}
     lines = capsys.readouterr().out.splitlines()
     (board, *_) = [n for n, line in enumerate(lines) if "Xavier" in line and ", tpch, SF" in line]
     assert lines[board + 1].split() == ["query", "pipelines", "sub-tasks", "prices", "plans", "ms", "analytic"]

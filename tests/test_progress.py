@@ -143,7 +143,7 @@ def test_the_line() -> None:
     assert len(bar.text(HALF, 40)) == 40
     assert bar.text(Progress("", 3.0, None, None, "reading t"), 80) == "3.0 s  reading t"
     words = [bar.duration(s) for s in (0.05, 9.94, 61.0, 130.0, 8000.0)]
-    assert words == ["0.1 s", "9.9 s", "61 s", "2 min", "2.2 h"]
+    assert words == ["50 ms", "9.9 s", "61 s", "2 min", "2.2 h"]
 
 
 def test_who_watches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,12 +165,10 @@ def test_who_watches(monkeypatch: pytest.MonkeyPatch) -> None:
 LONG = """
 import threading, time, finequery, sys
 import numpy as np
-con = finequery.connect({settings})
+con = finequery.connect(threads=1, progress="off")
 con.register("t", {{"g": np.arange(400_000) % 7}})
-setting = con.settings["progress"]
-con.execute("set progress = 'off'")
 con.execute("select count(*) from t a, t b where a.g + b.g < 0 and a.g < 0")  # loads what is loaded once
-con.execute(f"set progress = '{{setting}}'")
+con.execute("set progress = '{progress}'")
 threading.Timer({after}, con.interrupt).start()
 try:
     con.execute("select count(*) from t a, t b where a.g <> b.g")
@@ -179,10 +177,10 @@ except finequery.Error as error:
 """
 
 
-def in_terminal(settings: str, after: float) -> str:
+def in_terminal(progress: str, after: float) -> str:
     """What a program with a long query writes to the terminal."""
     parent, child = pty.openpty()
-    code = LONG.format(settings=settings, after=after)
+    code = LONG.format(progress=progress, after=after)
     environment = dict(os.environ, PYTHONPATH=str(ROOT), TERM="xterm")
     process = subprocess.Popen([sys.executable, "-c", code], stdout=child, stderr=child, env=environment)
     os.close(child)
@@ -201,7 +199,7 @@ def in_terminal(settings: str, after: float) -> str:
 
 
 def test_a_bar_is_drawn_and_taken_away() -> None:
-    written = in_terminal("threads=1", 3.0)
+    written = in_terminal("auto", 3.0)
     drawn = written.split("\r\x1b[K")
     assert len(drawn) > 3 and any("pipeline" in line and "%" in line for line in drawn)
     assert drawn[-1].strip() == "ended"  # behind the last erasing nothing of the bar is left
@@ -209,8 +207,8 @@ def test_a_bar_is_drawn_and_taken_away() -> None:
 
 
 def test_no_bar_where_it_is_off_or_short() -> None:
-    assert in_terminal("threads=1, progress='off'", 2.0).strip() == "ended"
-    assert in_terminal("threads=1", 0.2).strip() == "ended"
+    assert in_terminal("off", 2.0).strip() == "ended"
+    assert in_terminal("auto", 0.2).strip() == "ended"
 
 
 # --- the file of the process -----------------------------------------------------------------------------------------
@@ -256,7 +254,7 @@ def test_stale_files_are_passed_over(place: Path) -> None:
 
 
 def test_a_killed_process_leaves_nothing_to_see(place: Path) -> None:
-    code = LONG.format(settings="threads=1", after=60)
+    code = LONG.format(progress="auto", after=60)
     process = subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ, PYTHONPATH=str(ROOT)))
     begin = time.monotonic()
     while not published.processes() and time.monotonic() - begin < BOUND:
@@ -336,7 +334,7 @@ def test_the_view_and_its_picture(tmp_path: Path) -> None:
 
 def test_top_once_sees_other_processes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", LONG.format(settings="threads=1", after=60)],
+        [sys.executable, "-c", LONG.format(progress="auto", after=60)],
         env=dict(os.environ, PYTHONPATH=str(ROOT)),
     )
     try:

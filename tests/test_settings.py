@@ -138,9 +138,8 @@ def test_planning_queries_and_slow_ones_are_logged(caplog: pytest.LogCaptureFixt
         con.execute("select 1 as a\n  from (values (1)) t")
         found = [(r.levelname, r.getMessage()) for r in caplog.records]
         assert any(level == "DEBUG" and "planned in" in text for level, text in found)
-        assert any(
-            level == "INFO" and text.endswith("1 rows: select 1 as a from (values (1)) t") for level, text in found
-        )
+        end = " ms: select 1 as a from (values (1)) t"
+        assert any(level == "INFO" and text.endswith(end) for level, text in found)
         caplog.clear()
         con.execute("set log_slow = 1e-9")
         con.execute("select 2")
@@ -178,8 +177,6 @@ def test_log_level(capfd: pytest.CaptureFixture[str]) -> None:
     assert logs.logger.level == logging.NOTSET and len(logs.logger.handlers) == 1
 
 
-def test_the_page_lists_every_setting() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
-    named = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `") and "_ " not in line]
-    assert sorted(name for name in named if name in TABLE) == sorted(TABLE)
+def test_the_page_names_all_variables() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
     assert all(variable in page for variable in configuration.OTHERS)

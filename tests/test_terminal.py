@@ -189,6 +189,19 @@ def test_ctrl_c_stops_a_query(shell: Open, database: Path) -> None:
     assert t.leave() == 0
 
 
+def test_progress_bar_and_prompt(shell: Open, database: Path) -> None:
+    """The bar is drawn while a long query runs, and is gone with it."""
+    t = shell(str(database))
+    t.prompt("shop>")
+    t.display.reset()
+    t.send(LONG + "\r")
+    t.wait(" s left")
+    t.send("\x03")
+    t.wait("Interrupted")
+    t.prompt("shop>")
+    assert t.lines[-2:] == ["Interrupted", "shop>"] and "^C" not in t.text and "█" not in t.text
+
+
 def test_ctrl_c_at_the_prompt_clears_the_line(shell: Open) -> None:
     t = shell()
     t.prompt()
@@ -279,3 +292,26 @@ def test_the_prompt_waits_for_no_engine() -> None:
         "print(sorted(m for m in heavy if m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+SLOW = """
+import sys, time
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "finequery.planner.optimizer":
+            time.sleep(1.6)
+sys.meta_path.insert(0, Slow())
+from finequery.shell import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_nothing_is_drawn_over_the_prompt(shell: Open) -> None:
+    """The planner is imported while the first statement is typed, and takes long; nobody waits for that."""
+    t = shell(program=(sys.executable, "-c", SLOW))
+    t.prompt()
+    t.pump(2.0)
+    assert t.lines[-1].strip() == "finequery>" and b"planning" not in t.raw
+    t.leave()
+    t = shell(program=(sys.executable, "-c", SLOW))
+    assert t.run("select nope;")[0].startswith("Bind error")  # which waited, and drew its bar

@@ -83,7 +83,7 @@ class FineQuery:
     def __init__(self, threads: int, device: str = "auto"):
         import finequery
 
-        self.options: dict[str, Any] = {"threads": threads, "device": device}
+        self.options: dict[str, Any] = {"threads": threads, "device": device, "progress": "off"}
         self.con: Any = finequery.connect(**self.options)
 
     def load(self, tables: dict[str, Path]) -> None:

@@ -34,7 +34,7 @@ class Work:
         """A connection with these settings that has the tables."""
         from finequery.connection import connect
 
-        connection = connect(**settings)
+        connection = connect(**{"progress": "off", **settings})
         for name, path in self.tables.items():
             if self.kept:
                 quoted = str(path).replace("'", "''")

@@ -6,11 +6,12 @@ native code is running, and Python raises no KeyboardInterrupt in the middle of 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 #: Seconds between two calls of ``stop`` once Ctrl-C was pressed: the first may come before there is anything to stop.
@@ -50,11 +51,33 @@ def run(work: Callable[[], None], stop: Callable[[], bool]) -> None:
 
     before = signal.signal(signal.SIGINT, pressed)
     try:
-        threading.Thread(target=target, name="finequery-statement", daemon=True).start()
-        while not done.acquire(timeout=AGAIN):
-            if presses:
-                stop()
+        with _unechoed():
+            threading.Thread(target=target, name="finequery-statement", daemon=True).start()
+            while not done.acquire(timeout=AGAIN):
+                if presses:
+                    stop()
     finally:
         signal.signal(signal.SIGINT, before)
     if raised:
         raise raised[0]
+
+
+@contextlib.contextmanager
+def _unechoed() -> Iterator[None]:
+    """The terminal writes no ^C, which would break the line of the progress bar. A job in the background leaves the
+    terminal alone."""
+    before: list[Any] | None = None
+    with contextlib.suppress(Exception):  # no terminal, or none of POSIX
+        import termios
+
+        if os.tcgetpgrp(0) == os.getpgrp():
+            before = termios.tcgetattr(0)
+            quiet = [*before]
+            quiet[3] &= ~termios.ECHOCTL
+            termios.tcsetattr(0, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        if before is not None:
+            with contextlib.suppress(Exception):
+                termios.tcsetattr(0, termios.TCSANOW, before)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from finequery.errors import NotSupportedError, ProgrammingError
 from finequery.settings import find as find_setting
-from finequery.settings import shown
 from finequery.shell.commands import choice, command, literal
 from finequery.shell.shell import Shell
 
@@ -77,7 +76,7 @@ def objective(shell: Shell, name: str | None = None) -> None:
 
 @command(".settings [NAME]", "setting")
 def settings(shell: Shell, name: str | None = None) -> None:
-    """Settings with their values and meanings.
+    """Settings with their values, origins and meanings.
 
     SQL's SET changes them, RESET sets them back:
 
@@ -90,7 +89,7 @@ def settings(shell: Shell, name: str | None = None) -> None:
     lines = []
     for key, value, _, source, description in rows:
         place = "" if source == "default" else f"  ({source})"
-        lines.append(f"{key:<{room}} = {value or repr(shown(value))}{place}")
+        lines.append(f"{key:<{room}} = {value or repr(value)}{place}")
         lines += textwrap.wrap(description, WIDTH, initial_indent="    ", subsequent_indent="    ")
     shell.output.text("\n".join(lines))
 

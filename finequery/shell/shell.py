@@ -90,8 +90,11 @@ class Shell:
         except Error as error:
             self.failed = True
             stopped = self.output.stopping and isinstance(error, InterruptError)
-            place = f"{name}:{item.line}: " if name and not stopped else ""
-            self.complain(*(("Interrupted", "") if stopped else error_text(error)), place)
+            place = f"{name}:{item.line}: " if name else ""
+            if stopped:
+                self.complain("Interrupted", "")
+            else:
+                self.complain(*error_text(error), place)
         except OSError:
             raise  # a closed pipe
         except Exception as error:  # a defect of FineQuery must not cost the user the session
@@ -128,7 +131,8 @@ class Shell:
         sys.stdout.flush()
         if screen.coloured(sys.stderr, self.colour):
             what = f"\x1b[1;31m{what}\x1b[0m"
-        print(f"{place}{what}{': ' if message else ''}{message}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"{place}{what}{': ' if message else ''}{message}\n")
+        sys.stderr.flush()
 
 
 def _on_board(relation: Relation) -> str:

@@ -216,8 +216,9 @@ def run_paces(tasks, running, count, cores, peak, pace, need, ordered):
 
 
 @njit(error_model="numpy")
-def elapsed(tasks, n, start, after, cores, peak, scratch):
-    """planner.overlap: seconds of n tasks, of which i waits for those in ``after`` from ``start[i]`` on, each once."""
+def elapsed(tasks, n, start, after, cores, peak, most, scratch):
+    """planner.overlap: seconds of n tasks, of which i waits for those in ``after`` from ``start[i]`` on, each once;
+    infinite if they are not less than ``most``."""
     size = np.int64(n) * WORD
     left, pace, need, ordered = (
         p_f64(scratch),
@@ -252,6 +253,8 @@ def elapsed(tasks, n, start, after, cores, peak, scratch):
         for r in range(count):
             step = min(step, left[np.uint64(running[r])] / pace[r])
         now += step
+        if now >= most:
+            return np.inf
         on = ZERO
         for r in range(count):
             i = np.uint64(running[r])
@@ -262,6 +265,8 @@ def elapsed(tasks, n, start, after, cores, peak, scratch):
                 continue
             busy &= ~np.int64(tasks[i * TASKS + ENGINES])
             for j in range(n):
+                if waits[j] == 0:
+                    continue
                 for d in range(np.uint64(start[j]), np.uint64(start[j + ONE])):
                     if after[d] == np.int64(i):
                         waits[j] -= 1
@@ -292,9 +297,9 @@ def add(tasks, n, start, count, seconds, nbytes, engines, cores):
 
 
 @njit(error_model="numpy")
-def took(options, chosen, along, n, reads, begin, handed, copies, limits, scratch):
-    """Seconds of a plan. Results are copied between the memories of a discrete board beside what does not wait for
-    them; on others who reads them waits."""
+def took(options, chosen, along, n, reads, begin, handed, copies, limits, least, scratch):
+    """Seconds of a plan; infinite if they are not less than ``least``. Results are copied between the memories of a
+    discrete board beside what does not wait for them; on others who reads them waits."""
     most, discrete = np.int64(n) * 11 + 1, limits[THREE] > 0.0
     tasks, ends, copied = p_f64(scratch), p_i64(scratch + most * 4 * WORD), p_i64(scratch + (most * 4 + n) * WORD)
     start, after = p_i64(scratch + most * 7 * WORD), p_i64(scratch + (most * 8 + 1) * WORD)
@@ -344,7 +349,7 @@ def took(options, chosen, along, n, reads, begin, handed, copies, limits, scratc
         engine = H2D if limits[FOUR] > 0.0 else D2H
         found = add(tasks, found, start, ONE, copies[(n - ONE) * TWO], 0.0, engine, 0.0)
     rest = scratch + (most * 8 + 1 + 3 * begin[n] + 12 * np.int64(n) + 2) * WORD
-    return elapsed(tasks, found, start, after, limits[ZERO], limits[ONE], rest)
+    return elapsed(tasks, found, start, after, limits[ZERO], limits[ONE], least, rest)
 
 
 @kernel("run_tasks")
@@ -353,7 +358,7 @@ def run_tasks(t, n, k, args):
     cores and bytes a second of the memory (f64), scratch (f64: 7 n), out (f64): seconds of all of them"""
     limits, out = p_f64(args[3]), p_f64(args[5])
     out[ZERO] = elapsed(
-        p_f64(args[0]), np.uint64(n), p_i64(args[1]), p_i64(args[2]), limits[ZERO], limits[ONE], args[4]
+        p_f64(args[0]), np.uint64(n), p_i64(args[1]), p_i64(args[2]), limits[ZERO], limits[ONE], np.inf, args[4]
     )
     return n
 
@@ -376,7 +381,7 @@ def run_beside(t, n, k, args):
     limits, out = p_f64(args[11]), p_f64(args[13])
     kept, kept_along = p_i64(args[12]), p_i64(args[12] + n * WORD)
     scratch = args[12] + 2 * n * WORD
-    least = took(options, chosen, along, count, reads, begin, handed, copies, limits, scratch)
+    least = took(options, chosen, along, count, reads, begin, handed, copies, limits, np.inf, scratch)
     looked = 1
     for turn in range(k):
         before = least
@@ -397,7 +402,8 @@ def run_beside(t, n, k, args):
             if not other:
                 seconds = np.inf
             else:
-                seconds = took(options, chosen, along, count, reads, begin, handed, copies, limits, scratch)
+                goal = least * (1.0 - limits[TWO])
+                seconds = took(options, chosen, along, count, reads, begin, handed, copies, limits, goal, scratch)
                 looked += 1
             if seconds < least * (1.0 - limits[TWO]):
                 least = seconds
