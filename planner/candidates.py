@@ -66,7 +66,8 @@ class Candidate(NamedTuple):
     A search looks at many; so these are plain numbers, and ``placement`` and ``price`` are made of them when asked for.
 
     ``choice``: the GPU's share of the rows, or the number of batches; ``kind``: as price_layout has it; ``copying``:
-    seconds of it in which the columns that a GPU lacks are copied before it is at the last ones."""
+    seconds of it in which the columns that a GPU lacks, of ``copied_bytes``, are copied before it is at the last
+    ones."""
 
     seconds: float
     low: float
@@ -78,6 +79,7 @@ class Candidate(NamedTuple):
     cut: int = 0
     rows: float = 0.0
     copying: float = 0.0
+    copied_bytes: float = 0.0
     along: bool = False
 
     @property
@@ -171,10 +173,11 @@ class Offers:
         cold = self.site.board.discrete and not self.site.resident
         base = part.base_bytes if able and cold else 0.0  # bytes that are copied
         whole = range(first, first + count)
+        once = [0.0, *accumulate([self._model.analytic.fixed_seconds(f.model) for f in features])]
         if asked.forced != "gpu" or not able:
             found.append((ON_CPU, 0, self._way(ON_CPU, self._job(whole, _ON_CPU))))
         if able:
-            found.append((ON_GPU, 0, self._way(ON_GPU, self._job(whole, _ON_GPU), base=base)))
+            found.append((ON_GPU, 0, self._way(ON_GPU, self._job(whole, _ON_GPU), base=base, gpu_once=once[-1])))
         if not self.apart(place):
             return
         tables = [0.0, *accumulate([f.table_bytes if f.kind == "probe" else 0.0 for f in features])]
@@ -185,11 +188,12 @@ class Offers:
                 self._merges.append((len(self._ways), self._merge(part)))
             cpu = self._job(whole if part.shared_end else whole[:-1], _SHARED)
             passed = part.result_bytes if self.site.board.discrete else 0.0
-            found.append((SHARED, 0, self._way(SHARED, cpu, cpu + len(SHARES), end, base, tables[-1], passed)))
+            host = once[count if part.shared_end else count - 1]
+            way = self._way(SHARED, cpu, cpu + len(SHARES), end, base, tables[-1], passed, gpu_once=host)
+            found.append((SHARED, 0, way))
         cuts = asked.cuts.get(number, ()) if "phases" in asked.forms else ()
         if not cuts:
             return
-        once = [0.0, *accumulate([self._model.analytic.fixed_seconds(f.model) for f in features])]
         places = cut_places(part)
         for cut in cuts:
             at = places[cut]
@@ -310,13 +314,17 @@ class Offers:
 
     def _candidate(self, place: int, kind: int, cut: int, row: int) -> Candidate:
         took, part = self._rows[row], self.parts[place]
-        copying = min(self._copy(part), took[0]) if kind == ON_GPU and not self.site.resident else 0.0
-        return Candidate(*took, kind, cut, part.rows, copying)
+        base = 0.0
+        if kind in (ON_GPU, SHARED) and self.site.board.discrete and not self.site.resident:
+            base = part.base_bytes * (took[5] if kind == SHARED else 1.0)
+        seconds, low, high, nbytes, joules, choice = took
+        copying = min(self._copy(base), seconds)
+        return Candidate(seconds, low, high, nbytes, joules, choice, kind, cut, part.rows, copying, base)
 
-    def _copy(self, part: Part) -> float:
-        """Seconds that the columns of a pipeline take to a GPU that has none of them."""
-        link, base = self.site.board.link, part.base_bytes
-        if not self.site.board.discrete or link is None or not base:
+    def _copy(self, base: float) -> float:
+        """Seconds that columns of so many bytes take to a GPU that has none of them."""
+        link = self.site.board.link
+        if link is None or not base:
             return 0.0
         return base / (link.h2d_gbs * 1e9) + link.latency_us * 1e-6 * column_batches(base)
 

@@ -10,6 +10,7 @@ gains. Both are compiled (operators/primitives/placing.py): a search looks at so
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate, chain
 from typing import NamedTuple, TypeAlias
@@ -41,8 +42,8 @@ class Task(NamedTuple):
 
 class Way(NamedTuple):
     """A way to run a pipeline: seconds and bytes alone, the cores that it takes, what it runs on (price_layout.NEEDS),
-    who has its result (0: the CPU, 1: the GPU), the seconds in which columns are copied before, and those in which the
-    host prepares and finishes it, while others have the cores."""
+    who has its result (0: the CPU, 1: the GPU), the seconds in which columns are copied before, those in which the
+    host prepares and finishes it, while others have the cores, and the pieces that columns are copied in."""
 
     seconds: float
     nbytes: float
@@ -51,6 +52,7 @@ class Way(NamedTuple):
     held: int
     copying: float = 0.0
     once: float = 0.0
+    pieces: int = 1
 
 
 class Machine(NamedTuple):
@@ -73,6 +75,8 @@ class Beside(NamedTuple):
     looked: int
 
 
+#: A plan: the way of each pipeline, as its place among all, and whether it runs along.
+Start: TypeAlias = tuple[Sequence[int], Sequence[bool]]
 #: Pipelines that change together: each one, its way among all (-1: the one that it has), and whether it runs along.
 Move: TypeAlias = Sequence[tuple[int, int, bool]]
 
@@ -92,40 +96,47 @@ def elapsed(tasks: Sequence[Task], cores: float, peak: float) -> float:
 
 def beside(
     ways: Sequence[Way],
-    chosen: Sequence[int],
-    along: Sequence[bool],
+    starts: Sequence[Start],
     moves: Sequence[Move],
     reads: Sequence[Sequence[int]],
     handed: Sequence[Sequence[float]],
     machine: Machine,
 ) -> Beside:
-    """A plan with pipelines moved beside others. ``chosen``: the way of each pipeline among all ``ways``; ``moves``:
+    """The best of plans with pipelines moved beside others, each search beginning with one of ``starts``. ``moves``:
     those of several pipelines are tried once, before the others; ``handed``: for each that a pipeline reads, in the
     order of ``reads``, the seconds until it has its result, by what the reader needs and then by who holds it. Without
-    moves, the plan as it is."""
-    count, discrete = len(chosen), machine.copies is not None
+    moves, the plans as they are."""
+    count, discrete = len(reads), machine.copies is not None
     together = [move for move in moves if len(move) > 1]
     moves = [*together, *(move for move in moves if len(move) == 1)]
     table = np.fromiter(chain.from_iterable(ways), np.float64, len(ways) * len(OPTION))
-    now, beside_ = np.array(chosen, np.int64), np.array(along, np.int64)
     begin, read = _flat(reads)
     first = np.array([0, *accumulate(map(len, moves))], np.int64)
     change = np.fromiter(chain.from_iterable(chain.from_iterable(moves)), np.int64)
     hand = np.fromiter(chain.from_iterable(handed), np.float64)
     copies = np.array(machine.copies if machine.copies is not None else (), np.float64)
     limits = np.array([machine.cores, machine.peak, LEAST_GAIN, float(discrete), float(machine.one_engine)])
-    scratch, out = np.empty(67 * count + 3 * len(read) + 18), np.empty(1)
-    looked = native.run(
-        "run_beside", table.ctypes.data, now.ctypes.data, beside_.ctypes.data, read.ctypes.data, begin.ctypes.data,
-        hand.ctypes.data, copies.ctypes.data, change.ctypes.data, first.ctypes.data, len(moves), len(together),
-        limits.ctypes.data, scratch.ctypes.data, out.ctypes.data, n=count, k=ROUNDS,
-    )  # fmt: skip
-    return Beside(now.tolist(), beside_.astype(bool).tolist(), float(out[0]), looked)
+    scratch, out = np.empty(179 * count + 3 * len(read) + 18), np.empty(1)
+    best, looked = Beside([], [], math.inf, 0), 0
+    for chosen, along in starts:
+        now, beside_ = np.array(chosen, np.int64), np.array(along, np.int64)
+        looked += native.run(
+            "run_beside", table.ctypes.data, now.ctypes.data, beside_.ctypes.data, read.ctypes.data, begin.ctypes.data,
+            hand.ctypes.data, copies.ctypes.data, change.ctypes.data, first.ctypes.data, len(moves), len(together),
+            limits.ctypes.data, scratch.ctypes.data, out.ctypes.data, n=count, k=ROUNDS,
+        )  # fmt: skip
+        if out[0] < best.seconds:
+            best = Beside(now.tolist(), beside_.astype(bool).tolist(), float(out[0]), 0)
+    return best._replace(looked=looked)
 
 
-def may_run_along(place: int, reads: Sequence[Sequence[int]]) -> bool:
-    """Whether a pipeline has one before it that it can run beside."""
-    return place > 0 and place - 1 not in reads[place]
+def may_run_along(reads: Sequence[Sequence[int]]) -> list[bool]:
+    """By pipeline, whether there is one before it that it can run beside: it does not read the one before it, or it
+    goes on with a branch that began so."""
+    found: list[bool] = []
+    for place, needed in enumerate(reads):
+        found.append(place > 0 and (place - 1 not in needed or found[-1]))
+    return found
 
 
 def _flat(lists: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:

@@ -25,8 +25,8 @@ from finequery.operators.primitives.price_layout import ON_CPU, ON_GPU
 from finequery.perfmodel.compose import Price
 from finequery.perfmodel.model import Model
 from finequery.planner.candidates import Asked, Candidate, Offers
-from finequery.planner.overlap import Beside, Machine, Move, Way, beside, may_run_along
-from finequery.planner.stages import Part, Site, coherence
+from finequery.planner.overlap import Beside, Machine, Move, Start, Way, beside, may_run_along
+from finequery.planner.stages import Part, Site, coherence, column_batches
 
 #: What a candidate that uses both devices has to gain on one device alone.
 GAIN = 0.01
@@ -176,37 +176,31 @@ class _Transfers:
         waits = self.result(held[-1])
         for chosen, reads, handed in zip(choice, self.reads, self.handed):
             needs = 2 * chosen.needs
-            for r, seconds in zip(reads, handed):
-                waits += seconds[needs + held[r]]
+            for r, took in zip(reads, handed):
+                waits += took[needs + held[r]]
         seconds, low, high, nbytes, joules = map(sum, zip(*[c[:5] for c in choice]))
         return Price(seconds + waits, low + waits, high + waits, nbytes, joules + waits * self.idle_w)
 
     def beside(
-        self, choice: Sequence[Candidate], others: Sequence[tuple[int, Candidate]] = (), moves: Sequence[Move] = ()
-    ) -> tuple[list[Candidate], Beside]:
-        """A plan with pipelines moved beside others where that gains, and what the search says of it. ``others``: other
-        ways to run pipelines, with their places; ``moves``: which of these are tried, counted from the number of
-        pipelines on."""
+        self, ways: Sequence[tuple[int, Candidate]], starts: Sequence[Start], moves: Sequence[Move] = ()
+    ) -> Beside:
+        """A plan with pipelines moved beside others where that gains, of ``ways`` to run each, with its place."""
         table = costs.load()
         known = []  # of each pipeline: cores, and seconds of the host
         for part in self.parts:
             cores = min(self.threads, max(1.0, part.rows / costs.MORSEL))
             known.append((cores, costs.host_seconds(self.site.board, [f.model for f in part.features], table)))
-        ways = [
-            Way(c.seconds, c.nbytes, known[place][0], c.needs, c.held, c.copying, known[place][1])
-            for place, c in (*enumerate(choice), *others)
-        ]
+        found = []
+        for place, c in ways:
+            (cores, once), pieces = known[place], column_batches(c.copied_bytes) if c.copying else 1
+            found.append(Way(c.seconds, c.nbytes, cores, c.needs, c.held, c.copying, once, pieces))
         handed = [h for read in self.handed for h in read]
-        along_now = [c.along for c in choice]
-        best = beside(ways, range(len(choice)), along_now, moves, self.reads, handed, self.machine)
-        candidates = [*choice, *(c for _, c in others)]
-        chosen = [candidates[way] for way in best.chosen]
-        return [c if c.along == along else c._replace(along=along) for c, along in zip(chosen, best.along)], best
+        return beside(found, starts, moves, self.reads, handed, self.machine)
 
     def elapsed(self, choice: Sequence[Candidate]) -> float:
         """Seconds of a plan some of whose pipelines run along, and in which copies of results run beside what does not
         wait for them."""
-        return self.beside(choice)[1].seconds
+        return self.beside([*enumerate(choice)], [(range(len(choice)), [c.along for c in choice])]).seconds
 
 
 _NOTHING = (0.0,) * 6
@@ -250,8 +244,8 @@ def _cheapest(placed: Sequence[Placed], transfers: _Transfers, cost: Cost) -> li
         if chosen[place] is None:
             _, chosen[place], wanted = best[place][held]
             stack += wanted
-    for place, found in enumerate(chosen):  # read by nobody that was placed
-        if found is None:
+    for place, one in enumerate(chosen):  # read by nobody that was placed
+        if one is None:
             chosen[place] = min((o for o in best[place].values()), key=lambda o: o[0])[1]
     return [c for c in chosen if c is not None]
 
@@ -268,11 +262,12 @@ def _branches(made: Schedule, transfers: _Transfers) -> None:
     choice = [p.chosen for p in placed]
     if price.seconds - _chain(choice, reads) < LEAST_SLACK * price.seconds:
         return
-    others, moves = _moves(placed, reads, transfers.copies is not None)
+    ways, starts, moves = _moves(placed, reads, transfers.copies is not None)
     if not moves:
         return
-    choice, found = transfers.beside(choice, others, moves)
+    found = transfers.beside(ways, starts, moves)
     made.looked = found.looked
+    choice = [ways[way][1]._replace(along=along) for way, along in zip(found.chosen, found.along)]
     if found.seconds > (1.0 - GAIN) * price.seconds:
         return
     for item, candidate in zip(placed, choice):
@@ -286,29 +281,29 @@ def _branches(made: Schedule, transfers: _Transfers) -> None:
 
 def _moves(
     placed: Sequence[Placed], reads: Sequence[Sequence[int]], discrete: bool
-) -> tuple[list[tuple[int, Candidate]], list[Move]]:
-    """Ways to run pipelines that are tried, with their places, and the moves that try them: on one device beside the
-    pipeline before; as it is, but beside that; and where results are copied, which may cost nothing beside something
-    else, also by the best of the other ways, and with all that it reads on one device: none of them may gain alone."""
-    others: list[tuple[int, Candidate]] = []
+) -> tuple[list[tuple[int, Candidate]], list[Start], list[Move]]:
+    """Ways to run pipelines, with their places; plans that a search begins with, which ends where no move gains: the
+    one whose pipelines run one after another, that one and either device alone with all branches beside each other;
+    and what moves try. That is, one device beside the pipeline before; as it is, but beside that; and where results
+    are copied, which may cost nothing beside something else, also one device behind it, the best of the other ways, and
+    one device for it with all that it reads: none of them may gain alone."""
+    ways = [(place, item.chosen) for place, item in enumerate(placed)]
     moves: list[Move] = []
     trees: list[set[int]] = []
     single: list[dict[int, int]] = []  # by place and device: the number of its way
-    along = [may_run_along(place, reads) for place in range(len(placed))]
+    along = may_run_along(reads)
     for place, item in enumerate(placed):
-        single.append({})
-        rest = []
-        for c in item.cheapest:
-            if c.kind not in (ON_CPU, ON_GPU):
-                rest.append(c)
-            elif discrete or along[place]:
-                single[place][c.kind] = len(placed) + len(others)
-                others.append((place, c))
+        rest = [c for c in item.cheapest if c.kind not in (ON_CPU, ON_GPU)]
+        singles = [c for c in item.cheapest if c.kind in (ON_CPU, ON_GPU)]
+        single.append({c.kind: len(ways) + n for n, c in enumerate(singles)})
+        ways += [(place, c) for c in singles]
         if along[place]:
             moves += [[(place, way, True)] for way in single[place].values()]
+        if discrete:
+            moves += [[(place, way, False)] for way in single[place].values()]
         if discrete and rest:
-            moves.append([(place, len(placed) + len(others), False)])
-            others.append((place, min(rest, key=lambda c: c.seconds)))
+            moves.append([(place, len(ways), False)])
+            ways.append((place, min(rest, key=lambda c: c.seconds)))
         if along[place]:
             moves.append([(place, -1, True)])
         if discrete:
@@ -317,7 +312,12 @@ def _moves(
             for device in (ON_CPU, ON_GPU):
                 if len(tree) > 1 and all(device in single[n] for n in tree):
                     moves.append([(n, single[n][device], along[n]) for n in tree])
-    return others, moves
+    own = range(len(placed))
+    starts: list[Start] = [(own, [False] * len(placed))]
+    if any(along):
+        starts.append((own, along))
+    starts += [([single[n].get(kind, n) for n in own], along) for kind in (ON_CPU, ON_GPU)]
+    return ways, starts, moves
 
 
 def _chain(choice: Sequence[Candidate], reads: Sequence[Sequence[int]]) -> float:

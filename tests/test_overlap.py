@@ -65,11 +65,11 @@ def test_moves_gain_or_are_not_made() -> None:
     reads = [[], [], [0, 1]]
     moves = [[(1, 3, True)], [(1, -1, True)]]  # the second pipeline: on the CPU beside the first, or as it is
     ways = [way(1, 1.0), way(1, 1.0), way(1, 1.0), way(0, 1.2)]
-    found = beside(ways, [0, 1, 2], [False] * 3, moves, reads, handed, machine)
+    found = beside(ways, [([0, 1, 2], [False] * 3)], moves, reads, handed, machine)
     assert found.chosen == [0, 3, 2] and found.along == [False, True, False]
     assert found.seconds == pytest.approx(2.2)
     ways[3] = way(0, 9.0)
-    found = beside(ways, [0, 1, 2], [False] * 3, moves, reads, handed, machine)
+    found = beside(ways, [([0, 1, 2], [False] * 3)], moves, reads, handed, machine)
     assert found.chosen == [0, 1, 2] and not any(found.along) and found.seconds == pytest.approx(3.0)
     # The plan, and beside it only the GPU behind itself: what takes longer than the plan by itself is not looked at.
     assert found.looked == 2
@@ -83,10 +83,19 @@ def test_moves_together() -> None:
     alone = [[(0, 2, False)], [(1, 3, False)]]
     both = [(0, 2, False), (1, 3, False)]
     reads, handed, machine = [[], [0]], [[0.0] * 6], Machine(8, math.inf, copies)
-    found = beside(ways, [0, 1], [False] * 2, alone, reads, handed, machine)
+    found = beside(ways, [([0, 1], [False] * 2)], alone, reads, handed, machine)
     assert found.chosen == [0, 1] and found.seconds == pytest.approx(6.0)
-    found = beside(ways, [0, 1], [False] * 2, [*alone, both], reads, handed, machine)
+    found = beside(ways, [([0, 1], [False] * 2)], [*alone, both], reads, handed, machine)
     assert found.chosen == [2, 3] and found.seconds == pytest.approx(2.0)
+
+
+def test_the_best_of_several_starts() -> None:
+    """What no single move reaches is where a search may begin."""
+    ways = [way(1, 3.0), way(1, 3.0), way(0, 1.0), way(0, 1.0)]
+    reads, handed, machine = [[], [0]], [[0.0] * 6], Machine(8, math.inf, [(10.0, 10.0), (0.0, 0.0)])
+    starts = [([0, 1], [False] * 2), ([2, 3], [False] * 2)]
+    found = beside(ways, starts, (), reads, handed, machine)
+    assert found.chosen == [2, 3] and found.seconds == pytest.approx(2.0) and found.looked == 2
 
 
 # --- against plain loops ----------------------------------------------------------------------------------------------
@@ -152,9 +161,9 @@ def plan_by_hand(
             seconds += next(waits)[2 * w.needs + ways[r].held] if machine.copies is None else 0.0
             if machine.copies is not None and w.needs in (1 - ways[r].held, 2):
                 after.add(copied(r, 1 - ways[r].held))
-        if w.copying:
-            tasks.append(Task(w.copying, 0.0, overlap.H2D, 0.0, tuple(after)))
-            after, seconds = {len(tasks) - 1}, seconds - w.copying
+        for _ in range(w.pieces if w.copying else 0):
+            tasks.append(Task(w.copying / w.pieces, 0.0, overlap.H2D, 0.0, tuple(after)))
+            after, seconds = {len(tasks) - 1}, seconds - w.copying / w.pieces
         ends.append(len(tasks))
         engines, cores = overlap.GPU if w.needs else 0, 0.0
         if w.needs != 1:  # while the host prepares it, others have the cores
@@ -198,8 +207,8 @@ def test_plans_are_the_tasks_that_plain_loops_make(seed: int, discrete: bool) ->
             copying = rng.choice([0.0, seconds / 2]) if discrete and needs == 1 else 0.0
             held = needs if needs < 2 else rng.randrange(2)
             cores, once = rng.choice([1.0, 8.0]), rng.choice([0.0, 0.2])
-            ways.append(Way(seconds, rng.choice([0.0, 100.0]), cores, needs, held, copying, once))
+            ways.append(Way(seconds, rng.choice([0.0, 100.0]), cores, needs, held, copying, once, rng.choice([1, 8])))
         along = [i > 0 and rng.random() < 0.4 for i in range(count)]
-        found = beside(ways, range(count), along, (), reads, handed, machine)
+        found = beside(ways, [(range(count), along)], (), reads, handed, machine)
         assert found.seconds == pytest.approx(plan_by_hand(ways, along, reads, handed, machine))
         assert found.chosen == [*range(count)] and found.along == along and found.looked == 1

@@ -28,6 +28,8 @@ from finequery.operators.primitives.price_layout import (
 W, C, L, T = (places(names, np.uint64) for names in (WAY, CANDIDATE, SITE, OPTION))
 WAYS, CANDIDATES, OPTIONS = np.uint64(len(WAY)), np.uint64(len(CANDIDATE)), np.uint64(len(OPTION))
 ZERO, ONE, TWO, THREE, FOUR, FIVE = map(np.uint64, range(6))
+#: Batches that a copy is ahead of the GPU at most (jetson/simulator.py).
+TWO_COPIES = 2.0
 #: Bytes of a word.
 WORD = np.int64(8)
 #: A task: seconds and bytes alone, the engines that it keeps busy, the cores that it takes.
@@ -58,17 +60,22 @@ def between(prices, jobs, job, weight, out):
 
 
 @njit(error_model="numpy")
-def launched(gpu, base, site):
+def launched(gpu, base, host, site):
     """The GPU at work, with its launch, behind the copies of ``base`` bytes of columns that it lacks: in batches, each
-    while it works on the one before."""
-    batches, copy = 1.0, 0.0
-    if site[L.cold] > 0.0 and base > 0.0:
-        batches = max(1.0, min(site[L.batches], np.floor(base / site[L.least_batch])))
-        copy = base * site[L.h2d] + site[L.latency] * batches
-        gpu[FOUR] += base * site[L.link_joules]
+    while it works on the one before, but for the first, with which the host pays ``host`` seconds once. Copies are two
+    batches ahead at most: what the first one takes beyond a copy, they wait."""
+    if site[L.cold] <= 0.0 or base <= 0.0:
+        for j in range(THREE):
+            gpu[j] += site[L.once]
+        return
+    batches = max(1.0, min(site[L.batches], np.floor(base / site[L.least_batch])))
+    copy = base * site[L.h2d] / batches + site[L.latency]
+    gpu[FOUR] += base * site[L.link_joules]
     for j in range(THREE):
-        took = gpu[j] + site[L.once] * batches
-        gpu[j] = max(took, copy) + min(took, copy) / batches if copy > 0.0 else took
+        once = min(host, 0.9 * gpu[j])
+        took = (gpu[j] - once) / batches + site[L.once]
+        waits = max(0.0, once + took - copy) if batches > TWO_COPIES else once
+        gpu[j] = max(copy + once + batches * took, batches * copy + took + waits)
 
 
 @njit(error_model="numpy")
@@ -76,7 +83,7 @@ def wholly(way, prices, jobs, site, out):
     """One device for all of it."""
     between(prices, jobs, np.uint64(way[W.first]), 0.0, out)
     if way[W.kind] == ON_GPU:
-        launched(out, way[W.base_bytes], site)
+        launched(out, way[W.base_bytes], way[W.gpu_once], site)
     out[C.joules] += out[C.seconds] * site[L.idle_w]
     out[C.choice] = way[W.kind]
 
@@ -98,7 +105,7 @@ def shared_out(way, prices, jobs, shares, count, parts, site, out, cpu, gpu):
             share += weight * (shares[place + ONE] - share)
         between(prices, jobs, np.uint64(way[W.first]) + place, weight, cpu)
         between(prices, jobs, np.uint64(way[W.gpu]) + place, weight, gpu)
-        launched(gpu, way[W.base_bytes] * share, site)
+        launched(gpu, way[W.base_bytes] * share, way[W.gpu_once], site)
         back = site[L.latency] + way[W.passed_bytes] * share * site[L.d2h] if site[L.d2h] > 0.0 else 0.0
         for j in range(THREE):
             both = together(cpu[j], cpu[THREE], gpu[j] + coherent, gpu[THREE], site[L.peak])
@@ -119,9 +126,12 @@ def shared_out(way, prices, jobs, shares, count, parts, site, out, cpu, gpu):
 @njit(error_model="numpy")
 def in_phases(way, prices, jobs, counts, count, site, out, cpu, gpu):
     """Two phases over the best number of batches: t1 + t2 + (n - 1)·step of a batch's times, as
-    perfmodel.compose.batch_pipeline has it. What the host pays once is not paid for every batch."""
+    perfmodel.compose.batch_pipeline has it. What the host pays once is not paid for every batch: for the first phase
+    it comes before all, for the second one beside the first's next batch (behind a copy, three) before these wait."""
     coherent = site[L.coherence] * way[W.table_bytes] * site[L.slowed]
-    rate = site[L.h2d] if way[W.kind] == CPU_FIRST else site[L.d2h]
+    leads = way[W.kind] == CPU_FIRST
+    rate = site[L.h2d] if leads else site[L.d2h]
+    ahead = 4.0 if rate > 0.0 else 2.0  # batches of the first phase when the second is through with one
     out[C.seconds] = np.inf
     for i in range(count):
         between(prices, jobs, np.uint64(way[W.first]) + i, 0.0, cpu)
@@ -132,7 +142,9 @@ def in_phases(way, prices, jobs, counts, count, site, out, cpu, gpu):
             once, gpu_once = min(way[W.once], 0.9 * cpu[j]), min(way[W.gpu_once], 0.9 * gpu[j])
             one, two = cpu[j] - once, gpu[j] - gpu_once + site[L.once] + coherent
             step = max(together(one, cpu[THREE], two, gpu[THREE], site[L.peak]), copy)
-            cpu[j] = one + two + once + gpu_once + copy + (n - 1.0) * step
+            second, second_once = (two, gpu_once) if leads else (one, once)
+            late = second_once + max((n - 1.0) * max(second, copy), (n - ahead) * step + second)
+            cpu[j] = one + two + once + gpu_once - second_once + copy + max((n - 1.0) * step, late)
         if cpu[ZERO] < out[C.seconds]:
             for j in range(THREE):
                 out[j] = cpu[j]
@@ -204,8 +216,9 @@ def run_paces(tasks, running, count, cores, peak, pace, need, ordered):
 
 
 @njit(error_model="numpy")
-def elapsed(tasks, n, start, after, cores, peak, scratch):
-    """planner.overlap: seconds of n tasks, of which i waits for those in ``after`` from ``start[i]`` on, each once."""
+def elapsed(tasks, n, start, after, cores, peak, most, scratch):
+    """planner.overlap: seconds of n tasks, of which i waits for those in ``after`` from ``start[i]`` on, each once;
+    infinite if they are not less than ``most``."""
     size = np.int64(n) * WORD
     left, pace, need, ordered = (
         p_f64(scratch),
@@ -240,6 +253,8 @@ def elapsed(tasks, n, start, after, cores, peak, scratch):
         for r in range(count):
             step = min(step, left[np.uint64(running[r])] / pace[r])
         now += step
+        if now >= most:
+            return np.inf
         on = ZERO
         for r in range(count):
             i = np.uint64(running[r])
@@ -250,6 +265,8 @@ def elapsed(tasks, n, start, after, cores, peak, scratch):
                 continue
             busy &= ~np.int64(tasks[i * TASKS + ENGINES])
             for j in range(n):
+                if waits[j] == 0:
+                    continue
                 for d in range(np.uint64(start[j]), np.uint64(start[j + ONE])):
                     if after[d] == np.int64(i):
                         waits[j] -= 1
@@ -280,10 +297,10 @@ def add(tasks, n, start, count, seconds, nbytes, engines, cores):
 
 
 @njit(error_model="numpy")
-def took(options, chosen, along, n, reads, begin, handed, copies, limits, scratch):
-    """Seconds of a plan. Results are copied between the memories of a discrete board beside what does not wait for
-    them; on others who reads them waits."""
-    most, discrete = np.int64(n) * 4 + 1, limits[THREE] > 0.0
+def took(options, chosen, along, n, reads, begin, handed, copies, limits, least, scratch):
+    """Seconds of a plan; infinite if they are not less than ``least``. Results are copied between the memories of a
+    discrete board beside what does not wait for them; on others who reads them waits."""
+    most, discrete = np.int64(n) * 11 + 1, limits[THREE] > 0.0
     tasks, ends, copied = p_f64(scratch), p_i64(scratch + most * 4 * WORD), p_i64(scratch + (most * 4 + n) * WORD)
     start, after = p_i64(scratch + most * 7 * WORD), p_i64(scratch + (most * 8 + 1) * WORD)
     found, last = ZERO, np.int64(-1)
@@ -313,9 +330,11 @@ def took(options, chosen, along, n, reads, begin, handed, copies, limits, scratc
                 count = wait(after, first, count, copied[read * TWO + ONE - held])
         if along[i] == 0 and last >= 0:
             count = wait(after, first, count, last)
-        if options[o + T.copying] > 0.0:  # of columns, which the GPU follows batch by batch
-            found = add(tasks, found, start, count, options[o + T.copying], 0.0, H2D, 0.0)
-            seconds -= options[o + T.copying]
+        pieces = np.uint64(options[o + T.pieces]) if options[o + T.copying] > 0.0 else ZERO
+        for _ in range(pieces):  # of columns, which the GPU follows batch by batch
+            copying = options[o + T.copying] / options[o + T.pieces]
+            found = add(tasks, found, start, count, copying, 0.0, H2D, 0.0)
+            seconds -= copying
             after[np.uint64(start[found])] = np.int64(found) - 1
             count = ONE
         ends[i] = np.int64(found)
@@ -329,8 +348,8 @@ def took(options, chosen, along, n, reads, begin, handed, copies, limits, scratc
         after[np.uint64(start[found])] = ends[n - ONE]
         engine = H2D if limits[FOUR] > 0.0 else D2H
         found = add(tasks, found, start, ONE, copies[(n - ONE) * TWO], 0.0, engine, 0.0)
-    rest = scratch + (most * 8 + 1 + 3 * begin[n] + 5 * np.int64(n) + 2) * WORD
-    return elapsed(tasks, found, start, after, limits[ZERO], limits[ONE], rest)
+    rest = scratch + (most * 8 + 1 + 3 * begin[n] + 12 * np.int64(n) + 2) * WORD
+    return elapsed(tasks, found, start, after, limits[ZERO], limits[ONE], least, rest)
 
 
 @kernel("run_tasks")
@@ -339,7 +358,7 @@ def run_tasks(t, n, k, args):
     cores and bytes a second of the memory (f64), scratch (f64: 7 n), out (f64): seconds of all of them"""
     limits, out = p_f64(args[3]), p_f64(args[5])
     out[ZERO] = elapsed(
-        p_f64(args[0]), np.uint64(n), p_i64(args[1]), p_i64(args[2]), limits[ZERO], limits[ONE], args[4]
+        p_f64(args[0]), np.uint64(n), p_i64(args[1]), p_i64(args[2]), limits[ZERO], limits[ONE], np.inf, args[4]
     )
     return n
 
@@ -352,8 +371,8 @@ def run_beside(t, n, k, args):
     and to the GPU (f64). Moves change pipelines together: 7 changes (i64: pipeline, option or -1 for the one in the
     plan, whether it runs along), 8 start of each move in them (i64, moves + 1), 9 moves, 10 the first of them that is
     tried in every round and not only in the first one. 11 (f64) cores, bytes a second of the memory, what a move has to
-    gain, whether results are copied, and both ways by one engine; 12 scratch (f64: 67 n + 3 for each read + 18), 13 out
-    (f64): seconds; k: most rounds.
+    gain, whether results are copied, and both ways by one engine; 12 scratch (f64: 179 n + 3 for each read + 18), 13
+    out (f64): seconds; k: most rounds.
 
     Gives the number of plans that were looked at."""
     count, options, chosen, along = np.uint64(n), p_f64(args[0]), p_i64(args[1]), p_i64(args[2])
@@ -362,7 +381,7 @@ def run_beside(t, n, k, args):
     limits, out = p_f64(args[11]), p_f64(args[13])
     kept, kept_along = p_i64(args[12]), p_i64(args[12] + n * WORD)
     scratch = args[12] + 2 * n * WORD
-    least = took(options, chosen, along, count, reads, begin, handed, copies, limits, scratch)
+    least = took(options, chosen, along, count, reads, begin, handed, copies, limits, np.inf, scratch)
     looked = 1
     for turn in range(k):
         before = least
@@ -383,7 +402,8 @@ def run_beside(t, n, k, args):
             if not other:
                 seconds = np.inf
             else:
-                seconds = took(options, chosen, along, count, reads, begin, handed, copies, limits, scratch)
+                goal = least * (1.0 - limits[TWO])
+                seconds = took(options, chosen, along, count, reads, begin, handed, copies, limits, goal, scratch)
                 looked += 1
             if seconds < least * (1.0 - limits[TWO]):
                 least = seconds

@@ -5,7 +5,8 @@ No kernels here, and no Numba: perfmodel and planner import this at run time.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import namedtuple
+from typing import Any
 
 #: A sub-task: the numbers of perfmodel.features.Features, in its order.
 SUBTASK = (
@@ -49,8 +50,9 @@ ON_CPU, ON_GPU, SHARED, CPU_FIRST, GPU_FIRST = range(5)
 CANDIDATE = ("seconds", "low", "high", "nbytes", "joules", "choice")
 #: A way to run a pipeline, where plans with branches beside each other are compared: seconds and bytes alone, cores; by
 #: ``NEEDS`` the devices that it runs on, and the one that has its result; seconds in which columns are copied first,
-#: and in which the host prepares and finishes it, while others have the cores.
-OPTION = ("seconds", "nbytes", "cores", "needs", "held", "copying", "once")
+#: in which the host prepares and finishes it, while others have the cores, and the pieces, up to eight, that columns
+#: are copied in.
+OPTION = ("seconds", "nbytes", "cores", "needs", "held", "copying", "once", "pieces")
 #: ``OPTION.needs``, and the first two ``OPTION.held``.
 NEEDS_CPU, NEEDS_GPU, NEEDS_BOTH = range(3)
 #: Bits of what is done by one task at a time: the GPU, and the copies to and from a discrete one.
@@ -59,4 +61,4 @@ GPU, H2D, D2H = 1, 2, 4
 
 def places(names: tuple[str, ...], kind: type = int) -> Any:
     """A tuple whose field of each name is its place among them."""
-    return NamedTuple("Places", [(name, kind) for name in names])(*map(kind, range(len(names))))  # type: ignore[misc]
+    return namedtuple("Places", names)(*map(kind, range(len(names))))  # type: ignore[misc]  # noqa: PYI024
