@@ -294,6 +294,31 @@ def test_the_prompt_waits_for_no_engine() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
+BARE = (
+    "import sys; sys.modules['prompt_toolkit'] = None; from finequery.shell import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+def test_without_prompt_toolkit(shell: Open, database: Path) -> None:
+    pytest.importorskip("readline")
+    t = shell(str(database), program=(sys.executable, "-c", BARE))
+    t.prompt("shop>")
+    t.send("select apr\t")
+    t.wait("select apricots")
+    t.send(" from harv\t")
+    t.wait("from harvest")
+    t.send("\r;\r")
+    t.wait("│        2 │")
+    t.prompt("shop>")
+    t.send("nonsense\x03")
+    t.prompt("shop>")
+    assert t.leave() == 0
+    t = shell(program=(sys.executable, "-c", BARE))
+    t.prompt()
+    t.send("\x1b[A")
+    t.wait("select apricots from harvest ;")
+
+
 SLOW = """
 import sys, time
 class Slow:
