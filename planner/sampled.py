@@ -162,7 +162,7 @@ def _tried(term: Expr, columns: Columns, root: Sample) -> Mask | None:
     known = root.masks.get(id(term))
     if known is None or known[0] is not term:
         try:
-            mask = holds(term, columns)
+            mask = holds(term, columns) if columns_of(term) else None  # one value for all rows tells nothing of them
         except Unknown:
             mask = None
         if len(root.masks) >= REMEMBERED:
