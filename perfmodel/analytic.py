@@ -61,7 +61,7 @@ class Fit:
     adds_up: bool
 
 
-_NOTHING = Fit(None, *np.zeros((3, 0)), adds_up=False)
+_NOTHING = Fit(None, np.zeros(0), np.zeros(0), np.zeros(0), adds_up=False)
 
 
 class Jobs:
@@ -202,8 +202,8 @@ class Analytic:
         names = {model: number for number, model in enumerate(dict.fromkeys(batch.models))}
         models = np.array([self.coefficients(name) for name in names])
         asked = Jobs([names[model] for model in batch.models])
-        for i, ways in enumerate(which.reshape(shape).tolist()):
-            asked.add(asked.pipeline([i]), ways)
+        for i, ways in enumerate(which.reshape(shape)):
+            asked.add(asked.pipeline([i]), ways.tolist())
         out, _ = self.evaluate(batch.table, models, states, asked, _NOTHING)
         return Analysed(*(out[row].reshape(shape) for row in (0, 3, 4)))
 

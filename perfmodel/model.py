@@ -111,7 +111,8 @@ class Model:
         self._fit = Fit(
             Bank([m.regressor for m in models]) if models else None,
             np.array([float(m.base == "rows") for m in models]),
-            *(np.array([getattr(m, end) for m in models], np.float64) for end in ("low", "high")),
+            np.array([m.low for m in models], np.float64),
+            np.array([m.high for m in models], np.float64),
             adds_up=fitted is not None and not fitted.simulated,
         )
         self._numbers: dict[str, int] = {}  # of the models that were met

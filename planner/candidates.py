@@ -317,7 +317,9 @@ class Offers:
         base = 0.0
         if kind in (ON_GPU, SHARED) and self.site.board.discrete and not self.site.resident:
             base = part.base_bytes * (took[5] if kind == SHARED else 1.0)
-        return Candidate(*took, kind, cut, part.rows, min(self._copy(base), took[0]), base)
+        seconds, low, high, nbytes, joules, choice = took
+        copying = min(self._copy(base), seconds)
+        return Candidate(seconds, low, high, nbytes, joules, choice, kind, cut, part.rows, copying, base)
 
     def _copy(self, base: float) -> float:
         """Seconds that columns of so many bytes take to a GPU that has none of them."""

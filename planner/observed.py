@@ -88,7 +88,7 @@ def spent(pipeline: PipelineInfo, context: Context) -> list[float] | None:
 def counts(pipelines: list[PipelineInfo], context: Context) -> Any:
     """All that ``seen`` reads of a run. Where it is equal, runs have seen the same."""
     rows = {key: (m.rows_in, m.rows_out, m.morsels, m.skipped) for key, m in context.measured.items()}
-    structures = []
+    structures: list[Any] = []
     for item in (s.item for pipeline in pipelines for s in pipeline.subtasks if s.choice is not None):
         if isinstance(item, Probe):
             structures.append(item.built)

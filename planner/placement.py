@@ -176,8 +176,8 @@ class _Transfers:
         waits = self.result(held[-1])
         for chosen, reads, handed in zip(choice, self.reads, self.handed):
             needs = 2 * chosen.needs
-            for r, seconds in zip(reads, handed):
-                waits += seconds[needs + held[r]]
+            for r, took in zip(reads, handed):
+                waits += took[needs + held[r]]
         seconds, low, high, nbytes, joules = map(sum, zip(*[c[:5] for c in choice]))
         return Price(seconds + waits, low + waits, high + waits, nbytes, joules + waits * self.idle_w)
 
@@ -244,8 +244,8 @@ def _cheapest(placed: Sequence[Placed], transfers: _Transfers, cost: Cost) -> li
         if chosen[place] is None:
             _, chosen[place], wanted = best[place][held]
             stack += wanted
-    for place, found in enumerate(chosen):  # read by nobody that was placed
-        if found is None:
+    for place, one in enumerate(chosen):  # read by nobody that was placed
+        if one is None:
             chosen[place] = min((o for o in best[place].values()), key=lambda o: o[0])[1]
     return [c for c in chosen if c is not None]
 
@@ -315,7 +315,8 @@ def _moves(
     own = range(len(placed))
     starts: list[Start] = [(own, [False] * len(placed))]
     if any(along):
-        starts += [(own, along), *(([single[n].get(kind, n) for n in own], along) for kind in (ON_CPU, ON_GPU))]
+        starts.append((own, along))
+    starts += [([single[n].get(kind, n) for n in own], along) for kind in (ON_CPU, ON_GPU)]
     return ways, starts, moves
 
 

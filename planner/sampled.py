@@ -175,15 +175,16 @@ def share_alone(term: Expr, node: Node) -> float | None:
     """Share of the rows for which a predicate about columns of one table holds, by that table's sample, whatever else
     there is about the rows; None where it is about others, or too few sampled rows fulfil it."""
     columns: dict[int, tuple[Sample, str]] = {}
+    root: Sample | None = None
     for id in columns_of(term):
         found = _origin(node, id)
         root = None if found is None else sample_of(found[0])
         if found is None or root is None or any(other is not root for other, _ in columns.values()):
             return None
         columns[id] = root, found[1]
-    if not columns:
+    if root is None:
         return None
-    held = _tried(term, columns, root)
+    held = _tried(term, columns, next(iter(columns.values()))[0])
     hits = 0 if held is None else int(np.count_nonzero(held))
     return None if held is None or hits < SURE else hits / len(held)
 

@@ -134,10 +134,9 @@ Hosts with a discrete GPU:
 
 {table(head, rows(hosts))}
 
-The first run pays for estimates of rows that are off, which is not the model's doing. What is left is placed anew at
-breakers, but what one pipeline turns out to do inside comes too late: in q03 the dates of orders and of line items are
-correlated, and a tenth of the rows expected come through; in q2.2 a range of brands is a sixteenth of what was
-expected, and the look-ups change places when it runs."""
+The first run pays for estimates of rows that are off, which is not the model's doing. Samples of the tables see what
+predicates have to do with each other, across joins too (planner/sampled.py), and what is left is placed anew at
+breakers, but what one pipeline turns out to do inside comes too late: how many groups pass a HAVING, say."""
 
 
 def _errors(cells: Cells) -> str:

@@ -74,7 +74,7 @@ class Composed:
         second, ahead, found = "gpu" if first == "cpu" else "cpu", 4 if copy else 2, []
         for n, end in enumerate(("seconds", "low", "high")):
             each, last = max(getattr(step, end), copy), getattr(rest[second], end)
-            late = max((batches - 1) * max(last, copy), (batches - 2 - ahead) * each + last) + once[second][n]
+            late = max((batches - 1) * max(last, copy), (batches - ahead) * each + last) + once[second][n]
             found.append(getattr(rest["cpu"], end) + getattr(rest["gpu"], end) + once[first][n] + copy)
             found[-1] += max((batches - 1) * each, late)
         return self.with_rest(Price(*found, step.nbytes * batches, step.joules * batches))

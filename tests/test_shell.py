@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from finequery import display, shell
-from finequery.shell import tokens
+from finequery.shell import cli, tokens
 from finequery.shell.cli import PROGRAMS
 from finequery.types import BIGINT, DOUBLE, INTEGER, VARCHAR, Interval
 
@@ -157,6 +157,13 @@ def test_standard_input_is_a_script() -> None:
     assert (result.returncode, result.stdout) == (0, "a\n1\nb\n2\n")
     result = subprocess.run([sys.executable, "-m", "finequery"], input="select;", capture_output=True, text=True)
     assert result.returncode == 1 and result.stderr
+
+
+def test_help_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = cli._parser().format_help()
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(f"finequery {name} " in text for name in PROGRAMS)
 
 
 def test_readers_that_go_away() -> None:

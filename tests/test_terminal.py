@@ -292,3 +292,51 @@ def test_the_prompt_waits_for_no_engine() -> None:
         "print(sorted(m for m in heavy if m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+BARE = (
+    "import sys; sys.modules['prompt_toolkit'] = None; from finequery.shell import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+def test_without_prompt_toolkit(shell: Open, database: Path) -> None:
+    pytest.importorskip("readline")
+    t = shell(str(database), program=(sys.executable, "-c", BARE))
+    t.prompt("shop>")
+    t.send("select apr\t")
+    t.wait("select apricots")
+    t.send(" from harv\t")
+    t.wait("from harvest")
+    t.send("\r;\r")
+    t.wait("│        2 │")
+    t.prompt("shop>")
+    t.send("nonsense\x03")
+    t.prompt("shop>")
+    assert t.leave() == 0
+    t = shell(program=(sys.executable, "-c", BARE))
+    t.prompt()
+    t.send("\x1b[A")
+    t.wait("select apricots from harvest ;")
+
+
+SLOW = """
+import sys, time
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "finequery.planner.optimizer":
+            time.sleep(1.6)
+sys.meta_path.insert(0, Slow())
+from finequery.shell import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_nothing_is_drawn_over_the_prompt(shell: Open) -> None:
+    """The planner is imported while the first statement is typed, and takes long; nobody waits for that."""
+    t = shell(program=(sys.executable, "-c", SLOW))
+    t.prompt()
+    t.pump(2.0)
+    assert t.lines[-1].strip() == "finequery>" and b"planning" not in t.raw
+    t.leave()
+    t = shell(program=(sys.executable, "-c", SLOW))
+    assert t.run("select nope;")[0].startswith("Bind error")  # which waited, and drew its bar

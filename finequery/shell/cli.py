@@ -33,13 +33,13 @@ PROGRAMS = {
 OK, FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
 EPILOG = """\
-Without -c, -f or piped input it reads SQL from the terminal; .help lists what else can be typed there.
-
-A PATH that is not there becomes a new database if it looks like a path (shop.fq, ./shop) or with --create.
+Without -c, -f or piped input it reads SQL from the terminal; .help lists what
+else can be typed there. A PATH that is not there becomes a new database if it
+looks like a path (shop.fq, ./shop) or with --create.
 
 programs:
-  finequery devices     the processor, the GPU and the sensors, and what follows from them
-  finequery top         a live view of the machine and of the queries that run on it
+  finequery devices     the processor, the GPU, the sensors
+  finequery top         a live view of the machine and its queries
   finequery bench       SSB, TPC-H and others, beside other engines
   finequery compare     this machine or a board beside another
   finequery advise      which board meets a target, for your own queries

@@ -51,10 +51,17 @@ def warm() -> None:
     """Import the planner while the first statement is being typed: neither the prompt nor the answer waits for it."""
 
     def plan() -> None:
-        from finequery.connection import connect
+        from finequery.catalog import Catalog
+        from finequery.resolver import Scope
+        from finequery.session import Session
+        from finequery.settings import Settings
 
-        with contextlib.suppress(Exception), connect() as connection:
-            connection.sql("select 42")
+        with contextlib.suppress(Exception):
+            import finequery.operators.executor  # noqa: F401 (what runs it)
+            from finequery.planner.parse import parse
+
+            session = Session(Catalog(), Settings())  # no statement of it is watched, so none is drawn
+            session.prepare(parse("select 42")[0], {}, session.resolver(Scope()))
 
     threading.Thread(target=plan, name="finequery-warm", daemon=True).start()
 

@@ -127,12 +127,11 @@ def shared_out(way, prices, jobs, shares, count, parts, site, out, cpu, gpu):
 def in_phases(way, prices, jobs, counts, count, site, out, cpu, gpu):
     """Two phases over the best number of batches: t1 + t2 + (n - 1)·step of a batch's times, as
     perfmodel.compose.batch_pipeline has it. What the host pays once is not paid for every batch: for the first phase
-    it comes before all, for the second one beside the first's next batches, of which there are two at most (behind a
-    copy, four) before they wait."""
+    it comes before all, for the second one beside the first's next batch (behind a copy, three) before these wait."""
     coherent = site[L.coherence] * way[W.table_bytes] * site[L.slowed]
     leads = way[W.kind] == CPU_FIRST
     rate = site[L.h2d] if leads else site[L.d2h]
-    ahead = 4.0 if rate > 0.0 else 2.0
+    ahead = 4.0 if rate > 0.0 else 2.0  # batches of the first phase when the second is through with one
     out[C.seconds] = np.inf
     for i in range(count):
         between(prices, jobs, np.uint64(way[W.first]) + i, 0.0, cpu)
@@ -144,7 +143,7 @@ def in_phases(way, prices, jobs, counts, count, site, out, cpu, gpu):
             one, two = cpu[j] - once, gpu[j] - gpu_once + site[L.once] + coherent
             step = max(together(one, cpu[THREE], two, gpu[THREE], site[L.peak]), copy)
             second, second_once = (two, gpu_once) if leads else (one, once)
-            late = second_once + max((n - 1.0) * max(second, copy), (n - 2.0 - ahead) * step + second)
+            late = second_once + max((n - 1.0) * max(second, copy), (n - ahead) * step + second)
             cpu[j] = one + two + once + gpu_once - second_once + copy + max((n - 1.0) * step, late)
         if cpu[ZERO] < out[C.seconds]:
             for j in range(THREE):

@@ -5,7 +5,8 @@ No kernels here, and no Numba: perfmodel and planner import this at run time.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import namedtuple
+from typing import Any
 
 #: A sub-task: the numbers of perfmodel.features.Features, in its order.
 SUBTASK = (
@@ -60,4 +61,4 @@ GPU, H2D, D2H = 1, 2, 4
 
 def places(names: tuple[str, ...], kind: type = int) -> Any:
     """A tuple whose field of each name is its place among them."""
-    return NamedTuple("Places", [(name, kind) for name in names])(*map(kind, range(len(names))))  # type: ignore[misc]
+    return namedtuple("Places", names)(*map(kind, range(len(names))))  # type: ignore[misc]  # noqa: PYI024
