@@ -28,6 +28,12 @@ import sensors  # noqa: E402
 MACHINES, ROWS = 20, 2_000_000
 
 
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba's simulator runs one kernel at a time; tests before these may have left a device that is posed by it."""
+    monkeypatch.setenv("FINEQUERY_DEVICE", "cpu")
+
+
 def cells(notebook: Path) -> list[str]:
     """The code of a MyST notebook."""
     return re.findall(r"^```\{code-cell\} python\n(.*?)^```$", notebook.read_text(), re.DOTALL | re.MULTILINE)
