@@ -19,6 +19,7 @@ from finequery.jetson import board as boards
 from finequery.operators.context import CPU, GPU
 from finequery.perfmodel.features import Features
 from finequery.perfmodel.model import load_model
+from finequery.planner.candidates import SHARES
 from finequery.planner.placement import place
 from finequery.planner.stages import Part, Site
 
@@ -91,7 +92,8 @@ def test_a_busy_gpu_gets_less() -> None:
         assert took <= 1.02 * min(seconds(made.true, [device] * 4, site) for device in (CPU, GPU))
         chosen = placed[2].chosen.placement
         part_of.append({"gpu": 1.0, "cpu": 0.0}.get(chosen.device, chosen.share))
-    assert part_of == sorted(part_of, reverse=True)
+    # a step of the grid more or less is worth less than what a search has to gain
+    assert all(more <= less + SHARES[1] - SHARES[0] for less, more in itertools.pairwise(part_of))
     assert part_of[-1] < part_of[0]
 
 
