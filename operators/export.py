@@ -189,7 +189,7 @@ def frame_to_python(frame: Frame, ids: Sequence[int]) -> list[tuple[Any, ...]]:
 
     rows: list[tuple[Any, ...]] = []
     with watch.stage("converting to Python", frame.length, lambda: len(rows)):
-        for first, end in watch.pieces(frame.length, watch.PIECE // 16):
+        for first, end in watch.pieces(frame.length, watch.PIECE // 64):
             rows += frame_to_python(slice_frame(frame, ids, first, end), ids)
     return rows
 
@@ -199,7 +199,7 @@ def column_to_python(column: ColumnData) -> list[Any]:
     if column.length > watch.PIECE:
         from finequery.operators.slice import slice_column
 
-        parts = (slice_column(column, first, end) for first, end in watch.pieces(column.length))
+        parts = (slice_column(column, first, end) for first, end in watch.pieces(column.length, watch.PIECE // 16))
         return [value for part in parts for value in column_to_python(part)]
     values = _python_values(column)
     mask = mask_of(column)

@@ -116,7 +116,8 @@ def aside(rows: int, function: Callable[..., _Result], *arguments: Any) -> _Resu
         return function(*arguments)
     results: list[_Result] = []
     errors: list[BaseException] = []
-    done = threading.Event()
+    done = threading.Lock()  # not an Event: one that Ctrl-C comes upon in its ``wait`` is broken
+    done.acquire()
 
     def run() -> None:
         _here.aside = True
@@ -125,16 +126,16 @@ def aside(rows: int, function: Callable[..., _Result], *arguments: Any) -> _Resu
         except BaseException as error:  # it is raised again in the thread that asked
             errors.append(error)
         finally:
-            done.set()
+            done.release()
 
     watch.check()
     try:
         threading.Thread(target=copy_context().run, args=(run,), name="finequery-aside", daemon=True).start()
-        while not done.wait(TURN):
+        while not done.acquire(timeout=TURN):
             watch.check()
     except BaseException:
         watch.ended = True
-        watch.abandoned |= not done.wait(GRACE)
+        watch.abandoned |= not (results or errors or done.acquire(timeout=GRACE))
         raise
     if errors:
         raise errors[0]

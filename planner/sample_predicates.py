@@ -212,7 +212,7 @@ def _values(e: Expr, columns: Columns) -> Values:
 def _computed(e: Call, columns: Columns) -> Values:
     """Arithmetic, in doubles: near enough for a share of rows."""
     parts: list[Any] = []
-    nulls = []
+    nulls: list[Mask] = []
     for a in e.args:
         if type(a) is Literal:
             value = _constant(a)

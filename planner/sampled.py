@@ -184,7 +184,7 @@ def share_alone(term: Expr, node: Node) -> float | None:
         columns[id] = root, found[1]
     if root is None:
         return None
-    held = _tried(term, columns, root)
+    held = _tried(term, columns, next(iter(columns.values()))[0])
     hits = 0 if held is None else int(np.count_nonzero(held))
     return None if held is None or hits < SURE else hits / len(held)
 

@@ -276,7 +276,7 @@ class _Splitter:
                 number += 1
                 continue
             filtered = isinstance(step, Filter)
-            probes = run_of_probes(steps, number + filtered) or ([] if isinstance(step, Filter) else [step])
+            probes = run_of_probes(steps, number + filtered) or ([step] if isinstance(step, Probe) else [])
             before = open_.rows if not filtered or step.estimate is None else min(open_.rows, step.estimate)
             star = expected(probes, before, open_.source_rows, scanned)
             within = math.prod(e.within for e in star)  # tests of ranges come first: they join a filter's mask
