@@ -323,6 +323,8 @@ class Instance:
                 # one whose work was taken back before it began again reports 0, and may be inside a program too
                 if status in (-1, AGAIN) or states[thread, 8] == 1:
                     inside.append(thread)
+            if job.words[11]:  # stopped by whoever else works on it: a thread inside of a program stays there
+                return
             # The first in the list is run by this thread itself: work that is left is done even if no worker wakes.
             active = inside + [t for t in active if t not in inside] if AGAIN in statuses else inside
         if profile is not None:

@@ -12,6 +12,7 @@ import pytest
 
 import finequery
 from finequery.errors import DataError, InterruptError, NotSupportedError
+from finequery.operators import program
 from finequery.operators.context import Context, Measured, Placement
 from finequery.operators.program import Job
 from finequery.operators.run import _Run
@@ -137,7 +138,10 @@ def test_failure_of_all(con: Any, place: Any) -> None:
         answer(con, QUERIES["scalar"])
 
 
-def test_an_error_of_the_query_ends_both(con: Any, place: Any) -> None:
+@pytest.mark.parametrize("passes", [1, program.MOST_PASSES])
+def test_an_error_of_the_query_ends_both(con: Any, place: Any, passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "MOST_PASSES", passes)  # so few that each side is inside of its program when it is stopped
+    monkeypatch.setattr(program, "PASSES", min(passes, program.PASSES))
     place(Placement("both", 0.5), Posing(1))
     for row in (10, ROWS - 10):  # on the CPU's part and on the device's
         with pytest.raises(DataError, match="Division by zero"):
