@@ -21,12 +21,15 @@ def execute(root: Task, context: Context) -> Frame:
 def frames(root: Task, context: Context) -> Iterator[Frame]:
     """``execute``, a part of the rows at a time where what is read does not fit: one frame or more."""
     _check(root, context)
-    with memory.accounting(context.account):
+    with memory.accounting(context.account):  # not while the caller has a frame: he may let go of what is left
         stream = root.stream(context)
-        if stream is None:
-            yield root.execute(context)
-        else:
-            yield from stream.frames
+        left = iter([root.execute(context)] if stream is None else stream.frames)
+    while True:
+        with memory.accounting(context.account):
+            frame = next(left, None)
+        if frame is None:
+            return
+        yield frame
 
 
 def _check(root: Task, context: Context) -> None:

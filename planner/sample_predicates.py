@@ -226,6 +226,8 @@ def _computed(e: Call, columns: Columns) -> Values:
         parts.append(v.numbers.astype(np.float64))
         if v.null is not None:
             nulls.append(v.null)
+    if all(isinstance(part, float) for part in parts):
+        raise Unknown  # one value for all rows
     scale = e.type.scale if e.type.is_exact else 0
     of = [a.type.scale if a.type.is_exact else 0 for a in e.args]
     if (sum(of) if e.name == "mul" else max(of)) != scale or (e.name != "mul" and of[0] != of[1]):

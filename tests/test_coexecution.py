@@ -140,7 +140,8 @@ def test_failure_of_all(con: Any, place: Any) -> None:
 
 @pytest.mark.parametrize("passes", [1, program.MOST_PASSES])
 def test_an_error_of_the_query_ends_both(con: Any, place: Any, passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "MOST_PASSES", passes)  # so few that each side is inside of its program when it is stopped
+    # so few passes that each side is inside of its program when it is stopped
+    monkeypatch.setattr(program, "MOST_PASSES", passes)
     monkeypatch.setattr(program, "PASSES", min(passes, program.PASSES))
     place(Placement("both", 0.5), Posing(1))
     for row in (10, ROWS - 10):  # on the CPU's part and on the device's

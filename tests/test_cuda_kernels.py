@@ -426,11 +426,11 @@ def test_placement() -> None:
         return "cpu"
 
     context, measured = Context(get_pool(1), gpu=DEVICE, placement=GPU), Measured()
-    assert context.placed(None, measured, "A sort", work) == "cpu"
+    assert context.placed(None, measured, "A sort", 1, work) == "cpu"
     assert (measured.device, measured.departed) == ("cpu", ["it has no form"])
     context.strict = True
     with pytest.raises(NotSupportedError, match="A sort can't run on the GPU: it has no form"):
-        context.placed(None, measured, "A sort", work)
+        context.placed(None, measured, "A sort", 1, work)
     measured = Measured()
     assert context.placed(None, measured, "A sort", lambda device: "gpu") == "gpu"
     assert measured.device == "gpu"
