@@ -432,5 +432,5 @@ def test_placement() -> None:
     with pytest.raises(NotSupportedError, match="A sort can't run on the GPU: it has no form"):
         context.placed(None, measured, "A sort", 1, work)
     measured = Measured()
-    assert context.placed(None, measured, "A sort", lambda device: "gpu") == "gpu"
+    assert context.placed(None, measured, "A sort", 1, lambda device: "gpu") == "gpu"
     assert measured.device == "gpu"

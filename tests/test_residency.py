@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from fake_cuda import H100, ORIN, Library, Machine, install
 
 from finequery.errors import NotSupportedError, OutOfMemoryError
-from finequery.jetson import gpu, memory, transfer
+from finequery.jetson import accounts, gpu, memory, transfer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,6 +24,14 @@ def column(values: Any, kind: str | None = None) -> np.ndarray:
     array = memory.array(values.size, values.dtype, kind=kind or memory.kind_for("column"))
     array[:] = values
     return array
+
+
+@pytest.fixture(autouse=True)
+def counted_alone() -> Iterator[None]:
+    """Bytes are a new account's, not of a query that an earlier test left unfinished."""
+    token = accounts.current.set(None)
+    yield
+    accounts.current.reset(token)
 
 
 @pytest.fixture
