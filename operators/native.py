@@ -146,11 +146,20 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
+def package_parent() -> Path:
+    """The folder that ``finequery`` is imported from: never the package's own, whose modules would stand for those of
+    the standard library."""
+    import finequery
+
+    return Path(str(finequery.__file__)).resolve().parent.parent
+
+
 def build(folder: Path) -> None:
     """Compile all kernels into ``folder``, in as many processes as there are cores, with progress on a terminal."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch, ExitStack() as left:
         workers = max(1, min(os.cpu_count() or 1, 8))
-        environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]))
+        path = [str(package_parent()), os.environ.get("PYTHONPATH", "")]
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path))
         processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "finequery.operators.native", scratch, str(part), str(workers)],

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -60,3 +64,15 @@ def test_damage_is_noticed() -> None:
         run("copy_1", source, 0, np.zeros(9, np.uint8), k=9)
     with pytest.raises(AssertionError, match="not called"):
         covers("copy_1", "copy_8")(lambda: run("copy_1", source, 0, Out(9), k=9))()
+
+
+def test_builders_import_the_package(tmp_path: Path) -> None:
+    """From wherever it is installed: here a copy as in a wheel, where all parts lie inside of the package's folder."""
+    root = Path(__file__).resolve().parent.parent
+    shutil.copytree(root / "finequery", tmp_path / "finequery", ignore=shutil.ignore_patterns("__pycache__", "models"))
+    code = "from finequery.operators import native; print(native.package_parent())"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=True
+    )
+    assert found.stdout.strip() == str(tmp_path.resolve())
