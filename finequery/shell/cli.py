@@ -99,9 +99,11 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The ``finequery`` command; its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0] in PROGRAMS:
-        return int(importlib.import_module(PROGRAMS[given[0]]).main(given[1:]))
     try:
+        if given and given[0] in PROGRAMS:
+            code = int(importlib.import_module(PROGRAMS[given[0]]).main(given[1:]))
+            sys.stdout.flush()
+            return code
         return _main(_parser().parse_args(given))
     except KeyboardInterrupt:
         return INTERRUPTED
