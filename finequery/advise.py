@@ -10,13 +10,13 @@ import argparse
 import json
 import math
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finequery.errors import Error, ProgrammingError
+from finequery.errors import ProgrammingError
+from finequery.program import exit_code
 from finequery.workloads import NAMES
 
 if TYPE_CHECKING:
@@ -235,16 +235,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--scale is of a --suite")
     if given.scale_to is not None and given.suite:
         parser.error("--scale-to is for data of your own: a --suite has a --scale")
-    try:
-        texts = {"latency": given.latency, "energy": given.energy}
-        targets = [Target(kind, amount(kind, text)) for kind, text in texts.items() if text]
-        return _advise(given, targets)
-    except Error as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+    texts = {"latency": given.latency, "energy": given.energy}
+    return exit_code(lambda: _advise(given, [Target(kind, amount(kind, text)) for kind, text in texts.items() if text]))
 
 
 def _parser() -> argparse.ArgumentParser:

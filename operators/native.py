@@ -149,9 +149,11 @@ def _alone(path: Path) -> Iterator[None]:
 def package_parent() -> Path:
     """The folder that ``finequery`` is imported from: never the package's own, whose modules would stand for those of
     the standard library."""
-    import finequery
+    from importlib.util import find_spec
 
-    return Path(str(finequery.__file__)).resolve().parent.parent
+    found = find_spec("finequery")
+    assert found is not None and found.origin is not None
+    return Path(found.origin).resolve().parent.parent
 
 
 def build(folder: Path) -> None:

@@ -96,10 +96,12 @@ def test_single_devices_are_always_candidates(name: str, con: Any) -> None:
 
 def test_large_scan_is_shared_out(con: Any) -> None:
     """On one memory, both devices together reach more of its bandwidth than either."""
-    made = scheduler(con, SCANNED, site())
+    con.execute(f"create table large as select i % 1000 as x, i % 97 as y from range({8 * ROWS}) r(i)")
+    made = scheduler(con, SCANNED.replace("from t", "from large"), site())
+    con.execute("drop table large")
     (first, *_) = chosen(made)
     assert first.device == "both" and 0.0 < first.share < 1.0
-    assert seconds(made, chosen(made)) < 0.99 * min(seconds(made, [CPU] * len(made.parts)), seconds(made, [GPU]))
+    assert seconds(made, chosen(made)) < 0.95 * min(seconds(made, [CPU] * len(made.parts)), seconds(made, [GPU]))
 
 
 def test_small_pipelines_are_not_taken_apart(con: Any) -> None:

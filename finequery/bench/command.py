@@ -13,9 +13,10 @@ from finequery import workloads
 from finequery.bench import diff, engines, record, report, run
 from finequery.bench.engines import OURS, RIVALS, Engine
 from finequery.bench.record import Results
-from finequery.errors import Error, OperationalError
+from finequery.errors import OperationalError
 from finequery.jetson.board import load
 from finequery.jetson.telemetry import open_power
+from finequery.program import exit_code
 
 if TYPE_CHECKING:
     from finequery.compare.work import Work
@@ -30,19 +31,17 @@ for their rows, and all times are the board's, simulated."""
 
 def main(arguments: Sequence[str]) -> int:
     """The command; its exit code: 1 where a query failed, or an answer was wrong."""
-    try:
-        if list(arguments[:1]) == ["diff"]:
-            return _diff(_diff_parser().parse_args(arguments[1:]))
-        parser = _parser()
-        options = parser.parse_args(arguments)
+    if list(arguments[:1]) == ["diff"]:
+        compared = _diff_parser().parse_args(arguments[1:])
+        return exit_code(lambda: _diff(compared))
+    parser = _parser()
+    options = parser.parse_args(arguments)
+
+    def run_suite() -> int:
         _refuse(parser, options)
         return _bench(options)
-    except Error as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+
+    return exit_code(run_suite)
 
 
 def _parser() -> argparse.ArgumentParser:

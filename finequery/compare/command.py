@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +14,9 @@ from finequery.compare.result import Result
 from finequery.compare.sides import Side
 from finequery.compare.simulate import Counted, counted, simulated
 from finequery.compare.work import Work
-from finequery.errors import Error, ProgrammingError
+from finequery.errors import ProgrammingError
 from finequery.jetson import board as boards
+from finequery.program import exit_code
 from finequery.workloads.progress import Progress
 
 
@@ -66,11 +66,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """The command; its exit code."""
     options = parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except Error as error:
-        print(error, file=sys.stderr)
-        return 1
+    return exit_code(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:

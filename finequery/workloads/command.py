@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from finequery.errors import Error
+from finequery.program import exit_code
 from finequery.workloads import TITLES, generate
 from finequery.workloads.files import cache_dir
 
@@ -19,11 +18,11 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
     default = cache_dir() / f"{name}-sfSCALE"
     parser.add_argument("--out", type=Path, help=f"folder for the files (default {default}), made only once")
     options = parser.parse_args(arguments)
-    try:
+
+    def make() -> int:
         files = generate(name, options.scale, options.out)
-    except Error as error:
-        print(error, file=sys.stderr)
-        return 1
-    size = sum(path.stat().st_size for path in files.values())
-    print(f"{next(iter(files.values())).parent}: {len(files)} tables, {size / 1e6:.0f} MB")
-    return 0
+        size = sum(path.stat().st_size for path in files.values())
+        print(f"{next(iter(files.values())).parent}: {len(files)} tables, {size / 1e6:.0f} MB")
+        return 0
+
+    return exit_code(make)
