@@ -28,8 +28,6 @@ from finequery.operators.primitives.price_layout import (
 W, C, L, T = (places(names, np.uint64) for names in (WAY, CANDIDATE, SITE, OPTION))
 WAYS, CANDIDATES, OPTIONS = np.uint64(len(WAY)), np.uint64(len(CANDIDATE)), np.uint64(len(OPTION))
 ZERO, ONE, TWO, THREE, FOUR, FIVE = map(np.uint64, range(6))
-#: Batches that a copy is ahead of the GPU at most (jetson/simulator.py).
-TWO_COPIES = 2.0
 #: Bytes of a word.
 WORD = np.int64(8)
 #: A task: seconds and bytes alone, the engines that it keeps busy, the cores that it takes.
@@ -62,8 +60,7 @@ def between(prices, jobs, job, weight, out):
 @njit(error_model="numpy")
 def launched(gpu, base, host, site):
     """The GPU at work, with its launch, behind the copies of ``base`` bytes of columns that it lacks: in batches, each
-    while it works on the one before, but for the first, with which the host pays ``host`` seconds once. Copies are two
-    batches ahead at most: what the first one takes beyond a copy, they wait."""
+    while it works on the one before, but for the first, with which the host pays ``host`` seconds once."""
     if site[L.cold] <= 0.0 or base <= 0.0:
         for j in range(THREE):
             gpu[j] += site[L.once]
@@ -74,8 +71,7 @@ def launched(gpu, base, host, site):
     for j in range(THREE):
         once = min(host, 0.9 * gpu[j])
         took = (gpu[j] - once) / batches + site[L.once]
-        waits = max(0.0, once + took - copy) if batches > TWO_COPIES else once
-        gpu[j] = max(copy + once + batches * took, batches * copy + took + waits)
+        gpu[j] = max(copy + once + batches * took, batches * copy + took)
 
 
 @njit(error_model="numpy")
