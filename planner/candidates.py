@@ -157,6 +157,7 @@ class Offers:
         self._places: list[list[tuple[int, int, int]]] = []  # by pipeline: kind, cut and first row of each of its ways
         self._merges: list[tuple[int, tuple[float, ...]]] = []  # number of the way, and what its merge takes
         self._count = 0  # of rows
+        self.host: list[float] = []  # by pipeline: seconds in which the host prepares and finishes it
         for place, part in enumerate(parts):
             self._offer(place, part)
         self._rows = self._composed()
@@ -167,13 +168,15 @@ class Offers:
         found: list[tuple[int, int, int]] = []
         self._places.append(found)
         first, count = len(self._subtasks), len(features)
-        self._subtasks += [numbers(f) for f in features]
-        self._models += [f.model for f in features]
+        models = [f.model for f in features]
+        self._subtasks += map(numbers, features)
+        self._models += models
         able = self.gpu and not asked.reasons.get(number)
         cold = self.site.board.discrete and not self.site.resident
         base = part.base_bytes if able and cold else 0.0  # bytes that are copied
         whole = range(first, first + count)
-        once = [0.0, *accumulate([self._model.analytic.fixed_seconds(f.model) for f in features])]
+        once = [0.0, *accumulate(map(self._model.analytic.fixed_seconds, models))]
+        self.host.append(once[-1])
         if asked.forced != "gpu" or not able:
             found.append((ON_CPU, 0, self._way(ON_CPU, self._job(whole, _ON_CPU))))
         if able:
