@@ -111,14 +111,14 @@ class Lookup:
         return sum(a.nbytes for a in arrays if a is not None) + sum(a.nbytes for a in self.payloads.values())
 
 
-def padded(count: int, dtype: Any, zero: bool = True, kind: str | None = None) -> np.ndarray:
-    """An array on a 64-byte boundary with 64 readable bytes behind it."""
+def padded(count: int, dtype: Any, zero: bool = True, kind: str | None = None, room: bool = False) -> np.ndarray:
+    """An array on a 64-byte boundary with 64 readable bytes behind it. ``room``: little of it may be touched, so it is
+    not counted before it was (``memory.used``); small arrays are never."""
     size = np.dtype(dtype).itemsize
+    counted = count * size >= memory.LARGE and not room
     if memory.guards is not None:
-        return memory.array(count, dtype, zero=zero, counted=False, kind=kind)
-    if count * size >= memory.LARGE:
-        memory.require(count * size, "a table")
-    data = memory.array(count + 64 // size + 1, dtype, counted=False, kind=kind)
+        return memory.array(count, dtype, zero=zero, counted=counted, kind=kind)
+    data = memory.array(count + 64 // size + 1, dtype, counted=counted, kind=kind)
     if zero:
         data.fill(0)
     return data[:count]

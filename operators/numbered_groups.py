@@ -48,7 +48,9 @@ def number_groups(
             packed = digits
         else:
             packed = padded(count, np.int64)
-            packed[:] = numbers.astype(np.int64) * span + digits
+            packed[:] = numbers[:count]
+            packed *= span
+            packed += digits
         size, numbers, *_ = number_keys(packed)
     if numbers is None:
         return padded(count, np.uint32), 1, padded(1, np.uint32)

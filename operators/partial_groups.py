@@ -80,6 +80,7 @@ class Parts:
 
     def together(self, context: Context, frames: list[Frame]) -> Frame:
         """One frame of parts, a row for each group, of several. The list is emptied."""
+        memory.unused()  # this takes most memory, and seldom runs
         with refused():
             frame = joined(frames, self.part.columns)
         if not self.moments:
