@@ -124,7 +124,7 @@ class Copy(Statement):
 
     query: Query
     path: str
-    format: str  # parquet, csv
+    format: str  # parquet, csv, json
     options: dict[str, Any] = field(default_factory=dict)
 
 
