@@ -86,7 +86,7 @@ class CsvTable(KeptTable):
         self, source: str | os.PathLike | Sequence[str | os.PathLike], name: str | None = None, **options: Any
     ):
         self._source = source
-        super().__init__(name or os.path.basename(str(source)).partition(".")[0] or "csv", [])
+        super().__init__(name or files.table_name(source) or "csv", [])
         self._options = _options(options)
         self._seen: tuple[tuple[str, int, int], ...] = ()
         self._version = 0

@@ -53,3 +53,9 @@ def fingerprint(paths: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
             raise FileError(f'can\'t read "{path}": {error.strerror}') from None
         result.append((path, state.st_mtime_ns, state.st_size))
     return tuple(result)
+
+
+def table_name(source: str | os.PathLike | Sequence[str | os.PathLike]) -> str:
+    """What a table of files is called where nobody names it: as its one file, or the first of several."""
+    first = source if isinstance(source, (str, os.PathLike)) else next(iter(source), "")
+    return os.path.basename(os.fspath(first)).partition(".")[0]

@@ -23,7 +23,7 @@ class ParquetTable(KeptTable):
 
     def __init__(self, source: str | os.PathLike | Sequence[str | os.PathLike], name: str | None = None):
         self._source = source
-        super().__init__(name or os.path.basename(str(source)).partition(".")[0] or "parquet", [])
+        super().__init__(name or files.table_name(source) or "parquet", [])
         self._version = 0
         self._open()
 

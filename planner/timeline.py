@@ -54,6 +54,8 @@ class Timeline:
     def text(self, width: int = 80) -> str:
         """A line for each engine; a column is as long as the heading says, and shows the number of the pipeline that
         had most of it (the last digit), or "·" where the engine rested."""
+        if not self.bars and not self.seconds:
+            return self.heading  # nothing ran that has a time, as of a query over a few rows
         columns = max(width - 9, 10)
         step = self.seconds / columns if self.seconds > 0 else 1.0
         lines = [f"{self.heading} ({step * 1e6:{'.0f' if step >= 1e-5 else '.2g'}} us a column)"]

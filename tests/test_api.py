@@ -672,3 +672,12 @@ def test_all_names_exist() -> None:
     assert set(finequery.__all__) <= set(dir(finequery))
     with pytest.raises(AttributeError):
         _ = finequery.nonesuch  # type: ignore[attr-defined]
+
+
+def test_tables_of_files_have_their_names(con: Any, tmp_path: Path) -> None:
+    for name in ("limits", "more"):
+        (tmp_path / f"{name}.csv").write_text("a\n1\n")
+        con.execute(f"copy (select 1 as a) to '{tmp_path}/{name}.parquet'")
+    for pattern in ("limits.csv", "*.csv", "limits.parquet", "*.parquet"):
+        text = con.sql(f"select sum(a) from '{tmp_path}/{pattern}'").explain()
+        assert re.search(r"scan +limits ", text), text

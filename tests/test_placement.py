@@ -266,6 +266,7 @@ def test_picture() -> None:
     lines = Timeline(bars, 2.0, "a board", True).text(29).splitlines()
     assert lines[0] == "a board: 2000.00 ms, simulated (100000 us a column)"
     assert "(0.1 us a column)" in Timeline((), 2e-6, "a board", True).text(29)
+    assert Timeline((), 0.0, "here", False).text() == "here: 0.00 ms"  # nothing ran that has a time
     assert lines[1:] == ["    CPU  1111111111··········", "    GPU  ··········2222222222"]
 
 

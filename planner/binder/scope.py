@@ -77,6 +77,7 @@ _TITLES = {
     "Tuple": "A row of several values",
     "Pivot": "PIVOT or UNPIVOT",
     "TableSample": "TABLESAMPLE",
+    "PrimaryKeyColumnConstraint": "PRIMARY KEY",
 }
 
 
