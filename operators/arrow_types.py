@@ -81,13 +81,20 @@ def supported(sql_type: SqlType) -> bool:
     return sql_type.name in _SUPPORTED
 
 
+#: How columns of other types are made such as FineQuery has.
+_CONVERTED = {
+    "TIMESTAMP WITH TIME ZONE": "take its zone off: .dt.tz_convert(None) in pandas, .cast('timestamp[us]') in pyarrow",
+    "STRUCT": "make columns of its fields: table.flatten() in pyarrow",
+}
+
+
 def require(sql_type: SqlType, column: str, table: str = "") -> None:
     """Refuse a column whose type FineQuery lacks."""
     if not supported(sql_type):
         place = f' of "{table}"' if table else ""
         raise NotSupportedError(
             f'column "{column}"{place} has the type {sql_type}, which FineQuery does not have',
-            hint="Leave the column out, or convert it to a supported type first.",
+            hint=f"Leave the column out, or {_CONVERTED.get(sql_type.name, 'convert it to a supported type first')}.",
         )
 
 

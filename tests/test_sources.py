@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from finequery import connect
 from finequery import types as t
 from finequery.errors import FileError, InternalError, NotSupportedError
 from finequery.operators.csv_table import CsvTable
@@ -200,6 +201,22 @@ def test_parquet_reads_what_was_written(tmp_path, group, dictionary):
     assert {n for n, s in early.items() if s is not None} >= {"key", "small", "day", "at", "flag"}
     kinds = dict(zip([n for n, _ in table.columns], [c.kind for c in table.load([n for n, _ in table.columns])]))
     assert kinds["kind"] == "dict" and kinds["text"] == "string" and kinds["huge"] == "int128"
+
+
+def test_types_that_are_missing_say_what_to_do():
+    zoned = pd.DataFrame({"t": pd.date_range("2024-10-27", periods=3, freq="h", tz="Europe/Berlin"), "x": [1, 2, 3]})
+    structs = pa.table({"s": [{"a": 1}], "b": [2]})
+    with connect() as con:
+        for frame, hint in ((zoned, "tz_convert(None)"), (structs, "flatten()")):
+            con.register("frame", frame)
+            with pytest.raises(NotSupportedError) as caught:
+                con.sql("select * from frame").fetchall()
+            assert hint in str(caught.value)
+        naive = zoned.assign(t=zoned.t.dt.tz_convert(None))
+        con.register("frame", naive)
+        assert con.sql("select min(t) from frame").fetchone() == (naive.t.min(),)
+        con.register("frame", structs.flatten())
+        assert con.sql('select "s.a", b from frame').fetchall() == [(1, 2)]
 
 
 def test_parquet_forms(tmp_path):
