@@ -86,7 +86,7 @@ class Parts:
         if not self.moments:
             return self.end.grouped(context, frame, Measured())
         groups = [frame.columns[c.id] for c in self.whole.groups]
-        numbers, count, firsts = number_groups(groups, frame.length)
+        numbers, count, firsts = number_groups(groups, frame.length, context.pool)
         result = self.end.by_number(context, frame, numbers, count, Measured())
         result.columns |= {c.id: take(data, firsts, context.pool) for c, data in zip(self.whole.groups, groups)}
         for moments in self.moments:
