@@ -77,7 +77,7 @@ def host_column(expr: Expr, frame: Frame, context: Any) -> ColumnData:
     be too many begins anew with the same rows."""
     columns = [frame.columns[i] for i in sorted(columns_of(expr))]
     last = context.hosted
-    if last is not None and last[0] == expr and all(map(operator.is_, last[1], columns)):
+    if last is not None and last[0] is expr and all(map(operator.is_, last[1], columns)):
         return last[2]
     found = host(expr, frame, context.constant, context.pool)
     context.hosted = expr, columns, found
