@@ -190,4 +190,6 @@ def _make(settings: Settings, plan: Plan, context: Context, site: Site, model: M
         if len(running) == 1:
             places[info.number] = tuple(cuts(running[0]))
     asked = Asked(settings["device"], settings["objective"], reasons, places)
+    if site.board.gpu is None and not settings["board"]:  # priced for EXPLAIN: without a choice nothing schedules runs
+        asked.forms = frozenset()
     return Scheduler(pipelines, site, model, asked, bool(settings["board"]))

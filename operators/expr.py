@@ -7,8 +7,9 @@ where its columns are still produced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 from finequery.operators.trace import Trace, same
@@ -263,15 +264,28 @@ def walk(expr: Expr) -> Iterator[Expr]:
 
 def columns_of(expr: Expr) -> set[int]:
     """Ids of the columns an expression reads."""
-    return {e.id for e in walk(expr) if isinstance(e, Column)}
+    found: set[int] = set()
+    stack = [expr]
+    while stack:
+        e = stack.pop()
+        if type(e) is Column:
+            found.add(e.id)
+        else:
+            stack.extend(e.children)
+    return found
+
+
+def same_objects(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    """Whether two sequences of one length hold the very same objects: of a tree, whether nothing was changed."""
+    return all(map(is_, a, b))
 
 
 def transform(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
     """Rebuild bottom-up; ``change`` returns a replacement or None to keep the node."""
     children = expr.children
     if children:
-        new = tuple(transform(c, change) for c in children)
-        if any(a is not b for a, b in zip(new, children)):
+        new = tuple([transform(c, change) for c in children])
+        if not same_objects(new, children):
             expr = expr.rebuild(new)
     replacement = change(expr)
     return expr if replacement is None else replacement

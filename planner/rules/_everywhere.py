@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from finequery.operators.expr import Call, Column, Expr, Literal, ScalarSubquery
+from finequery.operators.expr import Call, Column, Expr, Literal, ScalarSubquery, same_objects
 from finequery.planner.logical import Materialize, Node, Subquery
 from finequery.planner.rules._tree import free, map_expressions, with_inputs
 
@@ -45,7 +45,7 @@ class Everywhere:
         if kind is Call:
             args = e.args  # type: ignore[attr-defined]
             new = tuple([self.expr(a) for a in args])
-            if any(a is not b for a, b in zip(new, args)):
+            if not same_objects(new, args):
                 e = Call(e.type, e.name, new)  # type: ignore[attr-defined]
         elif kind is ScalarSubquery:
             plan = self.plan(e.plan)  # type: ignore[attr-defined]
@@ -59,6 +59,6 @@ class Everywhere:
         else:
             children = e.children
             new = tuple([self.expr(c) for c in children])
-            if any(a is not b for a, b in zip(new, children)):
+            if not same_objects(new, children):
                 e = e.rebuild(new)
         return e if self.change_expr is None else self.change_expr(e)
