@@ -214,9 +214,10 @@ class MemoryTable(Table):
         return None if found is None else found.stats
 
     def encoded(self, name: str) -> ColumnData | None:
-        with self._lock:
-            self._join()
-            return self._data[self._places[name]]
+        if self._pending:
+            with self._lock:
+                self._join()
+        return self._data[self._places[name]]
 
 
 def settled(column: ColumnData) -> ColumnData:
