@@ -257,9 +257,11 @@ class WindowCall:
 
 def walk(expr: Expr) -> Iterator[Expr]:
     """The expression and all below it, parents first."""
-    yield expr
-    for child in expr.children:
-        yield from walk(child)
+    stack = [expr]
+    while stack:
+        e = stack.pop()
+        yield e
+        stack.extend(e.children[::-1])
 
 
 def columns_of(expr: Expr) -> set[int]:
@@ -298,9 +300,7 @@ def substitute(expr: Expr, mapping: dict[int, Expr]) -> Expr:
 
 def is_constant(expr: Expr) -> bool:
     """Whether no column is read: the value is the same for every row of a run."""
-    return not any(isinstance(e, Column) for e in walk(expr)) and not any(
-        isinstance(e, Call) and e.name in VOLATILE for e in walk(expr)
-    )
+    return not any(isinstance(e, Column) or (isinstance(e, Call) and e.name in VOLATILE) for e in walk(expr))
 
 
 #: Functions that give another value for each row.
