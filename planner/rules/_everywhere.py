@@ -24,7 +24,8 @@ class Everywhere:
         shared = isinstance(node, Materialize)
         if shared and id(node) in self.done:
             return self.done[id(node)][1]
-        new = with_inputs(node, [self.node(i) for i in node.inputs])
+        inputs = node.inputs
+        new = with_inputs(node, [self.node(i) for i in inputs]) if inputs else node
         new = map_expressions(new, self.expr)
         if self.change_node is not None:
             new = self.change_node(new)
