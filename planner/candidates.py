@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import accumulate, chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -149,6 +149,7 @@ class Offers:
     def __init__(self, parts: Sequence[Part], site: Site, model: Model, asked: Asked):
         self.parts, self.site, self.asked = parts, site, asked
         self.gpu = site.board.gpu is not None and asked.forced != "cpu"
+        self._cold = site.board.discrete and not site.resident
         self._model = model
         self._subtasks: list[Sequence[float]] = []  # that are priced: their numbers,
         self._models: list[str] = []  # and their models
@@ -157,9 +158,11 @@ class Offers:
         self._places: list[list[tuple[int, int, int]]] = []  # by pipeline: kind, cut and first row of each of its ways
         self._merges: list[tuple[int, tuple[float, ...]]] = []  # number of the way, and what its merge takes
         self._count = 0  # of rows
+        self.host: list[float] = []  # by pipeline: seconds in which the host prepares and finishes it
         for place, part in enumerate(parts):
             self._offer(place, part)
-        self._rows = self._composed()
+        self._table = self._composed()
+        self._rows: list[list[float]] = self._table.tolist()
 
     def _offer(self, place: int, part: Part) -> None:
         """Note the ways to run a pipeline and what has to be priced for them."""
@@ -167,13 +170,14 @@ class Offers:
         found: list[tuple[int, int, int]] = []
         self._places.append(found)
         first, count = len(self._subtasks), len(features)
-        self._subtasks += [numbers(f) for f in features]
-        self._models += [f.model for f in features]
+        models = [f.model for f in features]
+        self._subtasks += map(numbers, features)
+        self._models += models
         able = self.gpu and not asked.reasons.get(number)
-        cold = self.site.board.discrete and not self.site.resident
-        base = part.base_bytes if able and cold else 0.0  # bytes that are copied
+        base = part.base_bytes if able and self._cold else 0.0  # bytes that are copied
         whole = range(first, first + count)
-        once = [0.0, *accumulate([self._model.analytic.fixed_seconds(f.model) for f in features])]
+        once = [0.0, *accumulate(map(self._model.analytic.fixed_seconds, models))]
+        self.host.append(once[-1])
         if asked.forced != "gpu" or not able:
             found.append((ON_CPU, 0, self._way(ON_CPU, self._job(whole, _ON_CPU))))
         if able:
@@ -243,7 +247,7 @@ class Offers:
         seconds = cost.seconds(threads) + cost.fixed
         return seconds, seconds, seconds, cost.traffic, seconds * board.power.core_w * cost.threads(threads)
 
-    def _composed(self) -> list[list[float]]:
+    def _composed(self) -> np.ndarray:
         """Rows of price_layout.CANDIDATE."""
         site, model = self.site, self._model
         cpu_load, gpu_load = site.load.get("cpu", 0.0), site.load.get("gpu", 0.0)
@@ -265,7 +269,7 @@ class Offers:
             _PARTS, _COUNTS.ctypes.data, len(COUNTS), out.ctypes.data, scratch.ctypes.data, n=len(ways),
             k=prices.shape[1],
         )  # fmt: skip
-        return out.tolist()  # type: ignore[no-any-return]
+        return out
 
     def _known(self) -> np.ndarray:
         """The site as price_layout.SITE has it."""
@@ -294,32 +298,33 @@ class Offers:
             found += sorted([c for c in ways if c.choice >= 0.0], key=lambda c: c.choice)
         return found
 
-    def cheapest(self, cost: Callable[[float, float], float]) -> list[list[Candidate]]:
+    def cheapest(self, cost: Callable[[Any, Any], Any]) -> list[list[Candidate]]:
         """By pipeline, those of ``of`` that cost least among all with the same devices and with the same one that has
         the result: nothing else about a candidate matters to the pipelines around it. ``cost`` is of seconds and
         joules."""
-        rows = self._rows
-        costs_ = [cost(row[0], row[4]) for row in rows]
+        table = self._table
+        costs_ = np.where(table[:, 5] >= 0.0, cost(table[:, 0], table[:, 4]), np.inf)
+        least = costs_.tolist()
         found = []
         for place, ways in enumerate(self._places):
             best: dict[int, tuple[float, int, int, int]] = {}
             for kind, cut, row in ways:
                 if kind == SHARED:
-                    row = min([n for n in range(row, row + _SLOTS) if rows[n][5] >= 0.0], key=costs_.__getitem__)
+                    row += int(costs_[row : row + _SLOTS].argmin())
                 group = SHARED if kind == GPU_FIRST else kind  # both devices, and the CPU has the result
-                if group not in best or costs_[row] < best[group][0]:
-                    best[group] = costs_[row], kind, cut, row
+                if group not in best or least[row] < best[group][0]:
+                    best[group] = least[row], kind, cut, row
             found.append([self._candidate(place, *way) for _, *way in best.values()])
         return found
 
     def _candidate(self, place: int, kind: int, cut: int, row: int) -> Candidate:
-        took, part = self._rows[row], self.parts[place]
-        base = 0.0
-        if kind in (ON_GPU, SHARED) and self.site.board.discrete and not self.site.resident:
-            base = part.base_bytes * (took[5] if kind == SHARED else 1.0)
-        seconds, low, high, nbytes, joules, choice = took
-        copying = min(self._copy(base), seconds)
-        return Candidate(seconds, low, high, nbytes, joules, choice, kind, cut, part.rows, copying, base)
+        part = self.parts[place]
+        seconds, low, high, nbytes, joules, choice = self._rows[row]
+        copied = copying = 0.0
+        if self._cold and kind in (ON_GPU, SHARED):
+            copied = part.base_bytes * (choice if kind == SHARED else 1.0)
+            copying = min(self._copy(copied), seconds)
+        return Candidate(seconds, low, high, nbytes, joules, choice, kind, cut, part.rows, copying, copied)
 
     def _copy(self, base: float) -> float:
         """Seconds that columns of so many bytes take to a GPU that has none of them."""

@@ -10,7 +10,6 @@ gains. Both are compiled (operators/primitives/placing.py): a search looks at so
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import accumulate, chain
 from typing import NamedTuple, TypeAlias
@@ -84,8 +83,9 @@ Move: TypeAlias = Sequence[tuple[int, int, bool]]
 def elapsed(tasks: Sequence[Task], cores: float, peak: float) -> float:
     """Seconds of tasks on so many cores and a memory of ``peak`` bytes a second."""
     after = [sorted(set(task.after)) for task in tasks]
-    table, scratch, out = np.array([task[:4] for task in tasks], np.float64), np.empty(7 * len(tasks)), np.empty(1)
+    table, out = np.array([task[:4] for task in tasks], np.float64), np.empty(1)
     starts, flat = _flat(after)
+    scratch = np.empty(8 * len(tasks) + 2 * len(flat))
     limits = np.array([cores, peak])
     native.run(
         "run_tasks", table.ctypes.data, starts.ctypes.data, flat.ctypes.data, limits.ctypes.data, scratch.ctypes.data,
@@ -116,18 +116,15 @@ def beside(
     hand = np.fromiter(chain.from_iterable(handed), np.float64)
     copies = np.array(machine.copies if machine.copies is not None else (), np.float64)
     limits = np.array([machine.cores, machine.peak, LEAST_GAIN, float(discrete), float(machine.one_engine)])
-    scratch, out = np.empty(179 * count + 3 * len(read) + 18), np.empty(1)
-    best, looked = Beside([], [], math.inf, 0), 0
-    for chosen, along in starts:
-        now, beside_ = np.array(chosen, np.int64), np.array(along, np.int64)
-        looked += native.run(
-            "run_beside", table.ctypes.data, now.ctypes.data, beside_.ctypes.data, read.ctypes.data, begin.ctypes.data,
-            hand.ctypes.data, copies.ctypes.data, change.ctypes.data, first.ctypes.data, len(moves), len(together),
-            limits.ctypes.data, scratch.ctypes.data, out.ctypes.data, n=count, k=ROUNDS,
-        )  # fmt: skip
-        if out[0] < best.seconds:
-            best = Beside(now.tolist(), beside_.astype(bool).tolist(), float(out[0]), 0)
-    return best._replace(looked=looked)
+    scratch, out = np.empty(214 * count + 9 * len(read) + 23), np.empty(len(starts))
+    chosen, along = (np.array(each, np.int64) for each in zip(*starts))
+    looked = native.run(
+        "run_beside", table.ctypes.data, chosen.ctypes.data, along.ctypes.data, read.ctypes.data, begin.ctypes.data,
+        hand.ctypes.data, copies.ctypes.data, change.ctypes.data, first.ctypes.data, len(moves), len(together),
+        limits.ctypes.data, scratch.ctypes.data, out.ctypes.data, len(starts), n=count, k=ROUNDS,
+    )  # fmt: skip
+    best = int(out.argmin())
+    return Beside(chosen[best].tolist(), along[best].astype(bool).tolist(), float(out[best]), looked)
 
 
 def may_run_along(reads: Sequence[Sequence[int]]) -> list[bool]:

@@ -98,7 +98,7 @@ def place(parts: Sequence[Part], site: Site, model: Model, asked: Asked) -> Sche
     for place, (part, cheapest) in enumerate(zip(parts, offers.cheapest(cost))):
         only = tuple(asked.reasons.get(part.info.number, ()))
         placed.append(Placed(part, place, offers, cheapest, cheapest[0], only))
-    transfers = _Transfers(parts, site)
+    transfers = _Transfers(parts, site, offers.host)
     for item, found in zip(placed, _cheapest(placed, transfers, cost)):
         item.chosen = found
     alone = {}
@@ -124,8 +124,8 @@ def place(parts: Sequence[Part], site: Site, model: Model, asked: Asked) -> Sche
 class _Transfers:
     """What it takes that one device gets a result that the other one has."""
 
-    def __init__(self, parts: Sequence[Part], site: Site):
-        self.site, self.parts = site, parts
+    def __init__(self, parts: Sequence[Part], site: Site, host: Sequence[float]):
+        self.site, self.parts, self.host = site, parts, host
         place_of = {part.info.number: place for place, part in enumerate(parts)}
         self.reads = [[place_of[n] for n in part.info.after if n in place_of] for part in parts]
         board = site.board
@@ -185,15 +185,11 @@ class _Transfers:
         self, ways: Sequence[tuple[int, Candidate]], starts: Sequence[Start], moves: Sequence[Move] = ()
     ) -> Beside:
         """A plan with pipelines moved beside others where that gains, of ``ways`` to run each, with its place."""
-        table = costs.load()
-        known = []  # of each pipeline: cores, and seconds of the host
-        for part in self.parts:
-            cores = min(self.threads, max(1.0, part.rows / costs.MORSEL))
-            known.append((cores, costs.host_seconds(self.site.board, [f.model for f in part.features], table)))
+        most = [min(self.threads, max(1.0, part.rows / costs.MORSEL)) for part in self.parts]
         found = []
         for place, c in ways:
-            (cores, once), pieces = known[place], column_batches(c.copied_bytes) if c.copying else 1
-            found.append(Way(c.seconds, c.nbytes, cores, c.needs, c.held, c.copying, once, pieces))
+            pieces = column_batches(c.copied_bytes) if c.copying else 1
+            found.append(Way(c.seconds, c.nbytes, most[place], c.needs, c.held, c.copying, self.host[place], pieces))
         handed = [h for read in self.handed for h in read]
         return beside(found, starts, moves, self.reads, handed, self.machine)
 

@@ -222,7 +222,8 @@ class _Builder:
             return self.stage(place, "gpu", "gpu", works=works, after=after)
         batches = column_batches(nbytes)
         copy = self.stage(place, "columns", "h2d", nbytes=nbytes, after=after, batches=batches)
-        return self.stage(place, "gpu", "gpu", works=works, batches=batches, follows=copy)
+        # Columns stay on the device, each batch in its place of them: copies wait for no buffer.
+        return self.stage(place, "gpu", "gpu", works=works, batches=batches, follows=copy, depth=batches)
 
     def _one(self, place: int, part: Part, placement: Placement, after: tuple[int, ...]) -> int:
         others = foreign(part, placement.device, self.held)

@@ -52,6 +52,7 @@ class Terminal:
             dimensions=(rows, columns),
             timeout=PATIENCE,
         )
+        self.child.delaybeforesend = None  # keys are pressed at once, not 50 ms later
         self.display.write_process_input = self.child.send  # answers to questions of where the cursor is
 
     def __enter__(self) -> Terminal:

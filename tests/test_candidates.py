@@ -91,8 +91,7 @@ class Composed:
         for t in (gpu.seconds, gpu.low, gpu.high):
             once = min(self.host(features), 0.9 * t)
             work = (t - once) / batches + self.once
-            waits = max(0.0, once + work - copy) if batches > 2 else once
-            found.append(max(copy + once + batches * work, batches * copy + work + waits))
+            found.append(max(copy + once + batches * work, batches * copy + work))
         return Price(*found, gpu.nbytes, gpu.joules + base / 1e9 * link.joules_per_gb)
 
     def coherent(self, nbytes: float) -> float:

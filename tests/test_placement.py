@@ -125,7 +125,7 @@ def test_copies_beside_other_work_are_priced_as_the_simulator_runs_them(resident
     """Every plan of single devices, with branches beside each other and not, on a board that has to copy results."""
     found = board.load("rtx-3090")
     made = scheduler(con, BRANCHED, Site(found, found.cpu.cores, {}, resident=resident))
-    transfers = placement._Transfers(made.parts, made.site)
+    transfers = placement._Transfers(made.parts, made.site, made.schedule.placed[0].offers.host)
     singles = [p.candidates[:2] for p in made.schedule.placed]
     beside = [n for n, along in enumerate(may_run_along(transfers.reads)) if along]
     assert beside, "the plan has branches"

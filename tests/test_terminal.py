@@ -189,6 +189,46 @@ def test_ctrl_c_stops_a_query(shell: Open, database: Path) -> None:
     assert t.leave() == 0
 
 
+def test_ctrl_c_right_behind_enter(shell: Open, database: Path) -> None:
+    """It is read together with the Enter, before there is a statement to stop."""
+    t = shell(str(database))
+    t.prompt("shop>")
+    t.display.reset()
+    start = time.perf_counter()
+    t.send(LONG + "\r" + "select 'dropped';\r" + "\x03" + "select 6 * 7 as kept;\r")
+    t.wait("Interrupted")
+    t.wait("│      42 │")
+    assert time.perf_counter() - start < 10  # the statement itself takes minutes
+    t.prompt("shop>")
+    assert t.text.count("Interrupted") == 1 and "│ dropped" not in t.text
+    t.send("\x1b[A\x1b[A")
+    t.wait("shop> " + LONG[:20])  # can be had again
+
+
+def test_ctrl_c_that_the_prompt_did_not_read() -> None:
+    from prompt_toolkit.application import create_app_session
+    from prompt_toolkit.input import create_pipe_input
+    from prompt_toolkit.output import DummyOutput
+
+    import finequery
+    from finequery.shell import history
+    from finequery.shell.prompt import prompt
+    from finequery.shell.shell import Shell
+
+    said: list[str] = []
+    with create_pipe_input() as keys, create_app_session(keys, DummyOutput()), finequery.connect() as con:
+        shell = Shell(con)
+        shell.complain = lambda what, *_: said.append(what)  # type: ignore[method-assign]
+        read = prompt(shell)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(history, "load", list)
+            patch.setattr(history, "append", lambda text: keys.send_text("\x03select 2;\r"))  # while Enter is handled
+            keys.send_text("select 1;\r")
+            assert read() == "" and said == ["Interrupted"]
+            patch.setattr(history, "append", lambda text: None)
+            assert read() == "select 2;" and said == ["Interrupted"]
+
+
 def test_progress_bar_and_prompt(shell: Open, database: Path) -> None:
     """The bar is drawn while a long query runs, and is gone with it."""
     t = shell(str(database))

@@ -38,12 +38,12 @@ def interact(shell: Shell, rc: bool = True) -> None:
     while not shell.done:
         try:
             text = read()
-        except KeyboardInterrupt:
+            if text.strip():
+                shell.enter(text)
+        except KeyboardInterrupt:  # at the prompt, or on the way from it to what handles Ctrl-C while something runs
             continue
         except EOFError:
             break
-        if text.strip():
-            shell.enter(text)
 
 
 @functools.cache

@@ -13,7 +13,10 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import History
+from prompt_toolkit.input import Input
+from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.lexers import Lexer
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
@@ -72,7 +75,23 @@ def prompt(shell: Shell) -> Callable[[], str]:
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.validate_and_handle()
 
-    return lambda: session.prompt([("class:prompt", prompts(shell)[0])], pre_run=warm)
+    def read() -> str:
+        text = session.prompt([("class:prompt", prompts(shell)[0])], pre_run=warm)
+        if _interrupted(session.input):
+            shell.complain("Interrupted", "")
+            return ""
+        return text
+
+    return read
+
+
+def _interrupted(keyboard: Input) -> bool:
+    """Whether Ctrl-C was pressed behind the Enter, but while the prompt still had the terminal: there it is a key and
+    no signal, which would wait for the next prompt while the statement runs. What was typed before it is dropped."""
+    keys = [*get_typeahead(keyboard), *keyboard.read_keys()]
+    behind = max((i for i, press in enumerate(keys, 1) if press.key in (Keys.ControlC, Keys.SIGINT)), default=0)
+    store_typeahead(keyboard, keys[behind:])
+    return behind > 0
 
 
 class _Completer(Completer):

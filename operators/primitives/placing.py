@@ -28,8 +28,6 @@ from finequery.operators.primitives.price_layout import (
 W, C, L, T = (places(names, np.uint64) for names in (WAY, CANDIDATE, SITE, OPTION))
 WAYS, CANDIDATES, OPTIONS = np.uint64(len(WAY)), np.uint64(len(CANDIDATE)), np.uint64(len(OPTION))
 ZERO, ONE, TWO, THREE, FOUR, FIVE = map(np.uint64, range(6))
-#: Batches that a copy is ahead of the GPU at most (jetson/simulator.py).
-TWO_COPIES = 2.0
 #: Bytes of a word.
 WORD = np.int64(8)
 #: A task: seconds and bytes alone, the engines that it keeps busy, the cores that it takes.
@@ -62,8 +60,7 @@ def between(prices, jobs, job, weight, out):
 @njit(error_model="numpy")
 def launched(gpu, base, host, site):
     """The GPU at work, with its launch, behind the copies of ``base`` bytes of columns that it lacks: in batches, each
-    while it works on the one before, but for the first, with which the host pays ``host`` seconds once. Copies are two
-    batches ahead at most: what the first one takes beyond a copy, they wait."""
+    while it works on the one before, but for the first, with which the host pays ``host`` seconds once."""
     if site[L.cold] <= 0.0 or base <= 0.0:
         for j in range(THREE):
             gpu[j] += site[L.once]
@@ -74,8 +71,7 @@ def launched(gpu, base, host, site):
     for j in range(THREE):
         once = min(host, 0.9 * gpu[j])
         took = (gpu[j] - once) / batches + site[L.once]
-        waits = max(0.0, once + took - copy) if batches > TWO_COPIES else once
-        gpu[j] = max(copy + once + batches * took, batches * copy + took + waits)
+        gpu[j] = max(copy + once + batches * took, batches * copy + took)
 
 
 @njit(error_model="numpy")
@@ -227,12 +223,21 @@ def elapsed(tasks, n, start, after, cores, peak, most, scratch):
         p_f64(scratch + 3 * size),
     )
     waits, queue, running = p_i64(scratch + 4 * size), p_i64(scratch + 5 * size), p_i64(scratch + 6 * size)
+    # who waits for a task: a list from head[task] on, of places in ``after``
+    head, following = p_i64(scratch + 7 * size), p_i64(scratch + 8 * size)
+    waiting = p_i64(scratch + 8 * size + start[n] * WORD)
     queued = count = ZERO
     for i in range(n):
+        head[i] = -1
         waits[i], left[i] = start[i + ONE] - start[i], max(tasks[i * TASKS + SECONDS], 1e-12)
         if waits[i] == 0:
             queue[queued] = np.int64(i)
             queued += ONE
+    for back in range(n):
+        i = n - ONE - back
+        for d in range(np.uint64(start[i]), np.uint64(start[i + ONE])):
+            before = np.uint64(after[d])
+            following[d], waiting[d], head[before] = head[before], np.int64(i), np.int64(d)
     busy, now = np.int64(0), 0.0
     while queued + count > ZERO:
         held = ZERO
@@ -264,15 +269,14 @@ def elapsed(tasks, n, start, after, cores, peak, most, scratch):
                 on += ONE
                 continue
             busy &= ~np.int64(tasks[i * TASKS + ENGINES])
-            for j in range(n):
-                if waits[j] == 0:
-                    continue
-                for d in range(np.uint64(start[j]), np.uint64(start[j + ONE])):
-                    if after[d] == np.int64(i):
-                        waits[j] -= 1
-                        if waits[j] == 0:
-                            queue[queued] = np.int64(j)
-                            queued += ONE
+            d = head[i]
+            while d >= 0:
+                j = waiting[np.uint64(d)]
+                waits[np.uint64(j)] -= 1
+                if waits[np.uint64(j)] == 0:
+                    queue[queued] = j
+                    queued += ONE
+                d = following[np.uint64(d)]
         count = on
     return now
 
@@ -355,7 +359,8 @@ def took(options, chosen, along, n, reads, begin, handed, copies, limits, least,
 @kernel("run_tasks")
 def run_tasks(t, n, k, args):
     """tasks (f64: seconds, bytes, engines, cores; n), start of those that each waits for (i64, n + 1), these (i64),
-    cores and bytes a second of the memory (f64), scratch (f64: 7 n), out (f64): seconds of all of them"""
+    cores and bytes a second of the memory (f64), scratch (f64: 8 n + 2 for each that is waited for), out (f64): seconds
+    of all of them"""
     limits, out = p_f64(args[3]), p_f64(args[5])
     out[ZERO] = elapsed(
         p_f64(args[0]), np.uint64(n), p_i64(args[1]), p_i64(args[2]), limits[ZERO], limits[ONE], np.inf, args[4]
@@ -363,31 +368,20 @@ def run_tasks(t, n, k, args):
     return n
 
 
-@kernel("run_beside")
-def run_beside(t, n, k, args):
-    """Ways to run n pipelines: 0 options (f64), 1 the one of each in the plan (i64, changed), 2 whether it runs along
-    (i64, changed). 3 what pipelines read, one after another (i64), 4 start of each one's in it (i64, n + 1), 5 seconds
-    of each hand-over (f64: six, by what the reader needs and by who holds), 6 seconds of copying each result to the CPU
-    and to the GPU (f64). Moves change pipelines together: 7 changes (i64: pipeline, option or -1 for the one in the
-    plan, whether it runs along), 8 start of each move in them (i64, moves + 1), 9 moves, 10 the first of them that is
-    tried in every round and not only in the first one. 11 (f64) cores, bytes a second of the memory, what a move has to
-    gain, whether results are copied, and both ways by one engine; 12 scratch (f64: 179 n + 3 for each read + 18), 13
-    out (f64): seconds; k: most rounds.
-
-    Gives the number of plans that were looked at."""
-    count, options, chosen, along = np.uint64(n), p_f64(args[0]), p_i64(args[1]), p_i64(args[2])
-    reads, begin, handed, copies = p_i64(args[3]), p_i64(args[4]), p_f64(args[5]), p_f64(args[6])
-    changes, first, moves, again = p_i64(args[7]), p_i64(args[8]), np.uint64(args[9]), np.uint64(args[10])
-    limits, out = p_f64(args[11]), p_f64(args[13])
-    kept, kept_along = p_i64(args[12]), p_i64(args[12] + n * WORD)
-    scratch = args[12] + 2 * n * WORD
-    least = took(options, chosen, along, count, reads, begin, handed, copies, limits, np.inf, scratch)
+@njit(error_model="numpy")
+def improved(
+    options, chosen, along, n, reads, begin, handed, copies, limits, changes, first, moves, again, rounds, scratch
+):
+    """Moves in a plan while they gain: its seconds then, and the number of plans that were looked at."""
+    kept, kept_along = p_i64(scratch), p_i64(scratch + np.int64(n) * WORD)
+    scratch += np.int64(TWO * n) * WORD
+    least = took(options, chosen, along, n, reads, begin, handed, copies, limits, np.inf, scratch)
     looked = 1
-    for turn in range(k):
+    for turn in range(rounds):
         before = least
         for move in range(again if turn > 0 else ZERO, moves):
             start, end = np.uint64(first[move]), np.uint64(first[move + ONE])
-            for i in range(count):
+            for i in range(n):
                 kept[i], kept_along[i] = chosen[i], along[i]
             other = False
             for change in range(start, end):
@@ -403,14 +397,39 @@ def run_beside(t, n, k, args):
                 seconds = np.inf
             else:
                 goal = least * (1.0 - limits[TWO])
-                seconds = took(options, chosen, along, count, reads, begin, handed, copies, limits, goal, scratch)
+                seconds = took(options, chosen, along, n, reads, begin, handed, copies, limits, goal, scratch)
                 looked += 1
             if seconds < least * (1.0 - limits[TWO]):
                 least = seconds
             else:
-                for i in range(count):
+                for i in range(n):
                     chosen[i], along[i] = kept[i], kept_along[i]
         if least == before:
             break
-    out[ZERO] = least
+    return least, looked
+
+
+@kernel("run_beside")
+def run_beside(t, n, k, args):
+    """Ways to run n pipelines: 0 options (f64). Plans that searches begin with, one after another: 1 the way of each
+    pipeline (i64, changed), 2 whether it runs along (i64, changed), 14 their number. 3 what pipelines read, one after
+    another (i64), 4 start of each one's in it (i64, n + 1), 5 seconds of each hand-over (f64: six, by what the reader
+    needs and by who holds), 6 seconds of copying each result to the CPU and to the GPU (f64). Moves change pipelines
+    together: 7 changes (i64: pipeline, option or -1 for the one in the plan, whether it runs along), 8 start of each
+    move in them (i64, moves + 1), 9 moves, 10 the first of them that is tried in every round and not only in the first
+    one. 11 (f64) cores, bytes a second of the memory, what a move has to gain, whether results are copied, and both
+    ways by one engine; 12 scratch (f64: 214 n + 9 for each read + 23), 13 out (f64): seconds of each plan; k: most
+    rounds.
+
+    Gives the number of plans that were looked at."""
+    options, reads, begin, handed = p_f64(args[0]), p_i64(args[3]), p_i64(args[4]), p_f64(args[5])
+    copies, changes, first, limits = p_f64(args[6]), p_i64(args[7]), p_i64(args[8]), p_f64(args[11])
+    out, looked = p_f64(args[13]), 0
+    for plan in range(np.uint64(args[14])):
+        at = np.int64(plan) * n * WORD
+        out[plan], plans = improved(
+            options, p_i64(args[1] + at), p_i64(args[2] + at), np.uint64(n), reads, begin, handed, copies, limits,
+            changes, first, np.uint64(args[9]), np.uint64(args[10]), k, args[12],
+        )  # fmt: skip
+        looked += plans
     return looked
