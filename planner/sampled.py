@@ -54,7 +54,7 @@ class Sampled:
     def at(self) -> NDArray[np.intp]:
         """Places of the rows that come through."""
         if self._at is None:
-            self._at = np.flatnonzero(self.mask)
+            self._at = self.mask.nonzero()[0]
         return self._at
 
     @property

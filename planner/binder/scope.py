@@ -122,17 +122,21 @@ def output_exprs(columns: Iterable[Column], types: Iterable[SqlType]) -> list[Ex
 class Relation:
     """One item of FROM under the name it has in the query."""
 
-    __slots__ = ("columns", "fields", "name", "path")
-
     def __init__(self, name: str, columns: Sequence[tuple[str, Expr]], path: tuple[str, ...] = ()):
         self.name = name
         self.path = path  # the whole name of a table, folded, for references such as main.t.a
         self.columns = unique_names(columns)
-        self.fields = {n.lower(): e for n, e in self.columns}
+
+    @cached_property
+    def fields(self) -> dict[str, Expr]:
+        """Its columns by name, folded."""
+        return {n.lower(): e for n, e in self.columns}
 
 
 def unique_names(columns: Sequence[tuple[str, Expr]]) -> list[tuple[str, Expr]]:
     """Columns of a derived table: a name that comes again gets a number, as in a, a_1."""
+    if len({name.lower() for name, _ in columns}) == len(columns):
+        return list(columns)
     seen: dict[str, int] = {}
     result = []
     for name, e in columns:
