@@ -31,7 +31,9 @@ autoclass_content = "class"
 # Prose of docstrings is Markdown's common core: code in double backquotes, as in reStructuredText.
 suppress_warnings = ["myst.header"]
 
-#: Pages that are written from the engine's own tables, so that they cannot say anything else than it does.
+#: Pages that are written from the engine's own tables and from notebooks, so that they cannot say anything else.
 (HERE / "functions.md").write_text(reference.functions(), encoding="utf-8")
 (HERE / "settings.md").write_text(reference.settings(), encoding="utf-8")
+for page, text in reference.notebooks().items():
+    (HERE / page).write_text(text, encoding="utf-8")
 (HERE / "dot-commands.txt").write_text(reference.dot_commands(), encoding="utf-8")

@@ -1,8 +1,10 @@
-"""Pages made from the engine's own tables: functions, settings and dot commands."""
+"""Pages made from the engine's own tables (functions, settings, dot commands), and from the notebooks."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from finequery import settings as table
 from finequery.planner.function_rules import AggregateFunction, Function
@@ -59,6 +61,18 @@ def dot_commands() -> str:
     with contextlib.redirect_stdout(io.StringIO()) as out:
         main(["--no-rc", "-c", ".help"])
     return out.getvalue()
+
+
+def notebooks() -> dict[str, str]:
+    """The notebooks of examples/ as pages, by the names of their files."""
+    scripts = str(Path(__file__).resolve().parent.parent / "scripts")
+    if scripts not in sys.path:
+        sys.path.append(scripts)
+    from notebooks import EXAMPLES, markdown, read
+
+    return {
+        f"notebook-{path.stem.replace('_', '-')}.md": markdown(read(path)) for path in sorted(EXAMPLES.glob("*.ipynb"))
+    }
 
 
 def _table(found: Iterable[Function | AggregateFunction]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -216,13 +217,14 @@ def _explain(session: Session, statement: sql.Explain, plan: Plan | None, values
     return Relation.constant(session, ("explain_key", "explain_value"), (VARCHAR, VARCHAR), [(kind, text)])
 
 
-def _arrow(session: Session, plan: Plan, values: Values) -> Iterator[pyarrow.Table]:
+def _arrow(session: Session, plan: Plan, values: Values) -> Generator[pyarrow.Table]:
     """The result, in several tables where what is read does not fit into memory."""
     from finequery.operators.export import frame_to_arrow
 
     ids = [column.id for column in plan.logical.schema]
-    for frame in session.frames(plan, values):
-        yield frame_to_arrow(frame, ids, plan.query.names)
+    with closing(session.frames(plan, values)) as frames:
+        for frame in frames:
+            yield frame_to_arrow(frame, ids, plan.query.names)
 
 
 def _copy(session: Session, statement: sql.Copy, plan: Plan | None, values: Values) -> Relation:
@@ -230,7 +232,9 @@ def _copy(session: Session, statement: sql.Copy, plan: Plan | None, values: Valu
 
     assert plan is not None
     types = [INTEGER if t.name == "NULL" else t for t in plan.query.types]
-    rows = write(_arrow(session, plan, values), types, statement.path, statement.format, statement.options)
+    # An error's traceback must not keep the query, which has the session's lock, from its end.
+    with closing(_arrow(session, plan, values)) as tables:
+        rows = write(tables, types, statement.path, statement.format, statement.options)
     return _count(session, rows)
 
 

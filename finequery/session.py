@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -222,7 +222,7 @@ class Session:
         with self._running(plan, physical) as context:
             return execute(plan.root, context)
 
-    def frames(self, plan: Plan, physical: dict[int | str, Any]) -> Iterator[Frame]:
+    def frames(self, plan: Plan, physical: dict[int | str, Any]) -> Generator[Frame]:
         """``execute``, a part of the rows at a time where the files that are read don't fit into memory."""
         from finequery.operators.executor import frames
 

@@ -152,7 +152,7 @@ TABLE: dict[str, Setting] = {
             "VARCHAR",
             lambda: physical_memory() * 8 // 10,
             _bytes,
-            "bytes of column memory: Parquet that would pass it is read in batches, else a query is refused; "
+            "bytes of columns, tables and groups: Parquet beyond it is read in batches, else a query is refused; "
             "80% of main memory by default",
         ),
         Setting(

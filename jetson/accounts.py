@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -82,7 +83,7 @@ def add(nbytes: int, kind: str, account: Account | None) -> None:
     global _main, _peak
     with _lock:
         if _in_main[kind]:
-            if nbytes > 0 and _limit is not None and _main + nbytes > _limit:
+            if nbytes > 0 and _passes(nbytes):
                 raise _refusal(f"{readable(nbytes)} more", "or drop tables that are no longer needed.")
             _main += nbytes
             if _main > _peak:
@@ -97,8 +98,17 @@ def add(nbytes: int, kind: str, account: Account | None) -> None:
 
 def require(nbytes: int, what: str) -> None:
     """Refuse a temporary of ``nbytes`` that would pass the limit together with what is alive. Not counted itself."""
-    if _limit is not None and _main + nbytes > _limit:
+    if _passes(nbytes):
         raise _refusal(f"{what} of {readable(nbytes)}", "or let the query touch fewer rows or columns.")
+
+
+def _passes(nbytes: int) -> bool:
+    """Whether so many bytes more pass the limit, also when the garbage is gone: a query that was refused leaves all
+    that it held in the circle of an error and its frames."""
+    if _limit is None or _main + nbytes <= _limit:
+        return False
+    gc.collect()
+    return _main + nbytes > _limit
 
 
 def _refusal(what: str, remedy: str) -> OutOfMemoryError:

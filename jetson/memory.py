@@ -19,7 +19,9 @@ The array is the host's view of a block, always an exact ``numpy.ndarray``; ``ar
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -151,24 +153,40 @@ def _raw(nbytes: int) -> np.ndarray:
         if found:
             _kept_bytes -= size
             return found.pop()
+        most = accounts.limit()
+        if most is not None and accounts.live() + _kept_bytes > most:
+            _kept.clear()
+            _kept_bytes = 0
     return np.empty(size, np.uint8)
 
 
 def trim() -> None:
-    """Give kept blocks and empty slabs back to the system."""
+    """Give kept blocks and empty slabs back to the system, and ``unused`` memory."""
     global _kept_bytes
     with _lock:
         _kept.clear()
         _kept_bytes = 0
     for slabs in list(_slabs.values()):
         slabs.trim()
+    unused()
+
+
+def unused() -> None:
+    """Give back to the system what the C library and Arrow keep of freed memory: after large intermediate results that
+    is more than is in use. Takes milliseconds."""
+    arrow = sys.modules.get("pyarrow")
+    if arrow is not None:
+        arrow.default_memory_pool().release_unused()
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # not glibc
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def allocate(nbytes: int, kind: str | None = None, *, counted: bool = True) -> np.ndarray:
     """``nbytes`` uninitialised bytes, of the query's kind (``default_kind``) unless another is named.
 
     A large pageable block is one that was freed before, or new from the system, where untouched pages cost nothing.
-    ``counted=False`` leaves rooms of it out of the accounts of which little may be touched: see ``require``.
+    ``counted=False`` leaves rooms out of the accounts of which little may be touched, until ``used`` says what was.
     """
     if kind is None:
         kind = default_kind()
@@ -196,6 +214,16 @@ def allocate(nbytes: int, kind: str | None = None, *, counted: bool = True) -> n
     start = -address(block) % ALIGNMENT
     # numpy shortens chains of views only among arrays of one type: the plain view's base is the _Block, never past it.
     return block[start : start + nbytes].view(np.ndarray)
+
+
+def used(array: np.ndarray, nbytes: int) -> None:
+    """Count so many bytes, those that were written, of a block that is not counted; small ones are not worth it.
+    ``OutOfMemoryError`` where that passes the limit."""
+    block = block_of(array) if nbytes >= LARGE else None
+    if isinstance(block, _Block) and not block.counted:
+        account = accounts.current.get()
+        accounts.add(nbytes, block.kind, account)
+        block.counted, block.account = nbytes, account
 
 
 def address(array: np.ndarray) -> int:
@@ -443,5 +471,7 @@ __all__ = [
     "slabs",
     "steady",
     "trim",
+    "unused",
+    "used",
     "zeros",
 ]

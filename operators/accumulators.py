@@ -35,8 +35,7 @@ class Accumulator:
         if count * dtype.itemsize < memory.LARGE:
             data = memory.zeros(count, dtype)
         else:
-            memory.require(count * dtype.itemsize, "the groups' accumulators")
-            data = memory.array(count, dtype, counted=False)
+            data = memory.array(count, dtype)
         if isinstance(self.start, tuple):
             data.reshape(-1, 2)[:] = self.start
         else:

@@ -137,7 +137,7 @@ class Aggregate(Task):
         elif self.mode.name == "numbered":
 
             def number(device: Any) -> tuple[np.ndarray, int, dict[int, ColumnData]]:
-                numbers, count, firsts = number_groups(groups, rows.length, device)
+                numbers, count, firsts = number_groups(groups, rows.length, context.pool, device)
                 keys = {c.id: take(data, firsts, context.pool, device=device) for c, data in zip(self.groups, groups)}
                 return numbers, count, keys
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from finequery.jetson import memory
-from finequery.operators import native, watch
+from finequery.operators import native
 from finequery.operators.column import ColumnData, Dictionary, Frame
 from finequery.operators.partition import partition
 from finequery.operators.pool import Pool
@@ -111,14 +111,14 @@ class Lookup:
         return sum(a.nbytes for a in arrays if a is not None) + sum(a.nbytes for a in self.payloads.values())
 
 
-def padded(count: int, dtype: Any, zero: bool = True, kind: str | None = None) -> np.ndarray:
-    """An array on a 64-byte boundary with 64 readable bytes behind it."""
+def padded(count: int, dtype: Any, zero: bool = True, kind: str | None = None, room: bool = False) -> np.ndarray:
+    """An array on a 64-byte boundary with 64 readable bytes behind it. ``room``: little of it may be touched, so it is
+    not counted before it was (``memory.used``); small arrays are never."""
     size = np.dtype(dtype).itemsize
+    counted = count * size >= memory.LARGE and not room
     if memory.guards is not None:
-        return memory.array(count, dtype, zero=zero, counted=False, kind=kind)
-    if count * size >= memory.LARGE:
-        memory.require(count * size, "a table")
-    data = memory.array(count + 64 // size + 1, dtype, counted=False, kind=kind)
+        return memory.array(count, dtype, zero=zero, counted=counted, kind=kind)
+    data = memory.array(count + 64 // size + 1, dtype, counted=counted, kind=kind)
     if zero:
         data.fill(0)
     return data[:count]
@@ -423,27 +423,3 @@ def _fill_lines(
         if status != FULL:
             return status == REPEATED
         lookup.lines *= 2
-
-
-def number_keys(values: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, int, np.ndarray]:
-    """Distinct int64 keys numbered in order of appearance: count, number of each row (u32), table, its shift, the
-    keys."""
-    count = len(values)
-    slots = 1 << max(10, int(2 * count - 1).bit_length())
-    table = padded(slots * 2, np.uint64)
-    listed = padded(count, np.uint64, zero=False)
-    hashes = padded(4096, np.uint64)
-    numbers = padded(count, np.uint32, zero=False)
-    shift = 64 - (slots.bit_length() - 1)
-    state = np.array(
-        [0, 1 << 62, table.ctypes.data, shift, listed.ctypes.data, hashes.ctypes.data, slots - 1], dtype=np.int64
-    )
-    for start in range(0, count, 4096):
-        watch.check()
-        step = min(4096, count - start)
-        native.run(
-            "find_group",
-            *(values.ctypes.data + start * 8, 0, state.ctypes.data, numbers.ctypes.data + start * 4),
-            k=step,
-        )
-    return int(state[0]), numbers, table, shift, listed

@@ -14,8 +14,11 @@ def execute(root: Task, context: Context) -> Frame:
     """The result's columns. What it allocates and moves is in the context's account. With ``context.strict`` all known
     departures are one error, before anything runs."""
     _check(root, context)
-    with memory.accounting(context.account):
-        return root.execute(context)
+    try:
+        with memory.accounting(context.account):
+            return root.execute(context)
+    finally:
+        _give_back(context)
 
 
 def frames(root: Task, context: Context) -> Iterator[Frame]:
@@ -24,12 +27,21 @@ def frames(root: Task, context: Context) -> Iterator[Frame]:
     with memory.accounting(context.account):  # not while the caller has a frame: he may let go of what is left
         stream = root.stream(context)
         left = iter([root.execute(context)] if stream is None else stream.frames)
-    while True:
-        with memory.accounting(context.account):
-            frame = next(left, None)
-        if frame is None:
-            return
-        yield frame
+    try:
+        while True:
+            with memory.accounting(context.account):
+                frame = next(left, None)
+            if frame is None:
+                return
+            yield frame
+    finally:
+        _give_back(context)
+
+
+def _give_back(context: Context) -> None:
+    """What was streamed left more freed memory than the process should keep."""
+    if any(measured.streamed is not None for measured in context.measured.values()):
+        memory.unused()
 
 
 def _check(root: Task, context: Context) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from finequery.operators import native
 from finequery.operators.build import KeyPart, Lookup, build_lookup, padded
 from finequery.operators.column import ColumnData, Frame
+from finequery.operators.distinct import number_texts
 from finequery.operators.group_modes import MOST_PACKED
 from finequery.operators.lower import NONE
 from finequery.operators.pool import Pool
@@ -93,11 +94,11 @@ def pack(columns: list[ColumnData], null_safe: bool, pool: Pool) -> tuple[Column
     null = 1 if null_safe else 0
     for column in columns:
         alone = len(columns) == 1 and not null_safe
-        digits, part = _digits(column, alone)
+        digits, part = _digits(column, alone, pool)
         if not alone and factor * (part.span + null) > MOST_PACKED and part.span > max(count, 1):
-            digits, part = _numbers(digits if part.span > MOST_PACKED else digits + part.low)
+            digits, part = _numbers(digits if part.span > MOST_PACKED else digits + part.low, pool)
         if factor * (part.span + null) > MOST_PACKED:
-            numbered, before = _numbers(packed)
+            numbered, before = _numbers(packed, pool)
             packed[:], factor, part.before = numbered, before.span, before.interned
         flags = valid_flags(column)
         if null_safe:
@@ -123,7 +124,7 @@ def pack(columns: list[ColumnData], null_safe: bool, pool: Pool) -> tuple[Column
     return data, parts, rows
 
 
-def _digits(column: ColumnData, single: bool) -> tuple[np.ndarray, KeyPart]:
+def _digits(column: ColumnData, single: bool, pool: Pool) -> tuple[np.ndarray, KeyPart]:
     """A key column as int64 digits from 0, and how a probe makes its own."""
     count = column.length
     if column.kind == "dict":
@@ -161,42 +162,46 @@ def _digits(column: ColumnData, single: bool) -> tuple[np.ndarray, KeyPart]:
         from finequery.errors import NotSupportedError
 
         raise NotSupportedError("A join on an INTERVAL is not supported.", hint="Compare dates, or numbers of days.")
-    interned, numbers = intern(column)
+    interned, numbers = intern(column, pool)
     return numbers.astype(np.int64), KeyPart(0, max(interned.count, 1), interned=interned)
 
 
-def _numbers(values: np.ndarray) -> tuple[np.ndarray, KeyPart]:
+def _numbers(values: np.ndarray, pool: Pool) -> tuple[np.ndarray, KeyPart]:
     """Digits for values of any range: the numbers of the distinct ones."""
     count = len(values)
     words = padded(2 * count, np.uint64)
     words[::2], words[1::2] = values.view(np.uint64), (values >> 63).view(np.uint64)
-    interned, numbers = intern(ColumnData(BIGINT, "int128", count, words))
+    interned, numbers = intern(ColumnData(BIGINT, "int128", count, words), pool)
     return numbers.astype(np.int64), KeyPart(0, max(interned.count, 1), interned=interned)
 
 
-def intern(column: ColumnData) -> tuple[Interned, np.ndarray]:
-    """Number the distinct values of a string or 128-bit column."""
-    count = column.length
-    if column.kind == "string":
-        offsets, chars = column.data, column.chars
-    else:
-        if column.kind == "interval":  # a month is 30 days, a day 24 hours: equal spans of time are one value
-            parts = column.data[: 2 * count : 2]
-            days = parts.astype(np.int32).astype(np.int64) * 30 + (parts >> 32)
-            micros = column.data[1 : 2 * count : 2]
-            data = padded(2 * count, np.int64)
-            data[::2], data[1::2] = days + micros // 86_400_000_000, micros % 86_400_000_000
-            column = ColumnData(column.type, "int128", count, data, validity=column.validity)
-        offsets = np.arange(count + 1, dtype=np.int64) * 16
-        chars = np.zeros(count * 16 + 64, dtype=np.uint8)
-        chars[: count * 16] = column.data.view(np.uint8)[: count * 16]
-    assert chars is not None
-    slots = 1 << max(6, int(2 * count).bit_length())
-    table, firsts = padded(slots * 2, np.uint64), padded(count, np.uint32)
-    numbers = padded(count, np.uint32)
-    valid = 0 if column.validity is None else column.validity.ctypes.data
-    words = (offsets.ctypes.data, chars.ctypes.data, valid, table.ctypes.data, slots - 1)
-    found = native.run("intern", *words, numbers.ctypes.data, firsts.ctypes.data, n=count)
+def intern(column: ColumnData, pool: Pool) -> tuple[Interned, np.ndarray]:
+    """Number the distinct values of a string or 128-bit column, NULL as 0: the values for those who look for theirs,
+    and the number of each row (u32)."""
+    offsets, chars = as_bytes(column)
+    numbers, firsts, hashes = number_texts(offsets, chars, column.validity, column.length, pool)
+    slots = 1 << max(6, int(2 * len(firsts)).bit_length())
+    table = padded(slots * 2, np.uint64)
+    native.run("index_texts", *(a.ctypes.data for a in (hashes, firsts, table)), slots - 1, n=len(firsts))
     if column.validity is not None:
         numbers[numbers == NONE] = 0
-    return Interned(offsets, chars, table, slots - 1, firsts, found), numbers
+    return Interned(offsets, chars, table, slots - 1, firsts, len(firsts)), numbers
+
+
+def as_bytes(column: ColumnData) -> tuple[np.ndarray, np.ndarray]:
+    """A string or 128-bit column as offsets and bytes."""
+    count = column.length
+    if column.kind == "string":
+        assert column.chars is not None
+        return column.data, column.chars
+    if column.kind == "interval":  # a month is 30 days, a day 24 hours: equal spans of time are one value
+        parts = column.data[: 2 * count : 2]
+        days = parts.astype(np.int32).astype(np.int64) * 30 + (parts >> 32)
+        micros = column.data[1 : 2 * count : 2]
+        data = padded(2 * count, np.int64)
+        data[::2], data[1::2] = days + micros // 86_400_000_000, micros % 86_400_000_000
+        column = ColumnData(column.type, "int128", count, data, validity=column.validity)
+    offsets = np.arange(count + 1, dtype=np.int64) * 16
+    chars = np.zeros(count * 16 + 64, dtype=np.uint8)
+    chars[: count * 16] = column.data.view(np.uint8)[: count * 16]
+    return offsets, chars

@@ -265,12 +265,26 @@ class Materialize:
         pieces = [(a, b, c) for a, b, c in segments.tolist() if c > b] if self.wants_segments else []
         if not self.dense:
             total = sum(end - start for _, start, end in pieces)
+        self._count()
         if self.targets:
             for target in self.targets:
                 columns[target.id] = self._column(target, pieces, total)
         for number, stored in self.passed:
             columns[number] = stored.fetch() if stored.fetch is not None else stored.data
         return Frame(columns, total)
+
+    def _count(self) -> None:
+        """Count what the workers wrote into rooms for more."""
+        strings = 0
+        for target in self.targets:
+            rows = zip(target.arrays, target.flags or target.arrays, self.state[:, 0].tolist())
+            for values, flags, count in () if self.dense else rows:
+                memory.used(values, count * target.words * values.itemsize)
+                memory.used(flags, count)
+            if target.kind == "string":
+                for chars, size in zip(target.chars, self.char_states[:, strings, 0].tolist()):
+                    memory.used(chars, size)
+                strings += 1
 
     def release(self) -> None:
         """Let go of the run's arrays."""
@@ -396,9 +410,11 @@ def _narrow(most: int) -> Any:
 
 
 def _room(count: int, dtype: Any, kind: str | None = None) -> np.ndarray:
-    """An array with room for a tile's careless stores behind it. Pageable where most of it will not be touched: other
-    memory is there whether it is used or not."""
-    return memory.array(count + 128 // np.dtype(dtype).itemsize, dtype, counted=False, kind=kind)
+    """An array with room for a tile's careless stores behind it. Pageable where most of it will not be touched, and
+    counted when it was: other memory is there whether it is used or not."""
+    size = np.dtype(dtype).itemsize
+    counted = kind is None and count * size >= memory.LARGE
+    return memory.array(count + 128 // size, dtype, counted=counted, kind=kind)
 
 
 def _enlarge(array: np.ndarray, used: int, room: int) -> np.ndarray:
@@ -421,7 +437,6 @@ def _join(
         one = arrays[pieces[0][0]]
         if memory.default_kind() in ("pageable", memory.kind_of(one)):
             return one
-    memory.require(total * words * np.dtype(dtype).itemsize, "an intermediate result")
     out = _room(total * words, dtype)
     at = 0
     for thread, start, end in pieces:

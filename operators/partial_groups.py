@@ -80,12 +80,13 @@ class Parts:
 
     def together(self, context: Context, frames: list[Frame]) -> Frame:
         """One frame of parts, a row for each group, of several. The list is emptied."""
+        memory.unused()  # this takes most memory, and seldom runs
         with refused():
             frame = joined(frames, self.part.columns)
         if not self.moments:
             return self.end.grouped(context, frame, Measured())
         groups = [frame.columns[c.id] for c in self.whole.groups]
-        numbers, count, firsts = number_groups(groups, frame.length)
+        numbers, count, firsts = number_groups(groups, frame.length, context.pool)
         result = self.end.by_number(context, frame, numbers, count, Measured())
         result.columns |= {c.id: take(data, firsts, context.pool) for c, data in zip(self.whole.groups, groups)}
         for moments in self.moments:

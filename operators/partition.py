@@ -24,13 +24,12 @@ def partition(
     bounds = np.zeros(PARTITIONS + 1, dtype=np.int64)
     np.cumsum(histogram.sum(axis=0), out=bounds[1:])
     cursors = bounds[:-1] + np.cumsum(histogram, axis=0) - histogram
-    memory.require(keys.nbytes + sum(source.nbytes for source in payloads), "the partitions")
-    out = memory.array(count, np.int64, counted=False, kind="pageable")  # partitions are read by the CPU
+    out = memory.array(count, np.int64, kind="pageable")  # partitions are read by the CPU
     scratch = np.empty(pool.threads * BATCH, dtype=np.uint64)
     words = [keys.ctypes.data, cursors.ctypes.data, morsel, out.ctypes.data, scratch.ctypes.data, len(payloads)]
     targets = []
     for source in payloads:
-        target = memory.array(len(source), source.dtype, counted=False, kind="pageable")
+        target = memory.array(len(source), source.dtype, kind="pageable")
         targets.append(target)
         words += [source.ctypes.data, target.ctypes.data, source.itemsize * (len(source) // max(count, 1))]
     pool.range("partition_rows", words, count, morsel)

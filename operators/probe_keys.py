@@ -14,6 +14,7 @@ from finequery.operators.expr import Expr
 from finequery.operators.join_keys import Interned, intern
 from finequery.operators.lower import Lower, Rows, Value, bounds_of, stored_item
 from finequery.operators.lower_expr import as_f64, as_i64, as_views, as_wide, value
+from finequery.operators.pool import get_pool
 from finequery.operators.probe import Probe
 from finequery.operators.program import Out, Reg, Symbol
 
@@ -164,7 +165,7 @@ def _foreign_codes(lower: Lower, v: Value, dictionary: Dictionary) -> Value:
         from finequery.types import VARCHAR
 
         column = ColumnData(VARCHAR, "string", len(dictionary), dictionary.offsets, chars=dictionary.chars)
-        found = dictionary._cache[key] = intern(column)[0]
+        found = dictionary._cache[key] = intern(column, get_pool())[0]
     assert isinstance(found, Interned)
     return find_interned(lower, v, found)
 

@@ -152,7 +152,7 @@ class RowTables:
         """Arrays that groups are flushed to. They are parts of one block: of the next run's blocks, the one of this
         size then has its pages where they are written, which matters more than anything else with many groups."""
         row_words = self.accumulators.row_words
-        block = padded(room * row_words + 64, np.int64, zero=False, kind="pageable")  # most of it stays untouched
+        block = padded(room * row_words + 64, np.int64, zero=False, kind="pageable", room=True)
         places = np.zeros((row_words, 2), dtype=np.int64)
         self.columns = [block[:room]]
         places[0] = block.ctypes.data, 1
@@ -170,6 +170,7 @@ class RowTables:
     def _flushed(self) -> tuple[np.ndarray, list[np.ndarray]]:
         """Keys and accumulators as far as they are flushed."""
         total = int(self.total[0])
+        memory.used(self.columns[0], 8 * total * self.accumulators.row_words)
         arrays = []
         for item, column in zip(self.accumulators.items, self.columns[1:]):
             part = column[: total * item.words].view(item.dtype)

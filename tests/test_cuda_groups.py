@@ -220,8 +220,8 @@ def test_numbers(nulls: bool) -> None:
         make("float64", [None if nulls and i % 9 == 0 else (0.0, -0.0, math.nan, 1.5)[i % 4] for i in range(rows)])
     )
     for columns in (few, keys[1:4], *([k] for k in keys[::2])):
-        numbers, count, firsts = number_groups(columns, rows)
-        found = number_groups(columns, rows, DEVICE)
+        numbers, count, firsts = number_groups(columns, rows, get_pool())
+        found = number_groups(columns, rows, get_pool(), DEVICE)
         assert found[1] == count
         assert np.array_equal(found[0][:rows], numbers[:rows])
         assert np.array_equal(found[2][:count], firsts[:count])

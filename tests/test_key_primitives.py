@@ -185,11 +185,30 @@ def test_pack_keys() -> None:
         assert not masked or (able.data == (mask.astype(bool) & np.array(inside, bool))).all()
 
 
+# --- distinct values -------------------------------------------------------------------------------------------------
+
+
+@covers("first_keys")
+def test_distinct_keys() -> None:
+    for count in SIZES:
+        rng = np.random.default_rng(count)
+        edges = [0, -1, 2**63 - 1, -(2**63)]
+        keys = rng.choice(np.concatenate([edges, rng.integers(-(2**62), 2**62, 500), np.arange(1000)]), count)
+        part = keys % 2  # two of them
+        rows, half = np.argsort(part, kind="stable").astype(np.uint32), int((part == 0).sum())
+        known: dict[int, int] = {}
+        expected = [known.setdefault(key, row) for row, key in enumerate(keys.tolist())]
+        table, places = Out(np.zeros(2 * count, np.uint64)), Out(count, "u32")
+        for first, end in ((half, count), (0, half)):
+            assert run("first_keys", rows, keys[rows], table, places, t=first, n=end) == 0
+        assert places.list() == expected
+
+
 # --- texts -----------------------------------------------------------------------------------------------------------
 
 
-@covers("intern", "find_interned", "views_of_w")
-def test_interning() -> None:
+@covers("hash_texts", "first_texts", "renumber", "index_texts", "find_interned", "views_of_w")
+def test_distinct_texts() -> None:
     for count, nulls in itertools.product(SIZES, (False, True)):
         _, _, pool = texts(max(count // 2, 1))
         rng = np.random.default_rng(count)
@@ -197,14 +216,28 @@ def test_interning() -> None:
         offsets = np.array([0, *itertools.accumulate(map(len, strings))])
         chars = Block(np.frombuffer(b"".join(strings), np.uint8))
         mask = flags(count) if nulls else np.ones(count, np.uint8)
-        slots = 1 << max(2 * count, 2).bit_length()
-        table, out, firsts = Out(np.zeros(2 * slots, np.uint64)), Out(count, "u32"), Out(count, "u32")
         valid = bitmap(mask) if nulls else 0
         known: dict[bytes, int] = {}
         expected = [known.setdefault(s, len(known)) if ok else NONE for s, ok in zip(strings, mask)]
-        assert run("intern", offsets, chars, valid, table, slots - 1, out, firsts, n=count) == len(known)
-        assert out.list() == expected
-        assert [strings[i] for i in firsts.list()[: len(known)]] == list(known)
+        hashes = Out(count, "u64")
+        assert run("hash_texts", offsets, chars, valid, hashes, n=count) == 0
+        assert all(h == 0 for h, ok in zip(hashes.list(), mask) if not ok)
+        part = (hashes.data >> np.uint64(63)).astype(np.int64)  # two of them
+        rows, half = np.argsort(part, kind="stable").astype(np.uint32), int((part == 0).sum())
+        table, places = Out(np.zeros(2 * count, np.uint64)), Out(count, "u32")
+        for first, end in ((half, count), (0, half)):
+            words = (rows, hashes.data[rows], table, places, offsets, chars, valid)
+            assert run("first_texts", *words, t=first, n=end) == 0
+        begun = {n: row for row, n in reversed([*enumerate(expected)])}
+        assert places.list() == [NONE if n == NONE else begun[n] for n in expected]
+        firsts = np.array([begun[n] for n in range(len(known))], np.uint32)
+        numbers = np.zeros(max(count, 1), np.uint32)
+        numbers[firsts] = np.arange(len(known))
+        assert run("renumber", numbers, places, NONE, n=count) == 0
+        assert places.list() == expected
+        slots = 1 << max(2 * len(known), 2).bit_length()
+        table = Out(np.zeros(2 * slots, np.uint64))
+        assert run("index_texts", hashes.data, firsts, table, slots - 1, n=len(known)) == len(known)
         wanted = [*pool, b"unknown", b"", b"\0", pool[0] + b"\0"]
         other = Block(np.frombuffer(b"".join(wanted), np.uint8))
         starts = np.array([0, *itertools.accumulate(map(len, wanted))])

@@ -62,6 +62,8 @@ CASES = {
     "push_filters_below": "select * from (select a, count(*) as n from t group by a union all select x, y from u) as q "
     "where a = 3",
     "extract_keys": "select t.k from t full join u on t.k = u.t_k and t.a < u.x",
+    "aggregate_dependency_computed": "select a + 1 as c, a, upper(s), b, s, count(*) from t "
+    "group by c, a, upper(s), b, s",
     "aggregate_dependency": "select t.k, a, s, count(*) from t, u where t.k = t_k group by t.k, a, s",
     "semi_bounds": "select k from u as o where exists (select * from u where t_k = o.t_k and x <> o.x)",
     "reduce_aggregates": "select t.k from t, u where t.k = u.t_k and t.b = 7 "
