@@ -1,4 +1,4 @@
-"""COPY … TO: a result in a Parquet or CSV file, complete or not there at all."""
+"""COPY … TO: a result in a Parquet, CSV or JSON file, complete or not there at all."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def write(
     options = {name.lower(): value for name, value in options.items()}
     path = os.path.expanduser(path)
     temporary = f"{path}.{os.getpid()}.tmp"
-    opener = {"parquet": _parquet, "csv": _csv}.get(format)
+    opener = {"parquet": _parquet, "csv": _csv, "json": _json}.get(format)
     if opener is None:
-        raise NotSupportedError(f"COPY TO format {format} is not supported", hint="There are parquet and csv.")
+        raise NotSupportedError(f"COPY TO format {format} is not supported", hint="There are parquet, csv and json.")
     folder = os.path.dirname(path)
     if folder and not os.path.isdir(folder):
         raise FileError(f"Can't write '{path}': there is no folder \"{folder}\"")
@@ -91,6 +91,35 @@ def _csv(
     form = csv.WriteOptions(include_header=bool(header), delimiter=delimiter)
     with csv.CSVWriter(path, schema, write_options=form) as writer:
         yield lambda table: _in_parts(table.cast(schema), 1, writer.write_table)
+
+
+@contextmanager
+def _json(
+    schema: pyarrow.Schema, types: Sequence[SqlType], path: str, options: dict[str, Any]
+) -> Iterator[Callable[[pyarrow.Table], None]]:
+    """A line with an object for each row, or with the option ``array`` one array of them."""
+    from json import dumps
+
+    from finequery.display import json_value
+
+    array = options.pop("array", False)
+    _refuse(options, "json")
+    if isinstance(array, str):
+        array = array.lower() in ("true", "1", "on")
+    _refuse_intervals(schema, types, "JSON")
+    names = schema.names
+    with open(path, "w", encoding="utf-8") as file:
+        separators = itertools.chain(["[\n\t"], itertools.repeat(",\n\t")) if array else itertools.repeat("")
+
+        def write_part(part: pyarrow.Table) -> None:
+            columns = [[json_value(value) for value in column.to_pylist()] for column in part.columns]
+            for row in zip(*columns):
+                text = dumps(dict(zip(names, row)), ensure_ascii=False, separators=(",", ":"))
+                file.write(next(separators) + text + ("" if array else "\n"))
+
+        yield lambda table: _in_parts(table.cast(schema), 1, write_part)
+        if array:
+            file.write("[]\n" if file.tell() == 0 else "\n]\n")
 
 
 def _in_parts(table: pyarrow.Table, size: int, write_one: Callable[[pyarrow.Table], None]) -> None:

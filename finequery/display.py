@@ -38,6 +38,13 @@ def text(value: Any) -> str:
     return str(value)
 
 
+def json_value(value: Any) -> Any:
+    """A value as JSON has it. Decimals, dates and what JSON lacks become text, so that no digit is lost."""
+    if isinstance(value, float):
+        return value if value - value == 0 else text(value)
+    return value if value is None or isinstance(value, (bool, int, str)) else text(value)
+
+
 def interval_text(months: int, days: int, micros: int) -> str:
     """An interval as SQL shows it: ``1 year 2 months 3 days 04:05:06.5``."""
     parts = []

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from finequery.errors import NotSupportedError, ParseError, nearest
+from finequery.errors import Error, NotSupportedError, ParseError, nearest
+
+#: What to write instead of PIVOT and UNPIVOT.
+PIVOT_HINT = "Instead of PIVOT write sum(x) FILTER (WHERE …) for each column, of UNPIVOT a UNION ALL."
 
 #: First words of the statements that are understood, for suggestions.
 STATEMENTS = (
@@ -263,7 +266,7 @@ def _numbered(sql: str, tokens: list[Any]) -> list[Any]:
     return result
 
 
-def _parse_error(sql: str, tokens: list[Any], error: Any) -> ParseError:
+def _parse_error(sql: str, tokens: list[Any], error: Any) -> Error:
     detail = error.errors[0] if error.errors else {}
     description = str(detail.get("description", error))
     line, column, highlight = detail.get("line"), detail.get("col"), detail.get("highlight") or ""
@@ -278,6 +281,9 @@ def _parse_error(sql: str, tokens: list[Any], error: Any) -> ParseError:
     if "Expecting )" in description and highlight == sql[tokens[-1].start : tokens[-1].end + 1]:
         return ParseError("A parenthesis is not closed.", sql=sql, position=tokens[-1].end + 1)
     first = tokens[0].text
+    if first.upper() in ("PIVOT", "UNPIVOT"):
+        message = f"The statement {first.upper()} is not supported."
+        return NotSupportedError(message, sql=sql, position=tokens[0].start, hint=PIVOT_HINT)
     hint = nearest(first, STATEMENTS) if first.upper() not in STATEMENTS else ""
     if "Required keyword" in description:
         message = f'Something is missing at "{highlight}".'

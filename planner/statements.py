@@ -106,7 +106,7 @@ class Copy(NamedTuple):
 
     query: Query
     path: str
-    format: str  # parquet, csv
+    format: str  # parquet, csv, json
     options: dict[str, Any]
 
 

@@ -74,6 +74,8 @@ sources, each with its numbers as JSON beside it:
 
 {chr(10).join(f"- {link}" for link in links)}
 
+![The upper part of such a page](images/comparison.png)
+
 A is {any_of["sides"]["a"]["title"]}, as FineQuery places queries there; B is the other machine, with what FineQuery
 does there and with its GPU alone, which stands for the paper's "discrete architecture". {words.REGIME_NOTES}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import gc
+import json
 import re
 import subprocess
 import sys
@@ -332,6 +333,28 @@ def test_copy_to(con: Any, tmp_path: Path) -> None:
     with pytest.raises(errors.FileError):
         con.execute(f"copy (select 1) to '{tmp_path}/none/u.parquet'")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["t.csv", "t.parquet"]
+
+
+def test_copy_to_json(con: Any, tmp_path: Path) -> None:
+    """Lines of objects that other readers take; as one array where it is asked for, and where there is no row."""
+    path = tmp_path / "t.jsonl"
+    query = """select i as a, 'ä"' || i as b, i / 2 as c, nullif(i, 1) as d, timestamp '2024-01-01 10:00' as t,
+                      i = 1 as f
+               from range(3) r(i) order by i"""
+    con.execute(f"copy ({query}) to '{path}'")
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert lines[1] == {"a": 1, "b": 'ä"1', "c": 0.5, "d": None, "t": "2024-01-01 10:00:00", "f": True}
+    assert [line["a"] for line in lines] == [0, 1, 2]
+    for where, rows in (("true", [{"x": 0}, {"x": 1}]), ("false", [])):
+        con.execute(
+            f"copy (select i as x from range(2) r(i) where {where} order by x) to '{path}' (format json, array)"
+        )
+        assert json.loads(path.read_text()) == rows
+    con.execute(f"copy (select 'nan'::double as n, 0.10::decimal(3, 2) as m) to '{tmp_path}/u.json'")
+    assert json.loads((tmp_path / "u.json").read_text()) == {"n": "nan", "m": "0.10"}
+    with pytest.raises(errors.BindError, match="nonsense"):
+        con.execute(f"copy (select 1) to '{tmp_path}/v.json' (nonsense 3)")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["t.jsonl", "u.json"]
 
 
 # Statements

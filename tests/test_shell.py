@@ -76,6 +76,7 @@ def test_words_make_no_database(run: Any, tmp_path: Path, monkeypatch: pytest.Mo
         assert (code, out) == (2, "") and f'"{word}"' in err and meant in err and "--create" in err
     assert "-c" in run("select 42")[2]
     assert "no folder" in run("none/shop.fq", "-c", "select 1")[2]
+    assert "Parquet and CSV" in run("readings.json", "-c", "select 1")[2]
     assert list(tmp_path.iterdir()) == []
     for arguments in (["shop.fq"], ["./shop"], ["stall", "--create"], ["none/shop.fq", "--create"]):
         assert run(*arguments, "-c", "create table t as select 7 as a")[0] == 0
@@ -85,6 +86,7 @@ def test_words_make_no_database(run: Any, tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.csv").write_text("x\n1\n")
     assert "finequery data/*" in run("data", "-c", "select 1")[2]
+    assert 'Did you mean "a.csv"?' in run("data/aa.csv", "-c", "select 1")[2]
 
 
 def test_files_are_tables(run: Any, tmp_path: Path) -> None:

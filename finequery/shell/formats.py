@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from finequery.display import Row, one_line, text, width
+from finequery.display import Row, json_value, one_line, text, width
 from finequery.types import SqlType
 
 Chunks = Iterable[Sequence[Row]]
@@ -33,25 +33,18 @@ def csv(names: Sequence[str], types: Sequence[SqlType], chunks: Chunks) -> Itera
 
 
 def json(names: Sequence[str], types: Sequence[SqlType], chunks: Chunks) -> Iterator[str]:
-    """A JSON array of objects. Decimals, dates and what JSON lacks become strings, so that no digit is lost. Of columns
-    with the same name the later ones get a number."""
+    """A JSON array of objects. Of columns with the same name the later ones get a number."""
     from json import dumps
 
     from finequery.commands import unique_names
 
     keys = unique_names(names)
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, float):
-            return value if value - value == 0 else text(value)
-        return value if value is None or isinstance(value, (bool, int, str)) else text(value)
-
     before = None
     for rows in chunks:
         for row in rows:
             if before is not None:
                 yield before + ","
-            before = ("[" if before is None else " ") + dumps(dict(zip(keys, map(plain, row))), ensure_ascii=False)
+            before = ("[" if before is None else " ") + dumps(dict(zip(keys, map(json_value, row))), ensure_ascii=False)
     yield "[]" if before is None else before + "]"
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Files that become tables.
 DATA = (".parquet", ".pq", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
+#: Files that hold something else, and so are not the name of a new database.
+OTHERS = (".json", ".jsonl", ".ndjson", ".txt", ".xlsx", ".arrow", ".feather", ".avro", ".orc", ".sql", ".py")
 
 
 def connect_to(
@@ -56,8 +58,20 @@ def _files(path: str) -> list[str]:
             raise FileError(f"No Parquet or CSV file fits '{path}'")
         return found
     if path.lower().endswith(DATA):
-        raise FileError(f"There is no file '{path}'")
+        raise FileError(f"There is no file '{path}'", hint=_near(path))
+    if path.lower().endswith(OTHERS):
+        raise FileError(f"There is no file '{path}', and FineQuery reads Parquet and CSV files alone")
     return []
+
+
+def _near(path: str) -> str | None:
+    """The data file of the same folder whose name is nearest."""
+    folder, name = os.path.split(path)
+    try:
+        found = [other for other in os.listdir(folder or ".") if other.lower().endswith(DATA)]
+    except OSError:
+        return None
+    return nearest(name, found) or None
 
 
 def _check(path: str, create: bool, programs: Sequence[str]) -> None:

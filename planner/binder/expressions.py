@@ -72,6 +72,13 @@ class QueryState:
         self.seen: dict[int, Any] = {}  # column id -> a node that reads it, for messages
 
 
+#: What to write instead of expressions that are refused.
+_INSTEAD = {
+    "Bracket": "substring(x, first, length) takes a part of a text.",
+    "Tuple": "Distinct rows are counted by SELECT count(*) FROM (SELECT DISTINCT a, b FROM t).",
+}
+
+
 class Expressions:
     """Binds the expressions of one clause."""
 
@@ -101,8 +108,7 @@ class Expressions:
         """The bound expression. Open literals are still open: ``settle`` or ``cast`` closes them."""
         handler = HANDLERS.get(type(node).__name__)
         if handler is None:
-            hint = "substring(x, first, length) takes a part of a text." if type(node).__name__ == "Bracket" else None
-            raise refuse(f"{title(node)} in an expression", node, hint)
+            raise refuse(f"{title(node)} in an expression", node, _INSTEAD.get(type(node).__name__))
         try:
             return handler(self, node)
         except Error as error:

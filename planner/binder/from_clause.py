@@ -32,6 +32,9 @@ from finequery.types import BIGINT, BOOLEAN, INTEGER, INTERVAL, NULL, TIMESTAMP
 
 Item = tuple[Node, Scope]
 
+#: Endings of files that are no tables.
+_OTHER_FILES = (".json", ".jsonl", ".ndjson", ".txt", ".xlsx", ".arrow", ".feather", ".avro", ".orc")
+
 #: The text before a table that JOIN, not a comma, joins: the syntax tree does not tell them apart.
 _BARE_JOIN = re.compile(r"\bjoin\s*(\(\s*(select|from|values|with)?\s*)*$", re.IGNORECASE)
 
@@ -160,6 +163,8 @@ def named_table(binder: Binder, node: Any, query: QueryState, alias: str) -> tup
         raise at(error, target) from None
     if found is None:
         hint = nearest(parts[-1], [*binder.resolver.names(), *(c.name for c in query.ctes.values())])
+        if "/" in parts[-1] or parts[-1].lower().endswith(_OTHER_FILES):
+            hint = "Files end in .parquet, .csv or .tsv, or are named by read_parquet('…') or read_csv('…')."
         raise at(CatalogError(f'There is no table "{".".join(parts)}".', hint=hint or None), node)
     path = tuple(p.lower() for p in parts)
     if isinstance(found, View):

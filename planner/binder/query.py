@@ -26,6 +26,7 @@ from finequery.planner.binder.scope import (
 from finequery.planner.coercion import cast, is_null, settle
 from finequery.planner.logical import Limit, Node, Project, Sort, Subquery, Values
 from finequery.planner.operations import meet
+from finequery.planner.parse import PIVOT_HINT
 from finequery.types import BIGINT, INTEGER, NULL, SqlType
 
 MODIFIERS = ("order", "limit", "offset", "with_")
@@ -64,7 +65,7 @@ def bind_query(binder: Binder, node: Any, enclosing: Expressions | None, ctes: d
         checked(node, "this", "db", "catalog")
         plan, scope = bind_table(binder, node, state)
         return BoundQuery(plan, [n for _, n, _ in scope.star], [e for _, _, e in scope.star], state.outer)
-    hint = "Write sum(x) FILTER (WHERE …) for each column." if kind == "Pivot" else None
+    hint = PIVOT_HINT if kind == "Pivot" else None
     raise refuse(f"{title(node)} as a query", node, hint)
 
 

@@ -75,6 +75,9 @@ _TITLES = {
     "Array": "A list",
     "Struct": "A struct",
     "JSONExtract": "->",
+    "Tuple": "A row of several values",
+    "Pivot": "PIVOT or UNPIVOT",
+    "TableSample": "TABLESAMPLE",
 }
 
 

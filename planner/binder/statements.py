@@ -12,7 +12,7 @@ from finequery.planner.binder.scope import Binder, BoundQuery, Scope, at, checke
 from finequery.planner.binder.types import bind_type
 from finequery.planner.coercion import cast, settle
 from finequery.planner.logical import Node
-from finequery.planner.parse import ParsedStatement
+from finequery.planner.parse import PIVOT_HINT, ParsedStatement
 from finequery.planner.statements import (
     Copy,
     CreateTable,
@@ -288,9 +288,9 @@ def _copy(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
         options[text_of(parts["this"]).lower()] = value_
     form = str(options.pop("format", "")).lower()
     if not form:
-        form = "parquet" if path.lower().endswith((".parquet", ".pq")) else "csv"
-    if form not in ("parquet", "csv"):
-        raise refuse(f"The format {form}", node, "FineQuery writes parquet and csv.")
+        form = _BY_ENDING.get(path.lower().rpartition(".")[2], "csv")
+    if form not in ("parquet", "csv", "json"):
+        raise refuse(f"The format {form}", node, "FineQuery writes parquet, csv and json.")
     return Copy(bound, path, form, options)
 
 
@@ -331,11 +331,15 @@ def _set(binder: Binder, node: Any, parsed: ParsedStatement) -> Statement:
     return SetOption(name, cast(e, VARCHAR) if e.type == VARCHAR else settle(e))
 
 
+#: What COPY writes by a file's ending; CSV by all others.
+_BY_ENDING = {"parquet": "parquet", "pq": "parquet", "json": "json", "jsonl": "json", "ndjson": "json"}
+
 #: What to write instead of statements that are refused.
 _INSTEAD = {
     "Alter": "Use CREATE OR REPLACE TABLE t AS SELECT … FROM t.",
     "Merge": "Use UPDATE and INSERT.",
-    "Pivot": "Write sum(x) FILTER (WHERE …) for each column.",
+    "Pivot": PIVOT_HINT,
+    "Summarize": "DESCRIBE t shows columns and types; min, max, avg, count(DISTINCT x) … what is in them.",
 }
 
 _HANDLERS = {
