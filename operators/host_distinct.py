@@ -12,6 +12,7 @@ import numpy as np
 
 from finequery.operators import watch
 from finequery.operators.calendar import DAY
+from finequery.operators.dictionary import numbers
 from finequery.operators.host_dates import grain
 from finequery.types import SqlType
 
@@ -48,10 +49,10 @@ def _distinct(arrays: Sequence[pa.Array]) -> tuple[pa.Array, pa.Array] | None:
             coded = pc.dictionary_encode(array, null_encoding="encode")
         except pa.ArrowNotImplementedError:
             return None
-        own = _numbers(coded.indices)
+        own = numbers(coded.indices)
         if codes is not None:
             coded = pc.dictionary_encode(_array(codes.astype(np.int64) * len(coded.dictionary) + own))
-            own = _numbers(coded.indices)
+            own = numbers(coded.indices)
         codes, count = own, len(coded.dictionary)
         if count > MOST * len(codes):
             return None
@@ -82,18 +83,12 @@ def coarse(name: str, args: list[Any], types: Sequence[SqlType]) -> list[Any]:
     assert known is not None
     unit, dated = known
     moments = args[0]
-    micros = _numbers(moments.view("int64"))
+    micros = numbers(moments.view("int64"))
     micros = micros - micros % unit if dated else micros % DAY // unit * unit
     result = _array(micros)
     if moments.null_count:
         result = pc.if_else(moments.is_valid(), result, None)
     return [result.view(moments.type), *args[1:]]
-
-
-def _numbers(array: pa.Array) -> np.ndarray:
-    """The numbers of an array, of NULL anything. Arrow's own way would import pandas."""
-    dtype = np.dtype(f"i{array.type.bit_width // 8}")
-    return np.frombuffer(array.buffers()[1], dtype, len(array), array.offset * dtype.itemsize)
 
 
 def _array(numbers: np.ndarray) -> pa.Array:

@@ -27,7 +27,11 @@ def as_codes(column: ColumnData) -> ColumnData:
     """A text column as codes of a sorted dictionary of its own."""
     coded = column_to_arrow(column).dictionary_encode()
     dictionary, ranks = dictionaries.build(coded.dictionary)
-    codes = ranks[coded.indices.fill_null(0).to_numpy()] if len(ranks) else np.zeros(column.length, dtype=np.int64)
+    codes = (
+        ranks[dictionaries.numbers(coded.indices.fill_null(0))]
+        if len(ranks)
+        else np.zeros(column.length, dtype=np.int64)
+    )
     return code_column(column.type, codes, dictionary, valid_flags(column))
 
 
