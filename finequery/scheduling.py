@@ -173,15 +173,29 @@ def _board(settings: Settings, context: Context) -> Board | None:
 
 
 def _make(settings: Settings, plan: Plan, context: Context, site: Site, model: Model) -> Scheduler:
-    from finequery.operators.cuda import support
-    from finequery.operators.cuts import cuts
     from finequery.planner.candidates import Asked
     from finequery.planner.scheduler import Scheduler
     from finequery.planner.subtasks import split
 
-    pipelines = split(plan.root)
-    found = support.reasons(plan.root, context) if site.board.gpu is not None else {}
-    reasons, places = {}, {}
+    pipelines, simulated = split(plan.root), bool(settings["board"])
+    asked = Asked(settings["device"], settings["objective"])
+    if site.board.gpu is not None:
+        asked.reasons, asked.cuts = _ways(pipelines, plan, context)
+    elif not simulated:  # priced for EXPLAIN: where there is no choice nothing schedules runs
+        asked.forms = frozenset()
+    return Scheduler(pipelines, site, model, asked, simulated)
+
+
+def _ways(
+    pipelines: list[PipelineInfo], plan: Plan, context: Context
+) -> tuple[dict[int, tuple[str, ...]], dict[int, tuple[int, ...]]]:
+    """By pipeline: why the GPU can't run it, and where it may be cut."""
+    from finequery.operators.cuda import support
+    from finequery.operators.cuts import cuts
+
+    found = support.reasons(plan.root, context)
+    reasons: dict[int, tuple[str, ...]] = {}
+    places: dict[int, tuple[int, ...]] = {}
     for info in pipelines:
         texts = [r.text for item in info.runs for r in found.get(id(item), []) if r.certain]
         if texts:
@@ -189,5 +203,4 @@ def _make(settings: Settings, plan: Plan, context: Context, site: Site, model: M
         running = [item for item in info.runs if hasattr(item, "steps")]
         if len(running) == 1:
             places[info.number] = tuple(cuts(running[0]))
-    asked = Asked(settings["device"], settings["objective"], reasons, places)
-    return Scheduler(pipelines, site, model, asked, bool(settings["board"]))
+    return reasons, places

@@ -37,6 +37,9 @@ class SqlType:
     precision: int = 0
     scale: int = 0
 
+    def __hash__(self) -> int:  # of every expression that is looked up
+        return hash(self.name)
+
     def __str__(self) -> str:
         return f"DECIMAL({self.precision},{self.scale})" if self.name == "DECIMAL" else self.name
 

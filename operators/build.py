@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from finequery.jetson import memory
-from finequery.operators import native, watch
+from finequery.operators import native
 from finequery.operators.column import ColumnData, Dictionary, Frame
 from finequery.operators.partition import partition
 from finequery.operators.pool import Pool
@@ -423,27 +423,3 @@ def _fill_lines(
         if status != FULL:
             return status == REPEATED
         lookup.lines *= 2
-
-
-def number_keys(values: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, int, np.ndarray]:
-    """Distinct int64 keys numbered in order of appearance: count, number of each row (u32), table, its shift, the
-    keys."""
-    count = len(values)
-    slots = 1 << max(10, int(2 * count - 1).bit_length())
-    table = padded(slots * 2, np.uint64)
-    listed = padded(count, np.uint64, zero=False)
-    hashes = padded(4096, np.uint64)
-    numbers = padded(count, np.uint32, zero=False)
-    shift = 64 - (slots.bit_length() - 1)
-    state = np.array(
-        [0, 1 << 62, table.ctypes.data, shift, listed.ctypes.data, hashes.ctypes.data, slots - 1], dtype=np.int64
-    )
-    for start in range(0, count, 4096):
-        watch.check()
-        step = min(4096, count - start)
-        native.run(
-            "find_group",
-            *(values.ctypes.data + start * 8, 0, state.ctypes.data, numbers.ctypes.data + start * 4),
-            k=step,
-        )
-    return int(state[0]), numbers, table, shift, listed

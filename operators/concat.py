@@ -53,8 +53,11 @@ def compact(column: ColumnData) -> ColumnData:
         return finish(column) if column.stats.block_low is None else column
     if column.kind == "string":
         from finequery.operators.encode import encode
+        from finequery.operators.encode_strings import largest_dictionary
         from finequery.operators.export import column_to_arrow
 
+        if (column.stats.distinct or 0) > largest_dictionary(column.length):
+            return column  # as it was encoded: too many different ones for a dictionary
         return encode(column_to_arrow(column), column.type)
     if column.kind in ("int64", "int128"):
         nulls = null_count(column)

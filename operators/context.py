@@ -150,6 +150,7 @@ class Context:
     account: memory.Account = field(default_factory=memory.Account)  # memory held and bytes moved, by kind
     lock: Any = field(default_factory=threading.Lock)  # of ``passed`` and ``locks``: branches of a plan run at once
     locks: dict[int, Any] = field(default_factory=dict)  # one for each of ``results``, held while that is computed
+    hosted: Any = None  # the last function of the host: its expression, columns and result (evaluate.host_column)
     _ended: threading.Event = field(default_factory=threading.Event)
     _mine: threading.local = field(default_factory=threading.local)
 

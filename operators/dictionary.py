@@ -28,8 +28,8 @@ def build(values: pa.Array) -> tuple[Dictionary, np.ndarray]:
     order = pc.sort_indices(encoded.dictionary)
     distinct = encoded.dictionary.take(order)
     rank = np.empty(len(order), np.uint32)
-    rank[order.to_numpy()] = np.arange(len(order), dtype=np.uint32)
-    return from_sorted(distinct), rank[encoded.indices.to_numpy()]
+    rank[numbers(order)] = np.arange(len(order), dtype=np.uint32)
+    return from_sorted(distinct), rank[numbers(encoded.indices)]
 
 
 def from_sorted(values: pa.Array) -> Dictionary:
@@ -115,6 +115,14 @@ def _search(dictionary: Dictionary, key: bytes, after: bool) -> int:
         else:
             high = middle
     return low
+
+
+def numbers(array: pa.Array) -> np.ndarray:
+    """The integers of an Arrow array where they lie, of NULL anything. ``to_numpy`` would import pandas for it."""
+    dtype = np.dtype(array.type.to_pandas_dtype())
+    if not len(array):  # may have no buffer
+        return np.zeros(0, dtype)
+    return np.frombuffer(array.buffers()[1], dtype, len(array), array.offset * dtype.itemsize)
 
 
 def string_parts(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:

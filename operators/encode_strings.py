@@ -106,7 +106,7 @@ def _with_dictionary(arrays: list[Any], rows: int, most: int, part: bool) -> Col
         if len(maps[which]) == 0:
             target[:] = 0
             return
-        kernels.remap(indices.to_numpy(), maps[which], target)
+        kernels.remap(dictionaries.numbers(indices), maps[which], target)
         if mask is not None:
             target *= mask
 
@@ -138,7 +138,7 @@ def _used_only(
     used = np.zeros(len(dictionary), np.bool_)
     for chunk, which in zip(chunks, where):
         if not used.all():
-            indices = chunk.indices.drop_null().to_numpy()
+            indices = dictionaries.numbers(chunk.indices.drop_null())
             used[maps[which][indices]] = True
     if used.all():
         return dictionary, maps

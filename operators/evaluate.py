@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -71,8 +73,15 @@ def _replace(expr: Expr, old: Expr, new: Expr) -> Expr:
 
 
 def host_column(expr: Expr, frame: Frame, context: Any) -> ColumnData:
-    """A host function over the columns of a frame."""
-    return host(expr, frame, context.constant, context.pool)
+    """A host function over the columns of a frame. The last one is remembered: an aggregation that finds its groups to
+    be too many begins anew with the same rows."""
+    columns = [frame.columns[i] for i in sorted(columns_of(expr))]
+    last = context.hosted
+    if last is not None and last[0] is expr and all(map(operator.is_, last[1], columns)):
+        return last[2]
+    found = host(expr, frame, context.constant, context.pool)
+    context.hosted = expr, columns, found
+    return found
 
 
 def host(expr: Expr, frame: Frame, constant: Callable[[Expr], Any], pool: Pool) -> ColumnData:
@@ -80,8 +89,11 @@ def host(expr: Expr, frame: Frame, constant: Callable[[Expr], Any], pool: Pool) 
     from finequery.operators.concat import constant_column, empty_column
     from finequery.operators.encode import encode
     from finequery.operators.export import column_to_arrow
+    from finequery.operators.host import by_value
     from finequery.operators.host import evaluate as call
+    from finequery.operators.host_casts import by_value as cast_by_value
     from finequery.operators.host_casts import cast_constant, cast_host
+    from finequery.operators.host_distinct import coarse, over_distinct
 
     if frame.length == 0:
         return empty_column(expr.type)
@@ -100,11 +112,15 @@ def host(expr: Expr, frame: Frame, constant: Callable[[Expr], Any], pool: Pool) 
             value = cast_constant(args[0], expr.child.type, expr.type, expr.safe)
             return constant_column(expr.type, value, frame.length)
         source = expr.child.type
-        result = _in_pieces(lambda own, _: cast_host(own[0], source, expr.type, expr.safe), args, frame.length)
+        each = cast_by_value(args[0], source, expr.type)
+        one = lambda own, _: cast_host(own[0], source, expr.type, expr.safe)  # noqa: E731
     else:
         assert isinstance(expr, Call)
         types = [c.type for c in children]
-        result = _in_pieces(lambda own, rows: call(expr.name, own, expr.type, rows, types), args, frame.length)
+        each, args = by_value(expr.name, args, types), coarse(expr.name, args, types)
+        one = lambda own, rows: call(expr.name, own, expr.type, rows, types)  # noqa: E731
+    function = functools.partial(_in_pieces, one)
+    result = over_distinct(function, args, frame.length) if each else function(args, frame.length)
     return encode(result, expr.type)
 
 

@@ -7,8 +7,9 @@ where its columns are still produced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 from finequery.operators.trace import Trace, same
@@ -256,22 +257,37 @@ class WindowCall:
 
 def walk(expr: Expr) -> Iterator[Expr]:
     """The expression and all below it, parents first."""
-    yield expr
-    for child in expr.children:
-        yield from walk(child)
+    stack = [expr]
+    while stack:
+        e = stack.pop()
+        yield e
+        stack.extend(e.children[::-1])
 
 
 def columns_of(expr: Expr) -> set[int]:
     """Ids of the columns an expression reads."""
-    return {e.id for e in walk(expr) if isinstance(e, Column)}
+    found: set[int] = set()
+    stack = [expr]
+    while stack:
+        e = stack.pop()
+        if type(e) is Column:
+            found.add(e.id)
+        else:
+            stack.extend(e.children)
+    return found
+
+
+def same_objects(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    """Whether two sequences of one length hold the very same objects: of a tree, whether nothing was changed."""
+    return all(map(is_, a, b))
 
 
 def transform(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
     """Rebuild bottom-up; ``change`` returns a replacement or None to keep the node."""
     children = expr.children
     if children:
-        new = tuple(transform(c, change) for c in children)
-        if any(a is not b for a, b in zip(new, children)):
+        new = tuple([transform(c, change) for c in children])
+        if not same_objects(new, children):
             expr = expr.rebuild(new)
     replacement = change(expr)
     return expr if replacement is None else replacement
@@ -284,9 +300,7 @@ def substitute(expr: Expr, mapping: dict[int, Expr]) -> Expr:
 
 def is_constant(expr: Expr) -> bool:
     """Whether no column is read: the value is the same for every row of a run."""
-    return not any(isinstance(e, Column) for e in walk(expr)) and not any(
-        isinstance(e, Call) and e.name in VOLATILE for e in walk(expr)
-    )
+    return not any(isinstance(e, Column) or (isinstance(e, Call) and e.name in VOLATILE) for e in walk(expr))
 
 
 #: Functions that give another value for each row.

@@ -43,9 +43,8 @@ def evaluate(
         value = bind(name, types, type_)(*args)
         one = from_physical([value], type_)
         return one.take(pa.array([0] * length, pa.int64())) if length else one[:0]
-    vector = VECTOR.get(name)
-    texts_ok = all(t.is_string for i, t in enumerate(types) if i in array_at)
-    if vector is not None and texts_ok and (array_at[0] == 0 or name == "concat"):
+    vector = _vector(name, types, array_at)
+    if vector is not None:
         if any(a is None for a in args):
             return pa.nulls(length, to_arrow(type_))
         found = _in_threads(vector, [to_text(a) if i in array_at else a for i, a in enumerate(args)], threads)
@@ -56,6 +55,18 @@ def evaluate(
     function = bind(name, types, type_)
     columns = [to_physical(a, t) if i in array_at else repeat(a, length) for i, (a, t) in enumerate(zip(args, types))]
     return from_physical(list(map(function, *columns)), type_)
+
+
+def by_value(name: str, args: Sequence[Any], types: Sequence[SqlType]) -> bool:
+    """Whether ``evaluate`` calls a function of Python for every row."""
+    array_at = [i for i, a in enumerate(args) if _is_array(a)]
+    return bool(array_at) and _vector(name, types, array_at) is None
+
+
+def _vector(name: str, types: Sequence[SqlType], array_at: list[int]) -> Callable[..., Any] | None:
+    """The function over whole arrays, if there is one with arrays at these places."""
+    texts = all(types[i].is_string for i in array_at)
+    return VECTOR.get(name) if texts and (array_at[0] == 0 or name == "concat") else None
 
 
 def _in_threads(vector: Callable[..., Any], args: list[Any], threads: int) -> pa.Array | None:

@@ -141,6 +141,12 @@ def cast_host(array: pa.Array, source: SqlType, target: SqlType, safe: bool = Fa
     return from_physical([_one(convert, v, source, target, safe) for v in to_physical(array, source)], target)
 
 
+def by_value(array: pa.Array, source: SqlType, target: SqlType) -> bool:
+    """Whether ``cast_host`` calls a function of Python for every row."""
+    plain = source == target or source.name == "NULL" or not castable(source, target)
+    return not (plain or source.is_string) and _cast_by_arrow(array[:0], source, target) is None
+
+
 def _one(convert: Callable[[Any], Any], value: Any, source: SqlType, target: SqlType, safe: bool) -> Any:
     if value is None:
         return None

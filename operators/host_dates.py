@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 from finequery.errors import DataError
 from finequery.operators.calendar import DAY, DAYS, MONTHS, SECOND, civil, day_of_year, days_of, iso_week
@@ -94,6 +95,27 @@ def strftime(micros: int, form: str) -> str:
             text = _WRITE[part[0]](fields)
             out.append(text.lstrip("0") or "0" if part[1] else text)
     return "".join(out)
+
+
+#: Microseconds below which a specifier tells nothing apart; 0: it shows no part of a time. Others show the day.
+_GRAINS = {"H": 3600 * SECOND, "I": 3600 * SECOND, "p": DAY // 2, "M": 60 * SECOND, "S": SECOND, "g": 1000, "f": 1}
+_GRAINS |= {"z": 0, "Z": 0, "%": 0}
+
+
+def grain(name: str, args: Sequence[Any]) -> tuple[int, bool] | None:
+    """What a function with these further arguments looks at of a timestamp: multiples of how many microseconds, and
+    whether also at the day; None: all of it, or not known.
+
+    >>> grain("strftime", ["%H:%M"])
+    (60000000, False)
+    """
+    if name in ("dayname", "monthname"):
+        return DAY, True
+    if name != "strftime" or not isinstance(args[0], str):
+        return None
+    names = [part[0] for part in _parts(args[0]) if not isinstance(part, str)]
+    units = [_GRAINS[n] for n in names if _GRAINS.get(n)]
+    return min(units, default=DAY), any(n not in _GRAINS for n in names)
 
 
 _READ = {

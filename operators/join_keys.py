@@ -14,7 +14,7 @@ import numpy as np
 from finequery.operators import native
 from finequery.operators.build import KeyPart, Lookup, build_lookup, padded
 from finequery.operators.column import ColumnData, Frame
-from finequery.operators.distinct_texts import number_texts
+from finequery.operators.distinct import number_texts
 from finequery.operators.group_modes import MOST_PACKED
 from finequery.operators.lower import NONE
 from finequery.operators.pool import Pool

@@ -388,9 +388,9 @@ class Lower:
         """The expression with every constant part replaced by its value."""
 
         def change(e: Expr) -> Expr | None:
-            if isinstance(e, (Literal, Column)) or not is_constant(e):
+            if isinstance(e, (Literal, Column)) or any(not isinstance(c, Literal) for c in e.children):
                 return None
-            if any(not isinstance(c, Literal) for c in e.children):
+            if not is_constant(e):
                 return None
             try:
                 return Literal(e.type, self.fold_constant(e))

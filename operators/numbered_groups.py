@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from finequery.operators import dictionary as dictionaries
-from finequery.operators.build import number_keys, padded
+from finequery.operators.build import padded
 from finequery.operators.column import ColumnData
-from finequery.operators.distinct_texts import number_texts
+from finequery.operators.distinct import number_keys, number_texts
 from finequery.operators.export import column_to_arrow
+from finequery.operators.group_modes import MOST_PACKED
 from finequery.operators.join_keys import as_bytes, valid_flags
 from finequery.operators.lower import NONE
 from finequery.operators.pool import Pool
@@ -18,13 +19,19 @@ from finequery.operators.result_columns import code_column
 
 #: Kinds whose values are told apart by their bytes.
 _BYTES = ("string", "int128", "interval")
+#: Range of values from which on the numbers of the distinct ones are their digits.
+_WIDE = 1 << 30
 
 
 def as_codes(column: ColumnData) -> ColumnData:
     """A text column as codes of a sorted dictionary of its own."""
     coded = column_to_arrow(column).dictionary_encode()
     dictionary, ranks = dictionaries.build(coded.dictionary)
-    codes = ranks[coded.indices.fill_null(0).to_numpy()] if len(ranks) else np.zeros(column.length, dtype=np.int64)
+    codes = (
+        ranks[dictionaries.numbers(coded.indices.fill_null(0))]
+        if len(ranks)
+        else np.zeros(column.length, dtype=np.int64)
+    )
     return code_column(column.type, codes, dictionary, valid_flags(column))
 
 
@@ -37,49 +44,48 @@ def number_groups(
         from finequery.operators.cuda.groups import number_on_gpu
 
         return number_on_gpu(columns, count, device)
-    if len(columns) == 1 and columns[0].kind in _BYTES and columns[0].validity is None:
-        found, firsts, _ = number_texts(*as_bytes(columns[0]), None, count, pool)
-        return found, len(firsts), firsts
-    numbers: np.ndarray | None = None
-    size = 1
-    for column in columns:
-        digits, span = _group_digits(column, count, pool)
-        if numbers is None:
-            packed = digits
-        else:
-            packed = padded(count, np.int64)
-            packed[:] = numbers[:count]
-            packed *= span
-            packed += digits
-        size, numbers, *_ = number_keys(packed)
-    if numbers is None:
+    if not columns:
         return padded(count, np.uint32), 1, padded(1, np.uint32)
-    firsts = padded(size, np.uint32)
-    firsts[numbers[:count][::-1]] = np.arange(count - 1, -1, -1, dtype=np.uint32)
-    return numbers, size, firsts
+    if len(columns) == 1 and columns[0].kind in _BYTES and columns[0].validity is None:
+        numbers, firsts, _ = number_texts(*as_bytes(columns[0]), None, count, pool)
+        return numbers, len(firsts), firsts
+    packed, span = _digits(columns[0], count, pool)
+    for column in columns[1:]:
+        digits, width = _digits(column, count, pool)
+        if span * width > MOST_PACKED:  # the distinct ones are fewer than 2**32
+            numbers, firsts = number_keys(packed, pool)
+            packed[:], span = numbers, len(firsts)
+        packed *= width
+        packed += digits
+        span *= width
+    numbers, firsts = number_keys(packed, pool)
+    return numbers, len(firsts), firsts
 
 
-def _group_digits(column: ColumnData, count: int, pool: Pool) -> tuple[np.ndarray, int]:
-    """A column as int64 digits below a span of 2**32, NULL as one of them."""
+def _digits(column: ColumnData, count: int, pool: Pool) -> tuple[np.ndarray, int]:
+    """A column as int64 digits from 0 to below a span of at most 2**30 or its number of rows, NULL as one of them."""
     flags = valid_flags(column)
     digits = padded(count, np.int64)
-    if column.kind in ("uint", "dict"):
-        digits[:] = column.data[:count]
+    if column.kind in _BYTES:
+        numbers, firsts, _ = number_texts(*as_bytes(column), column.validity, count, pool)
+        numbers[numbers == NONE] = 0
+        digits[:], span = numbers, len(firsts)
     else:
-        if column.kind in _BYTES:
-            numbers = number_texts(*as_bytes(column), column.validity, count, pool)[0]
-            numbers[numbers == NONE] = 0
+        if column.kind in ("float32", "float64"):
+            doubles = column.data[:count].astype(np.float64) + 0.0
+            doubles[np.isnan(doubles)] = np.nan
+            digits[:] = doubles.view(np.int64)
         else:
-            keys = padded(count, np.int64)
-            if column.kind in ("float32", "float64"):
-                doubles = column.data[:count].astype(np.float64) + 0.0
-                doubles[np.isnan(doubles)] = np.nan
-                keys[:] = doubles.view(np.int64)
-            else:
-                keys[:] = column.data[:count]
-            _, numbers, *_ = number_keys(keys)
-        digits[:] = numbers[:count]
+            digits[:] = column.data[:count]
+        low, high = (int(digits.min()), int(digits.max())) if count else (0, 0)
+        span = high - low + 1
+        if span <= _WIDE:
+            digits -= low
+        else:
+            numbers, firsts = number_keys(digits, pool)
+            digits[:], span = numbers, len(firsts)
     if flags is not None:
         digits += 1
         digits[~flags] = 0
-    return digits, int(digits.max(initial=0)) + 1
+        span += 1
+    return digits, max(span, 1)

@@ -11,6 +11,7 @@ import copy
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,11 @@ SLACK = 64
 class Reg:
     """A vector of the tile, ``width`` bytes an entry, written by one instruction."""
 
-    __slots__ = ("first", "last", "slot", "uses", "width")
+    __slots__ = ("uses", "width")
 
     def __init__(self, width: int):
         self.width = width
         self.uses = 0
-        self.first = -1
-        self.last = -1
-        self.slot = -1
 
 
 class Symbol:
@@ -212,44 +210,39 @@ class Instance:
         self.subjects = [None if i.pure else i.subject for i in kept]
         slots, sizes = _allocate(kept, program)
         stride = TILE + SLACK
-        scratch = sum(size * stride for size in sizes)
-        starts = np.concatenate([[0], np.cumsum([size * stride for size in sizes])]).tolist()
+        *starts, scratch = accumulate([size * stride for size in sizes], initial=0)
         self.scratch = [np.zeros(max(scratch, 1) + 128, dtype=np.uint8) for _ in range(threads)]
-        total = sum(len(i.words) for i in kept)
-        self.blocks = [np.zeros(max(total, 1), dtype=np.int64) for _ in range(threads)]
-        self.code = [np.zeros((max(len(kept), 1), 3), dtype=np.int64) for _ in range(threads)]
+        bases = [memory.address(s) + (-memory.address(s) % 64) for s in self.scratch]
         self.expanders = np.array([n for n, i in enumerate(kept) if i.expands] or [0], dtype=np.int64)
         self.states = np.zeros((threads, 24), dtype=np.int64)
+        self.constant_data = list(program.constant_data.values())  # alive as long as the addresses are
         self.symbols: list[Symbol] = []
         places: list[int] = []  # of the symbols in the argument blocks
-        self.constant_data = list(program.constant_data.values())  # alive as long as the addresses are
-        bases = [memory.address(s) + (-memory.address(s) % 64) for s in self.scratch]
-        position = 0
-        for number, item in enumerate(kept):
-            for thread in range(threads):
-                self.code[thread][number] = (
-                    native.address(item.name),
-                    memory.address(self.blocks[thread]) + position * 8,
-                    (1 if item.always else 0) | (2 if item.expands else 0),
-                )
+        vectors: list[int] = []  # places of the registers, which are known by where they begin in the scratch memory
+        words: list[int] = []
+        code: list[tuple[int, int, int]] = []
+        for item in kept:
+            code.append((native.address(item.name), 8 * len(words), item.always | item.expands << 1))
             for word in item.words:
-                if isinstance(word, Symbol):
+                reg = _register(word)
+                if type(word) is Symbol:
                     self.symbols.append(word)
-                    places.append(position)
-                elif isinstance(word, (Reg, Out, Optional)):
-                    reg = word if isinstance(word, Reg) else word.reg
-                    if isinstance(word, Optional) and reg.uses == 0:
-                        pass
-                    elif reg in program.constant_data:
-                        for block in self.blocks:
-                            block[position] = memory.address(program.constant_data[reg])
-                    else:
-                        for block, base in zip(self.blocks, bases):
-                            block[position] = base + starts[slots[reg]]
+                    places.append(len(words))
+                    words.append(0)
+                elif reg is None:
+                    words.append(word)
+                elif type(word) is Optional and reg.uses == 0:
+                    words.append(0)
+                elif reg in program.constant_data:
+                    words.append(memory.address(program.constant_data[reg]))
                 else:
-                    for block in self.blocks:
-                        block[position] = word
-                position += 1
+                    vectors.append(len(words))
+                    words.append(starts[slots[reg]])
+        self.blocks = [np.array(words or [0], dtype=np.int64) for _ in range(threads)]
+        self.code = [np.array(code or [(0, 0, 0)], dtype=np.int64) for _ in range(threads)]
+        for block, steps, base in zip(self.blocks, self.code, bases):
+            block[vectors] += base
+            steps[:, 1] += memory.address(block)
         self.places = np.array(places, dtype=np.int64)
         for thread in range(threads):
             state = self.states[thread]
@@ -363,26 +356,26 @@ def too_many_rows() -> DataError:
 def _live(program: Program) -> list[Instruction]:
     """Drop instructions whose outputs nobody reads; count the readers of every register."""
     kept: list[Instruction] = []
-    needed: set[Reg] = set()
-    for item in reversed(program.instructions):
-        outs = [w.reg for w in item.words if isinstance(w, Out)]
-        optional = [w.reg for w in item.words if isinstance(w, Optional)]
-        if item.pure and outs and not any(reg in needed for reg in outs + optional):
+    readers: dict[Reg, int] = {}
+    for item in reversed(program.instructions):  # what writes a register comes before what reads it
+        written = [word.reg for word in item.words if type(word) in (Out, Optional)]
+        needless = not any(reg in readers for reg in written)
+        if needless and item.pure and any(type(word) is Out for word in item.words):
             continue
+        for reg in written:
+            reg.uses = readers.get(reg, 0)
         for word in item.words:
-            if isinstance(word, Reg):
-                needed.add(word)
+            if type(word) is Reg:
+                readers[word] = readers.get(word, 0) + 1
         kept.append(item)
     kept.reverse()
-    for item in kept:
-        for word in item.words:
-            if isinstance(word, (Out, Optional)):
-                word.reg.uses = 0
-    for item in kept:
-        for word in item.words:
-            if isinstance(word, Reg):
-                word.uses += 1
     return kept
+
+
+def _register(word: Any) -> Reg | None:
+    """The register that an operand word names, read or written."""
+    kind = type(word)
+    return word if kind is Reg else word.reg if kind is Out or kind is Optional else None  # type: ignore[no-any-return]
 
 
 def _allocate(kept: Sequence[Instruction], program: Program) -> tuple[dict[Reg, int], list[int]]:
@@ -390,25 +383,23 @@ def _allocate(kept: Sequence[Instruction], program: Program) -> tuple[dict[Reg, 
     instruction and read after it lives to the end, since the code between runs again."""
     last: dict[Reg, int] = {}
     first: dict[Reg, int] = {}
+    met: list[list[Reg]] = []  # by instruction
     for number, item in enumerate(kept):
-        for word in item.words:
-            reg = word if isinstance(word, Reg) else getattr(word, "reg", None)
-            if reg is None or reg in program.constant_data:
-                continue
+        met.append([r for word in item.words if (r := _register(word)) is not None and r not in program.constant_data])
+        for reg in met[-1]:
             first.setdefault(reg, number)
             last[reg] = number
     expanding = [n for n, i in enumerate(kept) if i.expands]
-    for reg in last:
+    for reg in last if expanding else ():
         if any(first[reg] <= e <= last[reg] for e in expanding):
             last[reg] = len(kept)
     slots: dict[Reg, int] = {}
     sizes: list[int] = []
     free: dict[int, list[int]] = {}
     ending: dict[int, list[Reg]] = {}
-    for number, item in enumerate(kept):
-        for word in item.words:
-            reg = word.reg if isinstance(word, (Out, Optional)) else word if isinstance(word, Reg) else None
-            if reg is None or reg in program.constant_data or reg in slots:
+    for number, registers in enumerate(met):
+        for reg in registers:
+            if reg in slots:
                 continue
             pool = free.get(reg.width)
             if pool:

@@ -149,6 +149,7 @@ class MemoryTable(Table):
         self.name = name
         self.columns = tuple(columns)
         self._data = [empty_column(sql_type) for _, sql_type in self.columns]
+        self._places = {name: place for place, (name, _) in enumerate(self.columns)}
         self._pending: list[list[ColumnData]] = []  # appends not joined to the data yet
         self._rows = 0
         self._lock = threading.RLock()
@@ -189,12 +190,14 @@ class MemoryTable(Table):
     def load(self, names: Sequence[str]) -> list[ColumnData]:
         with self._lock:
             self._join()
-            places = {name: i for i, (name, _) in enumerate(self.columns)}
-            for name in names:
-                self._data[places[name]] = settled(self._data[places[name]])
-            return [self._data[places[name]] for name in names]
+            places = [self._places[name] for name in names]
+            for place in places:
+                self._data[place] = settled(self._data[place])
+            return [self._data[place] for place in places]
 
     def _join(self) -> None:
+        if not self._pending:
+            return
         from finequery.operators.concat import compact, concat_columns
 
         def one(place: int) -> ColumnData:
@@ -203,8 +206,6 @@ class MemoryTable(Table):
                 return compact(parts[0])
             return compact(concat_columns([self._data[place], *parts]))
 
-        if not self._pending:
-            return
         self._data = parallel(one, range(len(self.columns)))
         self._pending = []
 
@@ -213,9 +214,10 @@ class MemoryTable(Table):
         return None if found is None else found.stats
 
     def encoded(self, name: str) -> ColumnData | None:
-        with self._lock:
-            self._join()
-            return next(data for data, (column, _) in zip(self._data, self.columns) if column == name)
+        if self._pending:
+            with self._lock:
+                self._join()
+        return self._data[self._places[name]]
 
 
 def settled(column: ColumnData) -> ColumnData:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from finequery.operators.column import ColumnData
 from finequery.operators.expr import Column
@@ -16,8 +15,7 @@ WIDTHS = {"u8": 1.0, "u16": 2.0, "u32": 4.0, "i64": 8.0, "i128": 16.0, "f32": 4.
 WIDTHS["interval"] = 16.0
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(NamedTuple):
     """A column as a sub-task sees it. ``encoding``: u8, u16, u32, i64, i128, f32, f64, text, interval; ``dict`` before
     it where these are codes. ``distinct``: values expected in the table, where known."""
 
@@ -93,4 +91,4 @@ def width_of(data: ColumnData) -> float:
 
 def renamed(attribute: Attribute, column: Column) -> Attribute:
     """The same column under another id."""
-    return replace(attribute, id=column.id, name=column.name or attribute.name)
+    return attribute._replace(id=column.id, name=column.name or attribute.name)

@@ -6,7 +6,7 @@ from finequery.errors import InternalError
 from finequery.operators.expr import Column, Expr, ScalarSubquery
 from finequery.operators.expr import walk as walk_expr
 from finequery.planner.logical import Aggregate, Filter, Join, Materialize, Node, Project, Sort, Subquery, Union, Values
-from finequery.planner.rules._tree import expressions, free, plans_in
+from finequery.planner.rules._tree import free, plans_in
 from finequery.types import BOOLEAN, NULL
 
 
@@ -33,7 +33,7 @@ class _Checker:
         if len(below) == 2 and isinstance(node, Join) and below[0] & below[1]:
             raise InternalError(f"both inputs of a join produce {below[0] & below[1]}")
         visible = set(outer).union(*below)
-        for e in expressions(node):
+        for e in node.expressions:
             self.expression(e, visible, node)
         self.node(node, below, outer)
         made = self.made(node)

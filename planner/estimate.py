@@ -6,7 +6,7 @@ Estimates are remembered in the nodes, which are immutable; columns are worked o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from finequery.operators.expr import Aggregate as AggregateCall
 from finequery.operators.expr import Call, Case, Cast, Column, Expr, Literal, conjuncts
@@ -36,8 +36,7 @@ LIKE_PREFIX, LIKE_ANYWHERE, LIKE_SUFFIX = 0.02, 0.07, 0.15
 OUTSIDE = 0.001
 
 
-@dataclass(slots=True)
-class ColumnEstimate:
+class ColumnEstimate(NamedTuple):
     """``distinct`` values among the rows; ``low``/``high`` in physical form; ``unique``: no value twice, no NULL.
     ``domain``: distinct values before any filter; ``table``/``table_rows``: the scan it comes from; ``left``: rows of
     that scan, at the most, which the rows come from; ``within``: columns of shared subplans whose values these are
@@ -149,22 +148,22 @@ def _seen(node: Node, rows: float, id: int, c: ColumnEstimate) -> ColumnEstimate
         return c
     distinct, ends = (None if c.unique else found.distinct(id, rows)), found.range(id)
     if ends is not None:
-        c = replace(c, low=ends[0], high=ends[1])
-    return c if distinct is None else replace(c, distinct=max(1.0, min(distinct, rows)))
+        c = c._replace(low=ends[0], high=ends[1])
+    return c if distinct is None else c._replace(distinct=max(1.0, min(distinct, rows)))
 
 
 def shrink(c: ColumnEstimate, before: float, after: float) -> ColumnEstimate:
     """The column when ``after`` of ``before`` rows are left (or it was multiplied)."""
     if after >= before:
-        return c if after == before or not c.unique else replace(c, unique=False)
+        return c if after == before or not c.unique else c._replace(unique=False)
     left = c.left * after / before
     if c.unique:
-        return replace(c, distinct=after, left=left)
+        return c._replace(distinct=after, left=left)
     distinct = c.distinct
     if distinct > 1.0:
         per_value = before / distinct
         distinct = distinct * (1.0 - (1.0 - after / before) ** per_value)
-    return replace(c, distinct=max(1.0, min(distinct, after)), left=left)
+    return c._replace(distinct=max(1.0, min(distinct, after)), left=left)
 
 
 def drawn(values: float, times: float) -> float:
@@ -179,7 +178,7 @@ def _key_column(node: Join, id: int, c: ColumnEstimate, left: bool) -> ColumnEst
         mine, other, below = (a, b, node.right) if left else (b, a, node.left)
         if type(mine) is Column and mine.id == id:
             partner = expression(other, estimate(below))
-            c = replace(c, distinct=min(c.distinct, partner.distinct), within=c.within | partner.within)
+            c = c._replace(distinct=min(c.distinct, partner.distinct), within=c.within | partner.within)
     return c
 
 
@@ -205,7 +204,7 @@ def _column(node: Node, rows: float, id: int) -> ColumnEstimate:
             kept = node.kind != "full" and _unique_match(node) if left else _unique_match(node, left_side=True)
             if not kept or (not left and node.kind != "inner"):
                 # a row may match several times, or none does
-                c = replace(c, unique=False, distinct=max(1.0, drawn(c.distinct, rows)))
+                c = c._replace(unique=False, distinct=max(1.0, drawn(c.distinct, rows)))
         return c if c.unique else _seen(node, rows, id, c)
     if isinstance(node, Aggregate):
         below = estimate(node.input)
@@ -213,7 +212,7 @@ def _column(node: Node, rows: float, id: int) -> ColumnEstimate:
             if column.id == id:
                 c = expression(e, below)
                 unique = len(node.groups) == 1 and c.nulls == 0.0
-                return replace(c, distinct=min(c.distinct, rows), unique=unique)
+                return c._replace(distinct=min(c.distinct, rows), unique=unique)
         for column, call in node.aggregates:
             if column.id == id:
                 return _aggregate_column(call, below, rows)
@@ -229,7 +228,7 @@ def _column(node: Node, rows: float, id: int) -> ColumnEstimate:
         below = estimate(node.input)
         c = shrink(below.column(id), below.rows, rows)
         if isinstance(node, Materialize):
-            return replace(c, within=c.within | {(node_key(node), id)})
+            return c._replace(within=c.within | {(node_key(node), id)})
         return _seen(node, rows, id, c) if isinstance(node, Filter) else c
     return ColumnEstimate(max(1.0, rows * DISTINCT_FRACTION))
 
@@ -291,7 +290,7 @@ def expression(e: Expr, below: Estimate) -> ColumnEstimate:
             and not (e.type.is_temporal or e.child.type.is_temporal)
         ):
             return c
-        return replace(c, low=None, high=None, unique=False)
+        return c._replace(low=None, high=None, unique=False)
     if type(e) is Call and e.name == "year" and e.args:
         c = expression(e.args[0], below)
         if e.args[0].type.name == "DATE" and c.low is not None and c.high is not None:
@@ -349,8 +348,8 @@ def selectivity(terms: list[Expr], below: Estimate, known: dict[int, ColumnEstim
         s = OUTSIDE if part <= 0 or whole <= 0 else min(1.0, max(part / whole, min(1.0, 1 / c.distinct), OUTSIDE))
         shares.append(s * (1.0 - c.nulls))
         if known is not None and part > 0:
-            known[id] = replace(
-                c, low=max(low, c.low), high=min(high, c.high), distinct=max(1.0, c.distinct * s), nulls=0.0
+            known[id] = c._replace(
+                low=max(low, c.low), high=min(high, c.high), distinct=max(1.0, c.distinct * s), nulls=0.0
             )
     shares.sort()
     result, weight = 1.0, 1.0
@@ -407,7 +406,7 @@ def share(t: Expr, below: Estimate, known: dict[int, ColumnEstimate] | None = No
         c = expression(t.args[0], below)
         count = len(t.args) - 1
         if known is not None and type(t.args[0]) is Column:
-            known[t.args[0].id] = replace(c, distinct=min(c.distinct, count), nulls=0.0)
+            known[t.args[0].id] = c._replace(distinct=min(c.distinct, count), nulls=0.0)
         return min(1.0, count / c.distinct) * (1.0 - c.nulls)
     if name == "is_null":
         return expression(t.args[0], below).nulls
@@ -436,7 +435,7 @@ def _equal(a: Expr, b: Expr, below: Estimate, known: dict[int, ColumnEstimate] |
     if type(b) is Literal:
         if type(a) is Column and known is not None and below.has(a.id):
             value = b.held if isinstance(b.held, (int, float)) else None
-            known[a.id] = replace(x, distinct=1.0, low=value, high=value, nulls=0.0)
+            known[a.id] = x._replace(distinct=1.0, low=value, high=value, nulls=0.0)
         v = b.held
         if isinstance(v, (int, float)) and x.low is not None and x.high is not None and not x.low <= v <= x.high:
             return OUTSIDE

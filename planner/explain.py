@@ -8,7 +8,6 @@ under ``SET profile = true`` the time of each sub-task.
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +20,7 @@ from finequery.operators.expr import Column, Expr
 from finequery.operators.steps import Project
 from finequery.planner import observed
 from finequery.planner.display import Printer, frame_text
-from finequery.planner.prices import interval, ms, placed_text, prices, size
+from finequery.planner.prices import interval, ms, placed_text, prices, size, wrapped
 from finequery.planner.scheduler import Scheduler, Simulated
 from finequery.planner.subtasks import RANDOM_READ, RANDOM_WRITE, PipelineInfo, SubTask, split
 from finequery.planner.timeline import of_simulation
@@ -141,9 +140,9 @@ class Report:
         if self.ran and self.simulated is None:
             lines.append("│  " + self.run_line(pipeline))
         if (streaming := self.streaming(pipeline)) is not None:
-            lines += ["│  " + part for part in textwrap.wrap(streaming, WIDTH - 3)]
+            lines += ["│  " + part for part in wrapped(streaming, WIDTH - 3)]
         if reasons:
-            lines += ["│  " + part for part in textwrap.wrap(f"on the CPU: {'; '.join(reasons)}", WIDTH - 3)]
+            lines += ["│  " + part for part in wrapped(f"on the CPU: {'; '.join(reasons)}", WIDTH - 3)]
         real: int | None = None
         times = observed.spent(pipeline, self.context) if self.ran else None
         for number, subtask in enumerate(pipeline.subtasks):
@@ -200,7 +199,7 @@ class Report:
             f"{ms(scheduler.spent)}{anew}. The answer was computed here in"
             f" {ms(self.seconds or 0.0)}."
         )
-        return [*textwrap.wrap(text, WIDTH), "", *of_simulation(run).text(WIDTH).split("\n")]
+        return [*wrapped(text, WIDTH), "", *of_simulation(run).text(WIDTH).split("\n")]
 
     def time(self, pipeline: PipelineInfo) -> float:
         if self.simulated is not None:
@@ -250,19 +249,19 @@ class Report:
     # --- a sub-task -----------------------------------------------------------------------------------------------
 
     def subtask(self, subtask: SubTask, real: int | None, took: float | None, branch: str, below: str) -> list[str]:
-        wrapped = textwrap.wrap(self.detail(subtask), self.detail_width - 1) or [""]
-        if len(wrapped) > DETAIL_LINES:
-            wrapped = wrapped[:DETAIL_LINES]
-            wrapped[-1] = wrapped[-1][: self.detail_width - 3] + " …"
+        detail = wrapped(self.detail(subtask), self.detail_width - 1) or [""]
+        if len(detail) > DETAIL_LINES:
+            detail = detail[:DETAIL_LINES]
+            detail[-1] = detail[-1][: self.detail_width - 3] + " …"
         rows = "~" * (subtask.kind not in ("scan", "values")) + f"{subtask.rows_out:,.0f}"
         numbers = rows.rjust(ROWS)
         if self.ran:
             numbers += ("" if real is None else f"{real:,}").rjust(ROWS)
         if self.ran and self.context.profile:
             numbers += ("" if took is None else ms(took)).rjust(ROWS)
-        lines = [branch + subtask.kind.ljust(OPERATOR) + wrapped[0].ljust(self.detail_width) + numbers]
-        lines += [below + " " * OPERATOR + part for part in wrapped[1:]]
-        for part in textwrap.wrap(self.algorithm(subtask), WIDTH - 5 - OPERATOR):
+        lines = [branch + subtask.kind.ljust(OPERATOR) + detail[0].ljust(self.detail_width) + numbers]
+        lines += [below + " " * OPERATOR + part for part in detail[1:]]
+        for part in wrapped(self.algorithm(subtask), WIDTH - 5 - OPERATOR):
             lines.append(below + " " * OPERATOR + "  " + part)
         return lines
 

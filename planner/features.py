@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from finequery.operators.aggregate_sink import FEW
 from finequery.operators.context import Context
@@ -13,7 +13,6 @@ from finequery.planner.subtasks import (
     NULLS,
     RANDOM_READ,
     RANDOM_WRITE,
-    STREAMED_READ,
     STREAMED_WRITE,
     Operand,
     PipelineInfo,
@@ -41,11 +40,22 @@ class Observed:
 def features(subtask: SubTask) -> Features:
     """The input attributes of a sub-task as a model reads them."""
     s, rows = subtask, max(subtask.rows_in, 1.0)
-    far = [] if s.kind in NAMES_ONLY else [o for o in s.operands if not o.near]
     # what builds and aggregations are told of a table is that of their own alone
     own = s.kind in ("build", "aggregate")
-    far = [_as_random(o, 0.0 if own else s.among * o.width) if _sparse(o, s.among) else o for o in far]
-    random = [o for o in far if o.access in (RANDOM_READ, RANDOM_WRITE)]
+    read = written = random = tables = 0.0
+    for o in () if s.kind in NAMES_ONLY else s.operands:
+        if o.near:
+            continue
+        if o.access in (RANDOM_READ, RANDOM_WRITE):
+            random += o.nbytes
+            tables += o.table
+        elif o.access == STREAMED_WRITE:
+            written += o.nbytes
+        elif _sparse(o, s.among):
+            random += o.rows * LINE
+            tables += 0.0 if own else s.among * o.width
+        else:
+            read += _fetched(o, s.among)
     count = max(len(s.inputs), 1)
     kinds = [a.encoding for a in s.inputs]
     return Features(
@@ -53,10 +63,10 @@ def features(subtask: SubTask) -> Features:
         algorithm=_algorithm(s),
         rows=s.rows_in,
         rows_out=s.rows_out,
-        bytes_in=sum(_fetched(o, s.among) for o in far if o.access == STREAMED_READ) / rows,
-        bytes_out=sum(o.nbytes for o in far if o.access == STREAMED_WRITE) / rows,
-        random_width=sum(o.nbytes for o in random) / rows,
-        table_bytes=sum(o.table for o in random),
+        bytes_in=read / rows,
+        bytes_out=written / rows,
+        random_width=random / rows,
+        table_bytes=tables,
         selectivity=1.0 if s.selectivity is None else s.selectivity,
         match_rate=1.0 if s.match_rate is None else s.match_rate,
         distinct=s.distinct or 0.0,
@@ -88,12 +98,8 @@ def _algorithm(subtask: SubTask) -> str:
 
 
 def _sparse(operand: Operand, among: float) -> bool:
-    """Whether a few rows of a column are read, each with a line of its own."""
-    return operand.access == STREAMED_READ and operand.rows < SPARSE * among and operand.width < LINE * SPARSE * 4
-
-
-def _as_random(operand: Operand, table: float) -> Operand:
-    return replace(operand, access=RANDOM_READ, width=LINE, table=table)
+    """Whether so few rows of a column are read that each has a line of its own."""
+    return operand.rows < SPARSE * among and operand.width < LINE * SPARSE * 4
 
 
 def _fetched(operand: Operand, among: float) -> float:

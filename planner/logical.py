@@ -8,6 +8,7 @@ sides.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from finequery.operators.expr import Aggregate as AggregateCall
@@ -58,6 +59,11 @@ class Node:
     def schema(self) -> tuple[Column, ...]:
         raise NotImplementedError
 
+    @property
+    def expressions(self) -> tuple[Expr, ...]:
+        """The expressions that stand in the node itself."""
+        return ()
+
     def with_inputs(self, inputs: tuple[Node, ...]) -> Node:
         """The same node over other inputs."""
         return self
@@ -71,9 +77,9 @@ class Scan(Node):
     columns: tuple[tuple[Column, str], ...]  # (new id, name in the table)
     alias: str = ""
 
-    @property
+    @cached_property
     def schema(self) -> tuple[Column, ...]:
-        return tuple(c for c, _ in self.columns)
+        return tuple([c for c, _ in self.columns])
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +92,10 @@ class Values(Node):
     @property
     def schema(self) -> tuple[Column, ...]:
         return self.columns
+
+    @property
+    def expressions(self) -> tuple[Expr, ...]:
+        return tuple([e for row in self.rows for e in row])
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +113,10 @@ class Filter(Node):
     def schema(self) -> tuple[Column, ...]:
         return self.input.schema
 
+    @property
+    def expressions(self) -> tuple[Expr, ...]:
+        return (self.predicate,)
+
     def with_inputs(self, inputs: tuple[Node, ...]) -> Node:
         return Filter(inputs[0], self.predicate)
 
@@ -118,9 +132,13 @@ class Project(Node):
     def inputs(self) -> tuple[Node, ...]:
         return (self.input,)
 
-    @property
+    @cached_property
     def schema(self) -> tuple[Column, ...]:
         return tuple(c for c, _ in self.columns)
+
+    @property
+    def expressions(self) -> tuple[Expr, ...]:
+        return tuple([e for _, e in self.columns])
 
     def with_inputs(self, inputs: tuple[Node, ...]) -> Node:
         return Project(inputs[0], self.columns)
@@ -153,7 +171,7 @@ class Join(Node):
     def inputs(self) -> tuple[Node, ...]:
         return (self.left, self.right)
 
-    @property
+    @cached_property
     def schema(self) -> tuple[Column, ...]:
         if self.kind in ("semi", "anti"):
             return self.left.schema
@@ -161,6 +179,11 @@ class Join(Node):
             assert self.mark is not None
             return self.left.schema + (self.mark,)
         return self.left.schema + self.right.schema
+
+    @property
+    def expressions(self) -> tuple[Expr, ...]:
+        keys = [e for key in self.keys for e in key]
+        return tuple(keys if self.condition is None else [*keys, self.condition])
 
     def with_inputs(self, inputs: tuple[Node, ...]) -> Node:
         return Join(
@@ -180,9 +203,16 @@ class Aggregate(Node):
     def inputs(self) -> tuple[Node, ...]:
         return (self.input,)
 
-    @property
+    @cached_property
     def schema(self) -> tuple[Column, ...]:
         return tuple(c for c, _ in self.groups) + tuple(c for c, _ in self.aggregates)
+
+    @property
+    def expressions(self) -> tuple[Expr, ...]:
+        found = [e for _, e in self.groups]
+        for _, call in self.aggregates:
+            found += call.args if call.filter is None else (*call.args, call.filter)
+        return tuple(found)
 
     def with_inputs(self, inputs: tuple[Node, ...]) -> Node:
         return Aggregate(inputs[0], self.groups, self.aggregates)
@@ -199,9 +229,16 @@ class Window(Node):
     def inputs(self) -> tuple[Node, ...]:
         return (self.input,)
 
-    @property
+    @cached_property
     def schema(self) -> tuple[Column, ...]:
         return self.input.schema + tuple(c for c, _ in self.calls)
+
+    @property
+    def expressions(self) -> tuple[Expr, ...]:
+        found: list[Expr] = []
+        for _, call in self.calls:
+            found += [*call.args, *call.partition, *(key.expr for key in call.order)]
+        return tuple(found)
 
     def with_inputs(self, inputs: tuple[Node, ...]) -> Node:
         return Window(inputs[0], self.calls)
@@ -224,6 +261,10 @@ class Sort(Node):
     def schema(self) -> tuple[Column, ...]:
         return self.input.schema
 
+    @property
+    def expressions(self) -> tuple[Expr, ...]:
+        return (*(key.expr for key in self.keys), *(e for e in (self.limit, self.offset) if e is not None))
+
     def with_inputs(self, inputs: tuple[Node, ...]) -> Node:
         return Sort(inputs[0], self.keys, self.limit, self.offset)
 
@@ -243,6 +284,10 @@ class Limit(Node):
     @property
     def schema(self) -> tuple[Column, ...]:
         return self.input.schema
+
+    @property
+    def expressions(self) -> tuple[Expr, ...]:
+        return tuple([e for e in (self.limit, self.offset) if e is not None])
 
     def with_inputs(self, inputs: tuple[Node, ...]) -> Node:
         return Limit(inputs[0], self.limit, self.offset)

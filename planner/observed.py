@@ -146,10 +146,10 @@ def _with_rows(subtask: SubTask, before: float, after: float, among: float, choi
         if planned is not None and choice is not None and table == planned.nbytes:
             table = choice.nbytes
             if o.width == planned.nbytes:  # as a whole
-                return replace(o, width=table, table=table)
+                return o._replace(width=table, table=table)
         elif subtask.kind in ("sort", "top-k", "window", "pairs"):  # its own input, which it takes rows from
             table *= grows_in
-        return replace(o, rows=o.rows * (grows_out if out else grows_in), table=table)
+        return o._replace(rows=o.rows * (grows_out if out else grows_in), table=table)
 
     share = after / before if before else 1.0
     return replace(

@@ -14,6 +14,7 @@ from finequery.planner.rules.inline_materialize import inline_materialize
 from finequery.planner.rules.join_order import join_order
 from finequery.planner.rules.limit_into_sort import limit_into_sort
 from finequery.planner.rules.merge_projects import merge_projects
+from finequery.planner.rules.narrow_scans import narrow_scans
 from finequery.planner.rules.outer_to_inner import outer_to_inner
 from finequery.planner.rules.prune_columns import prune_columns
 from finequery.planner.rules.push_filters import push_filters
@@ -25,7 +26,15 @@ from finequery.planner.rules.simplify import simplify
 from finequery.planner.rules.unwrap_casts import unwrap_casts
 
 #: For the whole plan, subqueries and shared subplans included.
-WHOLE = (fold_constants, simplify, unwrap_casts, decorrelate, inline_materialize, distinct_aggregates)
+WHOLE = (
+    narrow_scans,
+    fold_constants,
+    simplify,
+    unwrap_casts,
+    decorrelate,
+    inline_materialize,
+    distinct_aggregates,
+)
 #: For each region: the plan, a scalar subquery's plan or a shared subplan, down to the next Materialize.
 REGION = (
     merge_projects,

@@ -142,6 +142,8 @@ def _typed_literals(tokens: list[Any]) -> list[Any]:
     """Parentheses around DATE '…' and $1 before ``::``, which sqlglot takes to belong to the last token alone."""
     from sqlglot.tokens import Token, TokenType
 
+    if all(token.token_type is not TokenType.DCOLON for token in tokens):
+        return tokens
     typed = (TokenType.DATE, TokenType.TIMESTAMP, TokenType.TIMESTAMPNTZ)
     result: list[Any] = []
     for i, token in enumerate(tokens):
@@ -245,10 +247,10 @@ def _numbered(sql: str, tokens: list[Any]) -> list[Any]:
     """The tokens with ? written as $1, $2, …: the binder does not visit them in the order of the text."""
     from sqlglot.tokens import Token, TokenType
 
+    if all(token.token_type not in (TokenType.PLACEHOLDER, TokenType.QDCOLON) for token in tokens):
+        return tokens
     tokens = [part for token in tokens for part in _apart(token)]
     marks = [t for t in tokens if t.token_type is TokenType.PLACEHOLDER]
-    if not marks:
-        return tokens
     if any(t.token_type is TokenType.PARAMETER for t in tokens):
         hint = "Parameters are either all ?, all numbered or all named."
         raise ParseError("? stands beside other parameters.", sql=sql, position=marks[0].start, hint=hint)

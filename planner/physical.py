@@ -33,7 +33,7 @@ from finequery.operators.tasks import (
 )
 from finequery.planner import logical
 from finequery.planner.estimate import estimate, expression
-from finequery.planner.rules._tree import expressions, plans_in
+from finequery.planner.rules._tree import plans_in
 from finequery.planner.shape import lifted_key
 from finequery.types import BOOLEAN
 
@@ -91,7 +91,7 @@ class Planner:
             return
         known.update(needed)
         needed = set(known)
-        for expr in expressions(node):
+        for expr in node.expressions:
             for plan in plans_in(expr):
                 if id(plan) not in self.needed:
                     self.require(plan, {c.id for c in plan.schema})

@@ -33,10 +33,10 @@ def prices(scheduler: Scheduler, pipeline: PipelineInfo, width: int, measured: f
         energy = "" if scheduler.run is None else f", {scheduler.run.joules(place) * 1e3:.2f} mJ"
         how = "simulated" if scheduler.run is not None else "measured"
         head = f"{how} {ms(measured)}{energy}; {head} (error {error:+.0%})"
-    lines = textwrap.wrap(head, width)
+    lines = wrapped(head, width)
     if len(item.candidates) > 1:
-        lines += textwrap.wrap(f"candidates: {' · '.join(offered(item))}", width)
-    lines += textwrap.wrap("memory: " + ", ".join(f"{size(n)} {kind}" for kind, n in kinds(scheduler, item)), width)
+        lines += wrapped(f"candidates: {' · '.join(offered(item))}", width)
+    lines += wrapped("memory: " + ", ".join(f"{size(n)} {kind}" for kind, n in kinds(scheduler, item)), width)
     return lines
 
 
@@ -84,3 +84,8 @@ def size(nbytes: float) -> str:
             return f"{nbytes:.0f} {unit}" if unit == "B" or nbytes >= 100 else f"{nbytes:.1f} {unit}"
         nbytes /= 1000
     return f"{nbytes:.1f} GB"
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most ``width`` columns."""
+    return [text] if text and len(text) <= width else textwrap.wrap(text, width)

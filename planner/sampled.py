@@ -54,7 +54,7 @@ class Sampled:
     def at(self) -> NDArray[np.intp]:
         """Places of the rows that come through."""
         if self._at is None:
-            self._at = np.flatnonzero(self.mask)
+            self._at = self.mask.nonzero()[0]
         return self._at
 
     @property
@@ -85,14 +85,13 @@ class Sampled:
         values = None if found is None else found[0].values(found[1])
         if values is None or values.least is None or values.numbers is None or self.hits < SURE:
             return None
-        counts = np.bincount(values.numbers[self.at] - values.least)
-        counts = counts[counts > 0]
+        times = np.bincount(np.bincount(values.numbers[self.at] - values.least), minlength=3).tolist()
+        seen, once, twice = sum(times[1:]), times[1], times[2]
         if self.root.whole:
-            return float(len(counts))
-        if 2 * len(counts) > self.hits:  # most values occur more seldom than once in the sample
+            return float(seen)
+        if 2 * seen > self.hits:  # most values occur more seldom than once in the sample
             return None
-        once, twice = np.count_nonzero(counts == 1), np.count_nonzero(counts == 2)
-        return min(rows, len(counts) + once * max(once - 1, 0) / (2.0 * (twice + 1)))
+        return min(rows, seen + once * max(once - 1, 0) / (2.0 * (twice + 1)))
 
     def range(self, id: int) -> tuple[int | float, int | float] | None:
         """Least and greatest value of a column, where the sample is the whole table."""
@@ -102,7 +101,7 @@ class Sampled:
         )
         if values is None or values.numbers is None or values.words is not None or not self.hits:
             return None
-        held = values.numbers[self.mask if values.null is None else self.mask & ~values.null]
+        held = values.numbers[self.at if values.null is None else self.mask & ~values.null]
         return (held.min().item(), held.max().item()) if len(held) else None
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from finequery.operators.expr import Expr
 from finequery.planner.logical import Node
 from finequery.types import SqlType
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """A stored query; bound anew wherever it is used."""
 
     name: str
@@ -34,13 +32,7 @@ class Resolver(Protocol):
         """The table that a table function (read_parquet, read_csv, …) stands for; None where it is unknown."""
 
 
-@dataclass(frozen=True)
-class Statement:
-    """Base of all statements."""
-
-
-@dataclass(frozen=True)
-class Query(Statement):
+class Query(NamedTuple):
     """SELECT and everything with its shape. ``names`` are the output names as the user sees them."""
 
     plan: Node
@@ -50,30 +42,26 @@ class Query(Statement):
     cacheable: bool = True  # false where a constant of this run is in the plan (current_date, now)
 
 
-@dataclass(frozen=True)
-class Explain(Statement):
-    query: Statement
+class Explain(NamedTuple):
+    query: Any  # another statement
     analyze: bool = False
 
 
-@dataclass(frozen=True)
-class CreateTable(Statement):
+class CreateTable(NamedTuple):
     name: str
     columns: tuple[tuple[str, SqlType, bool], ...]  # name, type, NOT NULL
     if_not_exists: bool = False
     or_replace: bool = False
 
 
-@dataclass(frozen=True)
-class CreateTableAs(Statement):
+class CreateTableAs(NamedTuple):
     name: str
     query: Query
     if_not_exists: bool = False
     or_replace: bool = False
 
 
-@dataclass(frozen=True)
-class Insert(Statement):
+class Insert(NamedTuple):
     """``query`` yields exactly ``columns`` of the table, cast to their types already; others become NULL."""
 
     table: Any
@@ -81,8 +69,7 @@ class Insert(Statement):
     query: Query
 
 
-@dataclass(frozen=True)
-class Replace(Statement):
+class Replace(NamedTuple):
     """UPDATE, DELETE, TRUNCATE: ``query`` yields what the table holds afterwards; if ``flagged`` then with a BOOLEAN
     column behind the table's own that says which rows changed."""
 
@@ -91,53 +78,63 @@ class Replace(Statement):
     flagged: bool
 
 
-@dataclass(frozen=True)
-class CreateView(Statement):
+class CreateView(NamedTuple):
     view: View
     if_not_exists: bool = False
     or_replace: bool = False
 
 
-@dataclass(frozen=True)
-class Drop(Statement):
+class Drop(NamedTuple):
     kind: str  # "table" or "view"
     names: tuple[str, ...]
     if_exists: bool = False
 
 
-@dataclass(frozen=True)
-class Describe(Statement):
+class Describe(NamedTuple):
     """DESCRIBE table, DESCRIBE query, SHOW table: one row per output column."""
 
     query: Query
     name: str | None = None
 
 
-@dataclass(frozen=True)
-class ShowTables(Statement):
+class ShowTables(NamedTuple):
     pass
 
 
-@dataclass(frozen=True)
-class Copy(Statement):
+class Copy(NamedTuple):
     """COPY query or table TO 'path'."""
 
     query: Query
     path: str
     format: str  # parquet, csv, json
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class SetOption(Statement):
+class SetOption(NamedTuple):
     """SET name = value; RESET name has value None."""
 
     name: str
     value: Expr | str | None
 
 
-@dataclass(frozen=True)
-class ShowSetting(Statement):
+class ShowSetting(NamedTuple):
     """SHOW name; SHOW SETTINGS has name None."""
 
     name: str | None
+
+
+Statement = (
+    Query
+    | Explain
+    | CreateTable
+    | CreateTableAs
+    | Insert
+    | Replace
+    | CreateView
+    | Drop
+    | Describe
+    | ShowTables
+    | Copy
+    | SetOption
+    | ShowSetting
+)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from finequery.operators import tasks
 from finequery.operators.aggregate import Aggregate
@@ -46,8 +46,7 @@ WIDE, LOGIC, NULLS = 8.0, 0.25, 4.0
 ROW_NUMBER = 4.0
 
 
-@dataclass(frozen=True, slots=True)
-class Operand:
+class Operand(NamedTuple):
     """Memory that a sub-task touches: ``rows`` entries of ``width`` bytes. ``near``: vectors of the tile, or a column
     that a sub-task before it in the pipeline has read, in the caches by then. ``table``: bytes of what is touched at
     random."""

@@ -23,7 +23,6 @@ from finequery.planner.check import check
 from finequery.planner.coercion import Untyped
 from finequery.planner.logical import Filter, Materialize, Node
 from finequery.planner.parse import parse
-from finequery.planner.rules._tree import expressions
 from finequery.planner.statements import Query, View
 from finequery.types import SqlType, decimal
 
@@ -118,7 +117,7 @@ def bound(sql: str, resolver: Fake, parameters: dict[int | str, SqlType] | None 
 
 
 def every_expression(plan: Node) -> Iterable[Any]:
-    for e in expressions(plan):
+    for e in plan.expressions:
         yield from walk(e)
     for child in plan.inputs:
         yield from every_expression(child)

@@ -290,6 +290,10 @@ def test_compact_narrows_what_operators_make():
     wide.data[:] = [100, 300, 500, 700]
     column = check(compact(wide))
     assert column.data.dtype == np.uint8 and column.scale == 100
+    names = encode(pa.array([f"name {i}" for i in range(20_000)]), t.VARCHAR)
+    assert names.kind == "string" and compact(names) is names  # encode has found them to be different
+    repeated = expand(encode(pa.array(["a", "b"] * 5000), t.VARCHAR))
+    assert check(compact(repeated)).kind == "dict"
     words = ColumnData(t.HUGEINT, "int128", 2, memory.array(4, np.uint64))
     words.data[:] = [2**64 - 5, 2**64 - 1, 7, 0]
     column = check(compact(words))

@@ -94,6 +94,12 @@ def test_shapes(tpch_engines: Any, sql: str) -> None:
     assert max(map(len, relation.explain(analyze=True).splitlines())) <= WIDTH
 
 
+def test_one_device_runs_nothing_along(tpch_engines: Any) -> None:
+    """EXPLAIN prices pipelines for the CPU, which runs one after another."""
+    text = tpch_engines.con.sql(workloads.queries("tpch")["q02"]).explain()
+    assert text.count("[cpu]") > 2 and "along" not in text
+
+
 def test_after_the_rows() -> None:
     """A result lets go of the variables that it was made from, but can still be explained."""
     import pyarrow as pa

@@ -318,32 +318,6 @@ def test_decoding(item: str) -> None:
 # --- numbers of groups, partitions -----------------------------------------------------------------------------------
 
 
-@covers("find_group")
-def test_numbers_in_order_of_appearance() -> None:
-    for count in SIZES:
-        rng = np.random.default_rng(count)
-        edges = [0, -1, 2**63 - 1, -(2**63)]
-        keys = rng.permutation(np.concatenate([edges, rng.integers(-(2**62), 2**62, 500), np.arange(1000)]))
-        keys = rng.choice(keys, count + BEFORE)
-        slots, most = 8192, 4096
-        table, listed, scratch = Out(np.zeros(2 * slots, np.int64)), Out(most, "i64"), Out(count, "u64")
-        state = Out(np.array([0, most, table.address, 64 - 13, listed.address, scratch.address, slots - 1]))
-        known: dict[int, int] = {}
-        for t in (BEFORE, 0):  # the second time most are known
-            k = count if t else min(count, 100)
-            out = Out(k, "u32")
-            status = run("find_group", keys, 8, state, out, t=t, k=k)
-            if len(known) + k > most:
-                assert status == FULL and state.data[0] == len(known)
-                continue
-            assert status == k
-            expected = [known.setdefault(key, len(known)) for key in keys[t : t + k].tolist()]
-            assert out.list() == expected and state.data[0] == len(known)
-            assert listed.list()[: len(known)] == list(known)
-            for block in (table, listed, scratch):
-                block.check("find_group")
-
-
 @covers("run_group")
 def test_runs() -> None:
     for count in SIZES:

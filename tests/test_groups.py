@@ -213,3 +213,23 @@ def test_more_groups_than_expected(monkeypatch: pytest.MonkeyPatch) -> None:
         assert dict(zip(found["k"].to_pylist(), map(int, found["s"].to_pylist()))) == want
         assert sum(found["n"].to_pylist()) == rows
     assert "radix" in str(con.sql("explain analyze select k, sum(v) as s from t group by k").fetchall())
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select x, 1 / x as y, count(*) as n from f group by x, 1 / x",  # of 0.0 and of -0.0, which are equal
+        "select x, y, count(*) as n from (select x, 1 / x as y from f) g group by x, y",
+        "select i, i + 1 as j, count(*) as n, sum(x) as s from f group by i, i + 1 having j > 2",
+        "select i % 2 as a, (i % 2) + 1 as b, 7 as c, count(*) as n from f group by a, b, c",
+        "select s, upper(s) as u, length(s) as l, i, min(x) as m from f group by all",
+        "select i, i + 1 as j, (select max(i) from f) as m, count(distinct s) as n from f group by i, j, m",
+        "select i + 1 as j, i, rank() over (order by i + 1) as r from f group by i, j",
+    ],
+)
+def test_groups_computed_of_others(sql: str) -> None:
+    con, duck = connect(), connect_duckdb()
+    rows = "(0.0::double, 1, 'ä'), (-0.0, 2, 'b'), (1.0, 2, 'b'), (null, null, null), ('nan'::double, 5, '')"
+    for engine in (con, duck):
+        engine.execute(f"create table f as select * from (values {rows}) v(x, i, s)")
+    assert_same(con, duck, sql)

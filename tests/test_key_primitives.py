@@ -185,6 +185,25 @@ def test_pack_keys() -> None:
         assert not masked or (able.data == (mask.astype(bool) & np.array(inside, bool))).all()
 
 
+# --- distinct values -------------------------------------------------------------------------------------------------
+
+
+@covers("first_keys")
+def test_distinct_keys() -> None:
+    for count in SIZES:
+        rng = np.random.default_rng(count)
+        edges = [0, -1, 2**63 - 1, -(2**63)]
+        keys = rng.choice(np.concatenate([edges, rng.integers(-(2**62), 2**62, 500), np.arange(1000)]), count)
+        part = keys % 2  # two of them
+        rows, half = np.argsort(part, kind="stable").astype(np.uint32), int((part == 0).sum())
+        known: dict[int, int] = {}
+        expected = [known.setdefault(key, row) for row, key in enumerate(keys.tolist())]
+        table, places = Out(np.zeros(2 * count, np.uint64)), Out(count, "u32")
+        for first, end in ((half, count), (0, half)):
+            assert run("first_keys", rows, keys[rows], table, places, t=first, n=end) == 0
+        assert places.list() == expected
+
+
 # --- texts -----------------------------------------------------------------------------------------------------------
 
 
@@ -207,7 +226,7 @@ def test_distinct_texts() -> None:
         rows, half = np.argsort(part, kind="stable").astype(np.uint32), int((part == 0).sum())
         table, places = Out(np.zeros(2 * count, np.uint64)), Out(count, "u32")
         for first, end in ((half, count), (0, half)):
-            words = (rows, hashes.data[rows], offsets, chars, valid, table, places)
+            words = (rows, hashes.data[rows], table, places, offsets, chars, valid)
             assert run("first_texts", *words, t=first, n=end) == 0
         begun = {n: row for row, n in reversed([*enumerate(expected)])}
         assert places.list() == [NONE if n == NONE else begun[n] for n in expected]

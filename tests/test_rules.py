@@ -53,13 +53,17 @@ CASES = {
     "inline_materialize": "with c as (select a, count(*) as n from t group by a) select * from c where n > 2",
     "distinct_aggregates": "select a, count(distinct b), sum(k) from t group by a",
     "distinct_aggregates_two": "select a, count(distinct b), count(distinct k), avg(b) from t group by a",
+    "merge_projects_constants": "select 1 as a, 'x' as b",
     "merge_projects": "select c + 1 from (select a * b as c from (select a, b from t where a > 1))",
+    "narrow_scans": "select t.a from t where k in (select t_k from u union all select b from t as s where s.b > 1)",
     "outer_to_inner": "select t.k from t left join u on t.k = u.t_k where u.x > 3",
     "push_filters": "select t.k from t, u where t.k = u.t_k and t.k = 5 "
     "and ((t.a = 1 and u.x = 2) or (t.a = 3 and u.x = 4))",
     "push_filters_below": "select * from (select a, count(*) as n from t group by a union all select x, y from u) as q "
     "where a = 3",
     "extract_keys": "select t.k from t full join u on t.k = u.t_k and t.a < u.x",
+    "aggregate_dependency_computed": "select a + 1 as c, a, upper(s), b, s, count(*) from t "
+    "group by c, a, upper(s), b, s",
     "aggregate_dependency": "select t.k, a, s, count(*) from t, u where t.k = t_k group by t.k, a, s",
     "semi_bounds": "select k from u as o where exists (select * from u where t_k = o.t_k and x <> o.x)",
     "reduce_aggregates": "select t.k from t, u where t.k = u.t_k and t.b = 7 "

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime
 import os
+import subprocess
+import sys
 from decimal import Decimal
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -417,3 +420,19 @@ def test_csv_globs_and_changes(tmp_path):
     version = table.version
     (tmp_path / "2.csv").write_text("a\n2\n3\n")
     assert table.version > version and table.rows == 3
+
+
+def test_parquet_needs_no_pandas(tmp_path):
+    """pyarrow imports it at the first conversion to numpy: tenths of a second, and tens of megabytes."""
+    words = pa.array(["b", None, "a", "b"] * 30_000)
+    pq.write_table(pa.table({"k": pa.array(range(120_000)), "word": words}), tmp_path / "words.parquet")
+    code = (
+        "import sys, finequery\n"
+        "query = 'select word, min(k), count(*) from \"{}\" group by word order by word'\n"
+        "finequery.sql(query.format(sys.argv[1])).fetchall()\n"
+        "print('pandas' in sys.modules)"
+    )
+    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parent.parent))
+    command = [sys.executable, "-c", code, str(tmp_path / "words.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stdout == "False\n", done.stderr

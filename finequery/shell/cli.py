@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import os
@@ -116,6 +117,7 @@ def _main(options: argparse.Namespace) -> int:
     from finequery.shell.opening import connect_to
 
     gc.set_threshold(100_000)  # imports make many objects and no garbage
+    atexit.register(gc.freeze)  # nor is there any use in looking through them once more at the end
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here uses BLAS, and its threads take time to start
     settings = {name: getattr(options, name) for name in ("threads", "memory_limit", "device", "board")}
     try:

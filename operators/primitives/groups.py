@@ -205,40 +205,6 @@ for _source in ("u8", "u16", "u32", "i64"):
     _define_find(f"find_rows_sum_{_source}", _source)
 
 
-@kernel("find_group")
-def find_group(t, n, k, args):
-    """Numbers of keys in order of appearance: keys (i64), stride, state, out (u32).
-
-    state: 0 groups, 1 most groups, 2 table (two words a slot: key, number + 1), 3 shift (64 - log2 slots), 4 keys by
-    group, 5 scratch for k hashes, 6 mask of slots; -1 where there is no room."""
-    keys, state, out = p_u64(args[0] + t * args[1]), p_i64(args[2]), p_u32(args[3])
-    groups = state[0]
-    if groups + k > state[1]:
-        return np.int64(-1)
-    table, shift, listed, hashes = p_u64(state[2]), np.uint64(state[3]), p_u64(state[4]), p_u64(state[5])
-    mask = np.uint64(state[6])
-    for j in range(np.uint64(k)):
-        hashes[j] = mix(keys[j]) >> shift
-    for j in range(np.uint64(k)):
-        prefetch(state[2] + np.int64(hashes[min(j + AHEAD, np.uint64(k) - ONE)]) * 16)
-        key, slot = keys[j], hashes[j]
-        while True:
-            value = table[slot * TWO + ONE]
-            if value == ZERO:
-                table[slot * TWO] = key
-                groups += 1
-                value = np.uint64(groups)
-                table[slot * TWO + ONE] = value
-                listed[np.uint64(groups - 1)] = key
-                break
-            if table[slot * TWO] == key:
-                break
-            slot = (slot + ONE) & mask
-        out[j] = np.uint32(value - ONE)
-    state[0] = groups
-    return k
-
-
 @kernel("run_group")
 def run_group(t, n, k, args):
     """Numbers of runs of equal keys: keys (i64), state, out (u32), morsel (address of the word with its number).

@@ -20,6 +20,7 @@ from finequery.operators.primitives import kernel
 mix = njit(error_model="numpy")(scalar.mix)
 #: Rows ahead of which offsets and characters are fetched.
 FAR, NEAR = np.uint64(24), np.uint64(12)
+LOW = np.uint64(0xFFFFFFFF)
 
 
 @kernel("views_of_w")
@@ -71,6 +72,12 @@ def is_null(validity, row):
     return ((p_u8(validity)[row >> np.uint64(3)] >> np.uint8(row & np.uint64(7))) & np.uint8(1)) == 0
 
 
+@njit(error_model="numpy")
+def first_slot(h, slots):
+    """Where a search begins: the middle of a hash, brought to the number of slots; parts are by its top."""
+    return (((h >> np.uint64(16)) & LOW) * slots) >> np.uint64(32)
+
+
 @kernel("hash_texts")
 def hash_texts(first, end, thread, args):
     """As a range kernel: offsets, chars, validity bitmap or 0, out (u64). NULL has hash 0."""
@@ -86,38 +93,56 @@ def hash_texts(first, end, thread, args):
 @kernel("first_texts")
 def first_texts(first, end, thread, args):
     """The row that has a text first, for rows of one part. As a range kernel over all parts: rows (u32, ascending in a
-    part), their hashes, offsets, chars, validity bitmap or 0, table (a word for each slot, two slots for each row: the
-    high half of the hash, and the row + 1), out (u32, by row; NULL: 0xFFFFFFFF)."""
-    rows, hashes, offsets, out = p_u32(args[0]), p_u64(args[1]), p_i64(args[2]), p_u32(args[6])
-    chars, table = args[3], p_u64(args[5] + first * 16)
-    slots, low = np.uint64(end - first) * np.uint64(2), np.uint64(0xFFFFFFFF)
+    part), their hashes, table (a word for each slot, two slots for each row: the high half of the hash, and the row +
+    1), out (u32, by row; NULL: 0xFFFFFFFF), offsets, chars, validity bitmap or 0."""
+    rows, hashes, offsets, out = p_u32(args[0]), p_u64(args[1]), p_i64(args[4]), p_u32(args[3])
+    chars, table, slots = args[5], p_u64(args[2] + first * 16), np.uint64(end - first) * np.uint64(2)
     for r in range(np.uint64(first), np.uint64(end)):
         if r + FAR < np.uint64(end):
-            prefetch(args[2] + np.int64(rows[r + FAR]) * 8)
+            prefetch(args[4] + np.int64(rows[r + FAR]) * 8)
             prefetch(chars + offsets[np.uint64(rows[r + NEAR])])
         row = np.uint64(rows[r])
-        if is_null(args[4], row):
+        if is_null(args[6], row):
             out[row] = np.uint32(0xFFFFFFFF)
             continue
         begin, h = offsets[row], hashes[r]
         size = offsets[row + np.uint64(1)] - begin
-        slot = (((h >> np.uint64(16)) & low) * slots) >> np.uint64(32)
+        slot = first_slot(h, slots)
         while True:
             entry = table[slot]
             if entry == np.uint64(0):
-                table[slot] = (h & ~low) | (row + np.uint64(1))
+                table[slot] = (h & ~LOW) | (row + np.uint64(1))
                 out[row] = np.uint32(row)
                 break
             if (entry ^ h) >> np.uint64(32) == np.uint64(0):
-                other = (entry & low) - np.uint64(1)
+                other = (entry & LOW) - np.uint64(1)
                 if offsets[other + np.uint64(1)] - offsets[other] == size and same_bytes(
                     chars + offsets[other], chars + begin, size
                 ):
                     out[row] = np.uint32(other)
                     break
-            slot += np.uint64(1)
-            if slot == slots:
-                slot = np.uint64(0)
+            slot = np.uint64(0) if slot + np.uint64(1) == slots else slot + np.uint64(1)
+    return np.int64(0)
+
+
+@kernel("first_keys")
+def first_keys(first, end, thread, args):
+    """The same of integers: rows, their keys (i64), table (two words for each row: place among these keys + 1), out."""
+    rows, keys, out = p_u32(args[0]), p_u64(args[1]), p_u32(args[3])
+    table, slots = p_u64(args[2] + first * 16), np.uint64(end - first) * np.uint64(2)
+    for r in range(np.uint64(first), np.uint64(end)):
+        key = keys[r]
+        slot = first_slot(mix(key), slots)
+        while True:
+            entry = table[slot]
+            if entry == np.uint64(0):
+                table[slot] = r + np.uint64(1)
+                out[np.uint64(rows[r])] = rows[r]
+                break
+            if keys[entry - np.uint64(1)] == key:
+                out[np.uint64(rows[r])] = rows[entry - np.uint64(1)]
+                break
+            slot = np.uint64(0) if slot + np.uint64(1) == slots else slot + np.uint64(1)
     return np.int64(0)
 
 

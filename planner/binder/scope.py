@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from finequery import errors
@@ -125,17 +126,21 @@ def output_exprs(columns: Iterable[Column], types: Iterable[SqlType]) -> list[Ex
 class Relation:
     """One item of FROM under the name it has in the query."""
 
-    __slots__ = ("columns", "fields", "name", "path")
-
     def __init__(self, name: str, columns: Sequence[tuple[str, Expr]], path: tuple[str, ...] = ()):
         self.name = name
         self.path = path  # the whole name of a table, folded, for references such as main.t.a
         self.columns = unique_names(columns)
-        self.fields = {n.lower(): e for n, e in self.columns}
+
+    @cached_property
+    def fields(self) -> dict[str, Expr]:
+        """Its columns by name, folded."""
+        return {n.lower(): e for n, e in self.columns}
 
 
 def unique_names(columns: Sequence[tuple[str, Expr]]) -> list[tuple[str, Expr]]:
     """Columns of a derived table: a name that comes again gets a number, as in a, a_1."""
+    if len({name.lower() for name, _ in columns}) == len(columns):
+        return list(columns)
     seen: dict[str, int] = {}
     result = []
     for name, e in columns:
@@ -154,25 +159,24 @@ def unique_names(columns: Sequence[tuple[str, Expr]]) -> list[tuple[str, Expr]]:
 class Scope:
     """The relations that are visible together, and what a bare column name means among them."""
 
-    __slots__ = ("bare", "relations", "star")
-
     def __init__(self, relations: Sequence[Relation] = ()):
         self.relations = list(relations)
-        self.bare: dict[str, list[tuple[Relation, Expr]]] = {}
-        self.star: list[tuple[Relation, str, Expr]] = []  # what * stands for
-        for relation in self.relations:
-            for name, e in relation.columns:
-                self.bare.setdefault(name.lower(), []).append((relation, e))
-                self.star.append((relation, name, e))
+        #: What * stands for.
+        self.star: list[tuple[Relation, str, Expr]] = [(r, name, e) for r in self.relations for name, e in r.columns]
+
+    @cached_property
+    def bare(self) -> dict[str, list[tuple[Relation, Expr]]]:
+        """By name, folded: the columns that it may mean."""
+        found: dict[str, list[tuple[Relation, Expr]]] = {}
+        for relation, name, e in self.star:
+            found.setdefault(name.lower(), []).append((relation, e))
+        return found
 
     @staticmethod
     def joined(left: Scope, right: Scope) -> Scope:
         """Both sides' names; a table name that comes twice is an error when it is used."""
         both = Scope()
         both.relations = left.relations + right.relations
-        both.bare = {name: list(found) for name, found in left.bare.items()}
-        for name, found in right.bare.items():
-            both.bare.setdefault(name, []).extend(found)
         both.star = left.star + right.star
         return both
 

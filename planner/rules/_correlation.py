@@ -38,7 +38,6 @@ from finequery.planner.logical import (
 from finequery.planner.rules._tree import (
     as_schema,
     copy,
-    expressions,
     filtered,
     free,
     fresh,
@@ -92,7 +91,7 @@ def _pull(node: Node, outer: frozenset[int]) -> Unnested | None:
     if isinstance(node, Join):
         return _pull_join(node, outer)
     own = set[int]()
-    for e in expressions(node):
+    for e in node.expressions:
         own |= reads(e)
     if not own.isdisjoint(outer) or len(node.inputs) != 1 or isinstance(node, Materialize):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from finequery.operators.expr import Call, Column, Expr, Literal, ScalarSubquery
+from finequery.operators.expr import Call, Column, Expr, Literal, ScalarSubquery, same_objects
 from finequery.planner.logical import Materialize, Node, Subquery
 from finequery.planner.rules._tree import free, map_expressions, with_inputs
 
@@ -24,7 +24,8 @@ class Everywhere:
         shared = isinstance(node, Materialize)
         if shared and id(node) in self.done:
             return self.done[id(node)][1]
-        new = with_inputs(node, [self.node(i) for i in node.inputs])
+        inputs = node.inputs
+        new = with_inputs(node, [self.node(i) for i in inputs]) if inputs else node
         new = map_expressions(new, self.expr)
         if self.change_node is not None:
             new = self.change_node(new)
@@ -45,7 +46,7 @@ class Everywhere:
         if kind is Call:
             args = e.args  # type: ignore[attr-defined]
             new = tuple([self.expr(a) for a in args])
-            if any(a is not b for a, b in zip(new, args)):
+            if not same_objects(new, args):
                 e = Call(e.type, e.name, new)  # type: ignore[attr-defined]
         elif kind is ScalarSubquery:
             plan = self.plan(e.plan)  # type: ignore[attr-defined]
@@ -59,6 +60,6 @@ class Everywhere:
         else:
             children = e.children
             new = tuple([self.expr(c) for c in children])
-            if any(a is not b for a, b in zip(new, children)):
+            if not same_objects(new, children):
                 e = e.rebuild(new)
         return e if self.change_expr is None else self.change_expr(e)

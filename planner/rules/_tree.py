@@ -15,6 +15,7 @@ from finequery.operators.expr import (
     SortKey,
     WindowCall,
     conjunction,
+    same_objects,
 )
 from finequery.operators.expr import (
     Aggregate as AggregateCall,
@@ -62,11 +63,7 @@ def start_ids(plan: Node) -> None:
 
 
 def max_id(plan: Node) -> int:
-    top = 0
-    for node in walk_all(plan):
-        for column in node.schema:
-            top = max(top, column.id)
-    return top
+    return max([max(ids(node), default=0) for node in walk_all(plan)])
 
 
 def reads(expr: Expr) -> set[int]:
@@ -96,56 +93,19 @@ def is_volatile(expr: Expr) -> bool:
     return (type(expr) is Call and expr.name in VOLATILE) or any(is_volatile(c) for c in expr.children)
 
 
-def expressions(node: Node) -> Iterator[Expr]:
-    """The expressions that stand in the node itself."""
-    if isinstance(node, Filter):
-        yield node.predicate
-    elif isinstance(node, Project):
-        for _, e in node.columns:
-            yield e
-    elif isinstance(node, Join):
-        for a, b in node.keys:
-            yield a
-            yield b
-        if node.condition is not None:
-            yield node.condition
-    elif isinstance(node, Aggregate):
-        for _, e in node.groups:
-            yield e
-        for _, call in node.aggregates:
-            yield from call.args
-            if call.filter is not None:
-                yield call.filter
-    elif isinstance(node, Window):
-        for _, w in node.calls:
-            yield from w.args
-            yield from w.partition
-            for key in w.order:
-                yield key.expr
-    elif isinstance(node, Sort):
-        for key in node.keys:
-            yield key.expr
-        yield from (e for e in (node.limit, node.offset) if e is not None)
-    elif isinstance(node, Limit):
-        yield from (e for e in (node.limit, node.offset) if e is not None)
-    elif isinstance(node, Values):
-        for row in node.rows:
-            yield from row
-
-
 def map_aggregate(call: AggregateCall, change: ExprMap) -> AggregateCall:
-    args = tuple(change(a) for a in call.args)
+    args = tuple([change(a) for a in call.args])
     keep = None if call.filter is None else change(call.filter)
-    if keep is call.filter and all(a is b for a, b in zip(args, call.args)):
+    if keep is call.filter and same_objects(args, call.args):
         return call
     return AggregateCall(call.type, call.name, args, call.distinct, keep)
 
 
 def map_expressions(node: Node, change: ExprMap) -> Node:
     """The node with ``change`` applied to each of its expressions; the same object where nothing changed."""
-    before = list(expressions(node))
+    before = node.expressions
     after = [change(e) for e in before]
-    if all(a is b for a, b in zip(after, before)):
+    if same_objects(after, before):
         return node
     new = iter(after)
     if isinstance(node, Filter):
@@ -208,7 +168,7 @@ def free(node: Node) -> frozenset[int]:
     known = node.__dict__.get("_free")
     if known is None:
         used: set[int] = set()
-        for e in expressions(node):
+        for e in node.expressions:
             used |= reads(e)
         for child in node.inputs:
             used -= ids(child)
@@ -223,9 +183,7 @@ def free(node: Node) -> frozenset[int]:
 def with_inputs(node: Node, inputs: Iterable[Node]) -> Node:
     """The node over other inputs; the same object where they are the same."""
     new = tuple(inputs)
-    if all(a is b for a, b in zip(new, node.inputs)):
-        return node
-    return node.with_inputs(new)
+    return node if same_objects(new, node.inputs) else node.with_inputs(new)
 
 
 def bottom_up(node: Node, change: Callable[[Node], Node]) -> Node:
@@ -247,24 +205,17 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def walk_all(node: Node) -> Iterator[Node]:
-    """Every node of the whole plan once, into Materialize and the plans in expressions."""
+    """Every node of the whole plan once, parents first, into Materialize and the plans in expressions."""
     seen: set[int] = set()
-
-    def visit(node: Node) -> Iterator[Node]:
-        if isinstance(node, Materialize):
-            if id(node) in seen:
-                return
-            seen.add(id(node))
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
         yield node
-        for child in node.inputs:
-            yield from visit(child)
-        for e in expressions(node):
-            for plan in plans_in(e):
-                if id(plan) not in seen:
-                    seen.add(id(plan))
-                    yield from visit(plan)
-
-    yield from visit(node)
+        plans = [plan for e in node.expressions for plan in plans_in(e)]
+        stack += reversed([*node.inputs, *plans])
 
 
 def plans_in(expr: Expr) -> list[Node]:
@@ -292,10 +243,7 @@ def replace(expr: Expr, mapping: dict[int, Expr]) -> Expr:
     if kind is Call:
         args = expr.args  # type: ignore[attr-defined]
         new = tuple([replace(a, mapping) for a in args])
-        for a, b in zip(new, args):
-            if a is not b:
-                return Call(expr.type, expr.name, new)  # type: ignore[attr-defined]
-        return expr
+        return expr if same_objects(new, args) else Call(expr.type, expr.name, new)  # type: ignore[attr-defined]
     if kind is Subquery:
         assert isinstance(expr, Subquery)
         operand = None if expr.operand is None else replace(expr.operand, mapping)
@@ -309,7 +257,7 @@ def replace(expr: Expr, mapping: dict[int, Expr]) -> Expr:
     if not children:
         return expr
     new = tuple([replace(c, mapping) for c in children])
-    return expr if all(a is b for a, b in zip(new, children)) else expr.rebuild(new)
+    return expr if same_objects(new, children) else expr.rebuild(new)
 
 
 def replace_in_plan(plan: Node, mapping: dict[int, Expr]) -> Node:

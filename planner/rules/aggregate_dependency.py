@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from finequery.operators.expr import Aggregate as AggregateCall
-from finequery.operators.expr import Call, Column, Expr, conjuncts
+from finequery.operators.expr import Call, Column, Expr, conjuncts, substitute, walk
 from finequery.planner.logical import Aggregate, Filter, Join, Limit, Node, Project, Scan, Sort, Window
 from finequery.planner.rules._tree import as_schema, bottom_up, fresh_like, ids, is_volatile, reads
 
 
 def aggregate_dependency(plan: Node) -> Node:
-    """Group by a key alone; columns that it determines are the same in the whole group, so any row has them.
+    """Group by a key alone; columns that it determines are the same in the whole group, so any row has them. What is
+    computed of the other groups is computed afterwards.
 
     Before::
 
-        Aggregate by custkey, name [count(*)]
+        Aggregate by custkey, name, custkey + 1 [count(*)]
           Scan customer [custkey, name]
 
     After::
 
-        Aggregate by custkey [first(name), count(*)]
-          Scan customer [custkey, name]
+        Project custkey, name, custkey + 1, count
+          Aggregate by custkey [first(name), count(*)]
+            Scan customer [custkey, name]
     """
 
     def change(node: Node) -> Node:
@@ -33,7 +35,7 @@ def reduce_groups(node: Aggregate) -> Node:
         return node
     facts = Dependencies()
     facts.collect(node.input)
-    if not facts.keys:
+    if not facts.keys and all(isinstance(e, Column) for _, e in node.groups):
         return node
     kept = [c for c, _ in node.groups]
     exprs = {c.id: e for c, e in node.groups}
@@ -46,22 +48,29 @@ def reduce_groups(node: Aggregate) -> Node:
     if len(kept) == len(node.groups):
         return node
     groups = tuple((c, e) for c, e in node.groups if c in kept)
-    moved = tuple((c, AggregateCall(c.type, "first", (e,))) for c, e in node.groups if c not in kept)
-    # A group column may pass an id through; an aggregate may not.
-    names: list[tuple[Column, Expr]] = []
+    result: dict[int, Expr] = {e.id: c for c, e in groups if isinstance(e, Column)}  # what a group's rows share
+    names: dict[int, Expr] = {}
     calls: list[tuple[Column, AggregateCall]] = []
-    for c, call in moved:
-        if c.id in ids(node.input):
-            inner = fresh_like(c)
-            names.append((c, inner))
-            calls.append((inner, call))
-        else:
-            calls.append((c, call))
+    for c, e in node.groups:
+        if c in kept:
+            continue
+        if reads(e) <= result.keys():
+            names[c.id] = substitute(e, result)
+            continue
+        inner = c
+        if c.id in ids(node.input):  # a group column may pass an id through; an aggregate may not
+            inner = names[c.id] = fresh_like(c)
+        calls.append((inner, AggregateCall(c.type, "first", (e,))))
     new = Aggregate(node.input, groups, tuple(calls) + node.aggregates)
     if not names:
         return as_schema(new, node.schema)
-    renamed = {c.id: e for c, e in names}
-    return Project(new, tuple((c, renamed.get(c.id, c)) for c in node.schema))
+    return Project(new, tuple((c, names.get(c.id, c)) for c in node.schema))
+
+
+def is_exact(e: Expr) -> bool:
+    """Whether equal columns give equal values: 1 / x is one thing of 0.0 and another of -0.0, which are equal, and a
+    month is 30 days."""
+    return isinstance(e, Column) or all(c.type.is_exact or c.type.is_string for c in walk(e) if isinstance(c, Column))
 
 
 class Dependencies:
@@ -83,7 +92,7 @@ class Dependencies:
         elif isinstance(node, Project):
             self.collect(node.input)
             for column, e in node.columns:
-                if not is_volatile(e):
+                if not is_volatile(e) and is_exact(e):
                     self.rules.append((frozenset(reads(e)), column.id))
                     if isinstance(e, Column):
                         self.rules.append((frozenset([column.id]), e.id))
@@ -113,6 +122,8 @@ class Dependencies:
 
     def determine(self, given: list[Expr], target: Expr) -> bool:
         known = {e.id for e in given if isinstance(e, Column)}
+        if not is_exact(target):
+            return False
         wanted = reads(target)
         changed = True
         while changed:

@@ -34,7 +34,6 @@ from finequery.planner.rules._correlation import Pairs, Unnested, dependent_join
 from finequery.planner.rules._tree import (
     as_schema,
     copy,
-    expressions,
     filtered,
     free,
     fresh,
@@ -96,7 +95,7 @@ class _Decorrelator:
         node = with_inputs(node, [self.node(i) for i in node.inputs])
         if isinstance(node, Join) and not free(node.right).isdisjoint(ids(node.left)):
             node = self.lateral(node)
-        if not any(has_subquery(e) for e in expressions(node)):
+        if not any(has_subquery(e) for e in node.expressions):
             return node
         if isinstance(node, Filter):
             return self.filter(node)
@@ -312,7 +311,7 @@ class _Decorrelator:
         """Like ``unnest`` for the input of an aggregate without groups, which needs equalities as its group keys."""
         outer = free(total) & ids(source)
         arguments = set[int]()
-        for e in expressions(total):
+        for e in total.expressions:
             arguments |= reads(e)
         if arguments.isdisjoint(outer):
             return self.unnest(source, total.input, equalities_only=True)

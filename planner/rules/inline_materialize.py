@@ -6,7 +6,7 @@ from collections import Counter
 
 from finequery.planner.logical import Materialize, Node
 from finequery.planner.rules._everywhere import Everywhere
-from finequery.planner.rules._tree import expressions, plans_in
+from finequery.planner.rules._tree import plans_in
 
 
 def inline_materialize(plan: Node) -> Node:
@@ -48,7 +48,7 @@ def count(node: Node, uses: Counter[int], plans: set[int]) -> None:
             return
     for child in node.inputs:
         count(child, uses, plans)
-    for e in expressions(node):
+    for e in node.expressions:
         for plan in plans_in(e):
             if id(plan) not in plans:
                 plans.add(id(plan))

@@ -1,4 +1,4 @@
-"""Projections on projections become one; projections that do nothing go away."""
+"""Projections on projections become one; projections that do nothing go away, and so do those of constants alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 from finequery.operators.expr import Column, Expr, Literal
 from finequery.operators.expr import walk as walk_expr
-from finequery.planner.logical import Join, Materialize, Node, Project, Union
+from finequery.planner.logical import Join, Materialize, Node, Project, Union, Values
 from finequery.planner.rules._tree import is_volatile, replace, with_inputs
 
 
@@ -26,6 +26,8 @@ def merge_projects(plan: Node) -> Node:
         Project (a * b) + 1 as d
           Filter a > 1
             Scan t [a, b, k]
+
+    SELECT of literals without FROM is a row of them, for which nothing has to be compiled or loaded.
     """
     return visit(plan, True)
 
@@ -47,6 +49,9 @@ def visit(node: Node, exact: bool) -> Node:
         inner: dict[int, Expr] = {c.id: e for c, e in below.columns}
         columns = tuple((c, replace(e, inner)) for c, e in columns)
         below = below.input
+    if isinstance(below, Values) and not below.columns and all(type(e) is Literal for _, e in columns):
+        row = tuple([e for _, e in columns])
+        return Values(tuple([c for c, _ in columns]), (row,) * len(below.rows))
     nothing = not isinstance(below, Materialize) and all(type(e) is Column and e.id == c.id for c, e in columns)
     if nothing and (not exact or [c.id for c in below.schema] == [c.id for c, _ in columns]):
         return below

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from finequery.operators.expr import Call, Column, Expr, ScalarSubquery
+from finequery.operators.expr import Call, Column, Expr, ScalarSubquery, same_objects
 from finequery.planner.logical import Aggregate, Join, Materialize, Node, Project, Scan, Union, Values, Window
-from finequery.planner.rules._tree import expressions, map_expressions, plans_in, reads, with_inputs
+from finequery.planner.rules._tree import map_expressions, plans_in, reads, with_inputs
 
 
 def prune_columns(plan: Node) -> Node:
@@ -55,7 +55,7 @@ class _Pruner:
     def kept_expressions(self, node: Node, used: set[int]) -> list[Expr]:
         if isinstance(node, Project):
             return [e for c, e in node.columns if c.id in used]
-        return list(expressions(node))
+        return list(node.expressions)
 
     def below(self, node: Node, used: set[int]) -> list[set[int]]:
         """What the node needs of its inputs where ``used`` of its columns are."""
@@ -85,7 +85,7 @@ class _Pruner:
             at = [i for i, c in enumerate(node.columns) if c.id in used]
             return [{p.schema[i].id for i in at} for p in node.parts]
         need = set(used)
-        for e in expressions(node):
+        for e in node.expressions:
             need |= reads(e)
         return [need] * len(node.inputs)
 
@@ -150,7 +150,4 @@ class _Pruner:
         if not children:
             return e
         new = tuple([self.expr(c) for c in children])
-        for a, b in zip(new, children):
-            if a is not b:
-                return e.rebuild(new)
-        return e
+        return e if same_objects(new, children) else e.rebuild(new)

@@ -21,7 +21,7 @@ from finequery.planner.logical import (
     Window,
 )
 from finequery.planner.rules._everywhere import Everywhere
-from finequery.planner.rules._tree import expressions, is_volatile, pass_through, plans_in, walk, walk_all
+from finequery.planner.rules._tree import is_volatile, pass_through, plans_in, walk, walk_all
 
 #: Rows are kept where they are at most this share of what is read to find them: writing and reading them again costs
 #: more than fused filters and probes do.
@@ -82,7 +82,7 @@ class _Sharing(Everywhere):
         self.seen.add(structure)
         for child in node.inputs:
             self.survey(child)
-        for plan in {id(p): p for e in expressions(node) for p in plans_in(e)}.values():
+        for plan in {id(p): p for e in node.expressions for p in plans_in(e)}.values():
             if -id(plan) not in self.seen:
                 self.seen.add(-id(plan))
                 self.survey(plan)
@@ -117,7 +117,7 @@ class _Sharing(Everywhere):
                 return Parameter(e.type, f"plan {self.number(e.plan)}")
             return None
 
-        exprs = tuple(transform(e, placed) for e in expressions(node))
+        exprs = tuple(transform(e, placed) for e in node.expressions)
         return (type(node), *inputs, exprs, own(node))
 
 
@@ -125,7 +125,7 @@ def own(node: Node) -> Any:
     """What a node is besides its inputs and its expressions."""
     if isinstance(node, Scan):
         return id(node.table), tuple(name for _, name in node.columns)
-    if any(is_volatile(e) for e in expressions(node)):
+    if any(is_volatile(e) for e in node.expressions):
         return id(node)
     types = tuple(c.type for c in node.schema)
     if isinstance(node, Join):

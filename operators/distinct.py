@@ -1,7 +1,7 @@
-"""Texts by the numbers of the distinct ones, in the order in which they first appear.
+"""Values by the numbers of the distinct ones, in the order in which they first appear.
 
-Many are parted by their hashes first (reference: cpu-execution 4.11), so that each part's table and the texts that it
-is compared with stay in a cache, and threads work on different parts.
+Many are parted by their hashes first (reference: cpu-execution 4.11), so that each part's table and what it is compared
+with stay in a cache, and threads work on different parts.
 """
 
 from __future__ import annotations
@@ -26,15 +26,26 @@ def number_texts(
     texts = (offsets.ctypes.data, chars.ctypes.data, valid)
     hashes = padded(count, np.int64, zero=False)
     pool.range("hash_texts", [*texts, hashes.ctypes.data], count)
-    rows, grouped, bounds = np.arange(count, dtype=np.uint32), hashes, np.array([0, count], dtype=np.int64)
+    return (*_number("first_texts", hashes[:count], texts, pool), hashes)
+
+
+def number_keys(keys: np.ndarray, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each int64 key (u32), and the first row of each number (u32)."""
+    return _number("first_keys", keys, (), pool)
+
+
+def _number(kernel: str, words: np.ndarray, more: tuple[int, ...], pool: Pool) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers and first rows by a kernel that compares rows, parted by their ``words``."""
+    count = len(words)
+    rows, bounds = np.arange(count, dtype=np.uint32), np.array([0, count], dtype=np.int64)
     if count > ONE_TABLE:
-        grouped, (rows,), bounds = partition(hashes[:count], [rows], pool)
+        words, (rows,), bounds = partition(words, [rows], pool)
     table, numbers = padded(2 * count, np.uint64), padded(count, np.uint32, zero=False)
-    words = [rows.ctypes.data, grouped.ctypes.data, *texts, table.ctypes.data, numbers.ctypes.data]
-    pool.range("first_texts", words, count, bounds=bounds)
+    addresses = [rows.ctypes.data, words.ctypes.data, table.ctypes.data, numbers.ctypes.data, *more]
+    pool.range(kernel, addresses, count, bounds=bounds)
     found = np.flatnonzero(numbers[:count] == np.arange(count, dtype=np.uint32))
     firsts, places = padded(len(found), np.uint32, zero=False), np.empty(count, dtype=np.uint32)
     firsts[:] = found
     places[found] = np.arange(len(found), dtype=np.uint32)
     pool.range("renumber", [places.ctypes.data, numbers.ctypes.data, NONE], count)
-    return numbers, firsts, hashes
+    return numbers, firsts
