@@ -23,7 +23,7 @@ from finequery.operators.program import MORSEL, ONE_THREAD, Instance, Job
 #: Ids of columns that the host computed: frames are handed on, so they are unique in the process.
 _fresh = itertools.count(-(10**15), -1)
 #: Rows that a function of the host is first called with.
-FIRST_PIECE = 1 << 14
+FIRST_PIECE = 1 << 12
 
 
 def evaluate(

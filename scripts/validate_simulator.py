@@ -7,7 +7,7 @@
 
 The cost table is fitted to the micro-queries of ``finequery calibrate`` alone; the queries here are none of them. They
 run with every instruction measured, and each pipeline is priced by the simulator from the rows that really came
-through. What stands for a pipeline is the least of several runs, for a sub-task too. Results go to
+through. What stands for a pipeline is the least of several runs in rounds that are apart in time. Results go to
 benchmarks/results/NAME.{json,md}.
 """
 
@@ -45,6 +45,8 @@ WANTED = 0.20
 LONG = 1e-3
 #: Runs of a query on each number of threads: as many as the calibration takes, since the least of more is less.
 RUNS = MOST_RUNS
+#: Times that everything is measured, one after another: what else a machine does in a burst is over by then.
+ROUNDS = 3
 RESULTS = ROOT / "benchmarks" / "results"
 VALIDATION = boards.FOLDER / "validation.json"
 
@@ -94,6 +96,16 @@ def validate(benchmark: str, folder: Path, threads: list[int], table: costs.Cost
         if found.seconds > 0:
             rows.append(Row(benchmark, query, number, count, found.seconds, predicted, found.samples))
     return rows
+
+
+def quietest(rows: list[Row]) -> list[Row]:
+    """The one of each pipeline that took the least among all rounds."""
+    found: dict[tuple[str, str, int, int], Row] = {}
+    for row in rows:
+        best = found.setdefault((row.benchmark, row.query, row.number, row.threads), row)
+        if row.measured < best.measured:
+            found[row.benchmark, row.query, row.number, row.threads] = row
+    return list(found.values())
 
 
 def medians(rows: list[Row]) -> dict[str, float]:
@@ -165,6 +177,7 @@ def report(rows: list[Row], kinds: dict[str, tuple[int, float, float, float]], f
     """The page."""
     medians_, total = medians(rows), len(rows)
     fitted_to = sum(n for k, n in fitted.samples.items() if ":" not in k)
+    source = f"was fitted to {fitted_to:,}" if fitted_to else "is the package's, which was fitted to"
     verdicts = [
         f"- {key.removeprefix('all, ')}: {value:.1%} (the bound of {WANTED:.0%} {_verdict(value)})"
         for key, value in medians_.items()
@@ -174,7 +187,7 @@ def report(rows: list[Row], kinds: dict[str, tuple[int, float, float, float]], f
         "# The simulator's CPU against the machine",
         "",
         f"Predicted (`simulated`) and measured times of {total} pipelines of TPC-H and SSB on {machine.processor()}, "
-        f"{available_cores()} cores. Fitted to {fitted_to} sub-tasks of `finequery calibrate`, "
+        f"{available_cores()} cores. The cost table {source} sub-tasks of `finequery calibrate`, "
         "none of them from these queries. Made by `python scripts/validate_simulator.py`.",
         "",
         "Median relative error of all pipelines on",
@@ -242,10 +255,11 @@ def main(argv: list[str] | None = None) -> int:
         source = f"measured on {machine.processor()}, which has hyper-threads: {pairs} sub-tasks on several threads"
         costfit.write_gain(boards.FOLDER / f"{boards.REFERENCE}.toml", gain, source)
     rows: list[Row] = []
-    for place, scale in enumerate(float(s) for s in options.scales.split(",")):
+    for place, scale in [*enumerate(float(s) for s in options.scales.split(","))] * ROUNDS:
         for kind, module, given in (("tpch", tpch, options.tpch), ("ssb", ssb, options.ssb)):
             folder = given[place] if place < len(given) else module.generate(scale)
             rows += validate(f"{kind} {scale:g}", folder, threads, fitted.table, board)
+    rows = quietest(rows)
     kinds = by_kind(rows, fitted.table, board)
     text = report(rows, kinds, fitted)
     print(text.split("## Pipelines")[0])
