@@ -26,6 +26,7 @@ from finequery.jetson.device import Info
 from finequery.planner.stages import Site
 from finequery.session import Session
 
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 SCALE = 0.01
 ONLY = "q1.1,q2.1,q4.2"
 
@@ -566,7 +567,7 @@ def test_docs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = made_docs("a")
     md = first["comparison.md"]
     for link in re.findall(r"\]\(([^)]+)\)", md):
-        assert link in first, link
+        assert link in first or (DOCS / link).is_file(), link  # the picture of a page is not made with the pages
     assert "simulated" in md and "56.69 % less" in md and "42.81 % less" in md and "2.39 times" in md
     document = json.loads(first["comparison/tpch-v100.json"])
     assert len(document["queries"]) == 22 and all(document["sides"][s]["simulated"] for s in ("a", "b"))

@@ -66,6 +66,33 @@ def test_words_for_leaving(word: str, shell: Open) -> None:
     assert t.exit() == 0
 
 
+def test_leaving_waits_for_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planner is imported beside the prompt; Python that ends beneath an import may crash."""
+    import finequery
+    from finequery.planner import parse
+    from finequery.shell import interactive
+    from finequery.shell.output import Output
+    from finequery.shell.shell import Shell
+
+    ended: list[str] = []
+
+    def slowly(text: str) -> None:
+        time.sleep(0.3)
+        ended.append(text)
+        raise ValueError
+
+    def read() -> str:
+        interactive.warm()
+        raise EOFError
+
+    monkeypatch.setattr(parse, "parse", slowly)
+    monkeypatch.setattr(interactive, "reader", lambda shell: read)
+    interactive.warm.cache_clear()
+    with finequery.connect() as con:
+        interactive.interact(Shell(con, Output()), rc=False)
+    assert ended == ["select 42"]
+
+
 def test_several_lines(shell: Open) -> None:
     t = shell()
     t.prompt()

@@ -44,6 +44,11 @@ def interact(shell: Shell, rc: bool = True) -> None:
             continue
         except EOFError:
             break
+    for thread in _warming:  # an import that goes on while Python ends would crash it
+        thread.join()
+
+
+_warming: list[threading.Thread] = []
 
 
 @functools.cache
@@ -63,7 +68,8 @@ def warm() -> None:
             session = Session(Catalog(), Settings())  # no statement of it is watched, so none is drawn
             session.prepare(parse("select 42")[0], {}, session.resolver(Scope()))
 
-    threading.Thread(target=plan, name="finequery-warm", daemon=True).start()
+    _warming.append(threading.Thread(target=plan, name="finequery-warm", daemon=True))
+    _warming[-1].start()
 
 
 def reader(shell: Shell) -> Callable[[], str]:
