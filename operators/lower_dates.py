@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from finequery.operators.calendar import DAY, UNITS, unit_name
 from finequery.operators.expr import Call, Expr, Literal
 from finequery.operators.lower import I64_HIGH, I64_LOW, Lower, NeedsHost, Value
 from finequery.operators.lower_expr import as_i64, binary, cast, fits, unary, value
 from finequery.operators.program import Out, Reg
-from finequery.types import SqlType
-
-DAY = 86_400_000_000
+from finequery.types import BIGINT, INTEGER, SqlType
 
 
 def _days(lower: Lower, expr: Expr) -> Value:
@@ -105,47 +104,78 @@ def _date_trunc(lower: Lower, expr: Call) -> Value:
 
 
 def _add_interval(lower: Lower, expr: Call) -> Value:
-    """DATE or TIMESTAMP plus or minus a constant interval: months first, then days, then microseconds."""
+    """DATE or TIMESTAMP plus or minus an interval: months first, then days, then microseconds."""
     moment, interval = expr.args
-    if not isinstance(interval, Literal) or interval.value is None or expr.type.name not in ("DATE", "TIMESTAMP"):
+    if expr.type.name not in ("DATE", "TIMESTAMP"):
         raise NeedsHost(expr)
-    sign = -1 if expr.name == "sub_interval" else 1
-    months, days, micros = (sign * part for part in interval.value)
+    months, days, micros = _parts(lower, expr, interval, -1 if expr.name == "sub_interval" else 1)
     constant = lower.program.constant
-    v = as_i64(lower, value(lower, moment))
-    if moment.type.name == "TIMESTAMP" and months:
-        whole = binary(lower, "floor_div_i64", v.reg, constant("i64", DAY), 8)
-        rest = binary(lower, "floor_mod_i64", v.reg, constant("i64", DAY), 8)
-        moved = binary(lower, "add_months", whole, constant("i64", months), 8)
-        reg = binary(lower, "add_i64", binary(lower, "mul_i64", moved, constant("i64", DAY), 8), rest, 8)
-        low, high = v.low + (months * 31 - 31) * DAY, v.high + (months * 31 + 31) * DAY
-        v = Value("i64", reg, v.valid, low, high)
-        scale = DAY
-    elif moment.type.name == "DATE":
-        if months:
-            reg = binary(lower, "add_months", v.reg, constant("i64", months), 8)
-            v = Value("i64", reg, v.valid, v.low + min(months * 31, 0) - 31, v.high + max(months * 31, 0) + 31)
-        if expr.type.name == "DATE":
-            if micros:
-                raise NeedsHost(expr)
-            return fits(lower, _shift(lower, v, days), expr.type)
+    v, dated = as_i64(lower, value(lower, moment)), moment.type.name == "DATE"
+    if months.low or months.high:
+        valid = lower.both_valid(v.valid, months.valid)
+        whole = v.reg if dated else binary(lower, "floor_div_i64", v.reg, constant("i64", DAY), 8)
+        low, high = (v.low, v.high) if dated else (v.low // DAY, v.high // DAY)
+        reg = binary(lower, "add_months", whole, months.reg, 8)
+        moved = Value("i64", reg, valid, low + 31 * min(months.low, 0) - 31, high + 31 * max(months.high, 0) + 31)
+        if not dated:
+            rest = Value("i64", binary(lower, "floor_mod_i64", v.reg, constant("i64", DAY), 8), valid, 0, DAY - 1)
+            moved = _sum(lower, cast(lower, moved, SqlType("DATE"), expr.type, expr), rest)
+        v = moved
+    if expr.type.name == "DATE":
+        if micros.low or micros.high:
+            raise NeedsHost(expr)
+        return fits(lower, _sum(lower, v, days), expr.type)
+    if dated:
         v = cast(lower, v, moment.type, expr.type, expr)
-        scale = DAY
+    return _sum(lower, _sum(lower, v, _times(lower, days, DAY)), micros)
+
+
+def _parts(lower: Lower, expr: Call, interval: Expr, sign: int) -> list[Value]:
+    """Months, days and microseconds of a constant, or of a constant interval with one of them times a number."""
+    if isinstance(interval, Literal) and interval.value is not None:
+        return [_number(lower, sign * part) for part in interval.value]
+    if not isinstance(interval, Call):
+        raise NeedsHost(expr)
+    one, count = interval.args[0], interval.args[-1]
+    if interval.name == "mul_interval" and isinstance(one, Literal) and one.value is not None:
+        parts = one.value
+    elif (unit := unit_name(interval.name.removeprefix("to_"))) is not None and len(interval.args) == 1:
+        parts = UNITS[unit]
     else:
-        scale = DAY
-    return _shift(lower, v, days * scale + micros)
+        raise NeedsHost(expr)
+    if sum(part != 0 for part in parts) != 1:
+        raise NeedsHost(expr)
+    number, found = as_i64(lower, value(lower, count)), []
+    for part, type_ in zip(parts, (INTEGER, INTEGER, BIGINT)):
+        found.append(_times(lower, fits(lower, _times(lower, number, part), type_), sign))
+    return found
 
 
-def _shift(lower: Lower, v: Value, amount: int) -> Value:
-    if amount == 0:
+def _number(lower: Lower, number: int) -> Value:
+    return Value("i64", lower.program.constant("i64", number), None, number, number)
+
+
+def _times(lower: Lower, v: Value, factor: int) -> Value:
+    low, high = sorted((v.low * factor, v.high * factor))
+    constant = lower.program.constant("i64", factor)
+    if factor == 1:
         return v
-    constant = lower.program.constant("i64", amount)
-    low, high = v.low + amount, v.high + amount
+    if low == high:
+        return Value("i64", lower.program.constant("i64", low), v.valid, low, high)
     if low >= I64_LOW and high <= I64_HIGH:
-        return Value("i64", binary(lower, "add_i64", v.reg, constant, 8), v.valid, low, high)
+        return Value("i64", binary(lower, "mul_i64", v.reg, constant, 8), v.valid, low, high)
+    return as_i64(lower, Value("w", binary(lower, "mul_i64_w", v.reg, constant, 16), v.valid, low, high))
+
+
+def _sum(lower: Lower, a: Value, b: Value) -> Value:
+    low, high, valid = a.low + b.low, a.high + b.high, lower.both_valid(a.valid, b.valid)
+    if b.low == b.high == 0:
+        return Value("i64", a.reg, valid, a.low, a.high)
+    if low >= I64_LOW and high <= I64_HIGH:
+        return Value("i64", binary(lower, "add_i64", a.reg, b.reg, 8), valid, low, high)
     out = Reg(8)
-    lower.emit("add_i64_checked", v.reg, 0, constant, 0, lower.checked(v.valid), 0, Out(out), pure=False)
-    return Value("i64", out, v.valid)
+    lower.emit("add_i64_checked", a.reg, 0, b.reg, 0, lower.checked(valid), 0, Out(out), pure=False)
+    return Value("i64", out, valid)
 
 
 def _date_diff(lower: Lower, expr: Call) -> Value:
