@@ -12,6 +12,7 @@ from finequery.errors import InternalError
 from finequery.jetson import memory
 from finequery.operators import dictionary as dictionaries
 from finequery.operators import encode_kernels as kernels
+from finequery.operators.arrow_arrays import of_numpy
 from finequery.operators.column import ColumnData, Dictionary, Stats
 from finequery.operators.encode import finish, has_factor, layout
 from finequery.operators.take import FEW_ROWS
@@ -362,10 +363,9 @@ def expand(column: ColumnData) -> ColumnData:
     data = memory.array(column.length + 1, np.int64)
     data[0] = 0
     np.cumsum(lengths, out=data[1:])
-    import pyarrow as pa
 
     values = dictionaries.to_arrow(source)
-    codes = pa.array(column.data[: column.length], mask=None if mask is None else ~mask)
+    codes = of_numpy(column.data[: column.length], mask)
     text = values.take(codes)
     _, bytes_of = dictionaries.string_parts(text)
     chars = memory.array(int(data[-1]), np.uint8)

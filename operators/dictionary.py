@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finequery.jetson import memory
+from finequery.operators.arrow_arrays import of_values
 from finequery.operators.column import Dictionary
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def from_strings(values: Sequence[str]) -> tuple[Dictionary, np.ndarray]:
     """``build`` from Python strings."""
     import pyarrow as pa
 
-    return build(pa.array(values, pa.large_string()))
+    return build(of_values(values, pa.string()))
 
 
 def to_arrow(dictionary: Dictionary) -> pa.Array:

@@ -12,6 +12,7 @@ import numpy as np
 from finequery.errors import OutOfRangeError
 from finequery.jetson import memory
 from finequery.operators import encode_kernels as kernels
+from finequery.operators.arrow_arrays import of_numpy
 from finequery.operators.arrow_types import from_arrow, require
 from finequery.operators.column import BLOCK, ColumnData, Stats
 from finequery.operators.encode_kernels import CHUNK, Range
@@ -111,7 +112,7 @@ def validity_of(arrays: list[Any], rows: int) -> tuple[np.ndarray | None, int]:
     parts = []
     for array in arrays:
         mask = mask_of(array)
-        parts.append(pa.array(np.ones(len(array), np.bool_) if mask is None else mask))
+        parts.append(of_numpy(np.ones(len(array), np.bool_) if mask is None else mask))
     return pack(pa.concat_arrays(parts), rows), nulls
 
 

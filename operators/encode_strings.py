@@ -9,6 +9,7 @@ import numpy as np
 from finequery.jetson import memory
 from finequery.operators import dictionary as dictionaries
 from finequery.operators import encode_kernels as kernels
+from finequery.operators.arrow_arrays import of_numpy, scalar
 from finequery.operators.column import ColumnData, Dictionary, Stats
 from finequery.operators.encode import finish, mask_of, slices, validity_of
 from finequery.operators.threads import parallel, size
@@ -102,11 +103,11 @@ def _with_dictionary(arrays: list[Any], rows: int, most: int, part: bool) -> Col
         chunk, start, which = item
         target = data[start : start + len(chunk)]
         mask = mask_of(chunk)
-        indices = chunk.indices.fill_null(0) if mask is not None else chunk.indices
+        indices = dictionaries.numbers(chunk.indices)
         if len(maps[which]) == 0:
             target[:] = 0
             return
-        kernels.remap(dictionaries.numbers(indices), maps[which], target)
+        kernels.remap(indices if mask is None else indices * mask, maps[which], target)
         if mask is not None:
             target *= mask
 
@@ -142,9 +143,8 @@ def _used_only(
             used[maps[which][indices]] = True
     if used.all():
         return dictionary, maps
-    import pyarrow as pa
 
-    kept = dictionaries.to_arrow(dictionary).filter(pa.array(used))
+    kept = dictionaries.to_arrow(dictionary).filter(of_numpy(used))
     new = np.maximum(np.cumsum(used) - 1, 0).astype(np.uint32)
     return dictionaries.from_sorted(kept), [new[m] for m in maps]
 
@@ -196,5 +196,5 @@ def _tidy(array: Any) -> tuple[np.ndarray, np.ndarray]:
     offsets, chars = dictionaries.string_parts(array)
     mask = mask_of(array)
     if mask is not None and bool(np.diff(offsets)[~mask].any()):
-        return dictionaries.string_parts(array.fill_null(""))
+        return dictionaries.string_parts(array.fill_null(scalar("", array.type)))
     return offsets, chars

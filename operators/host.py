@@ -11,6 +11,9 @@ from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from finequery.operators.arrow_arrays import of_numpy
 from finequery.operators.arrow_types import from_arrow, to_arrow
 from finequery.operators.host_arrays import from_physical, to_physical, to_text
 from finequery.operators.host_strings import VECTOR
@@ -42,7 +45,7 @@ def evaluate(
     if not array_at:
         value = bind(name, types, type_)(*args)
         one = from_physical([value], type_)
-        return one.take(pa.array([0] * length, pa.int64())) if length else one[:0]
+        return one.take(of_numpy(np.zeros(length, np.int64))) if length else one[:0]
     vector = _vector(name, types, array_at)
     if vector is not None:
         if any(a is None for a in args):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finequery.errors import OutOfRangeError
+from finequery.operators.arrow_arrays import bitmap, of_values, valid_of
 from finequery.operators.arrow_types import to_arrow
 from finequery.types import Interval, SqlType
 
@@ -62,25 +63,21 @@ def from_physical(values: Sequence[Any], type_: SqlType) -> pa.Array:
     target = to_arrow(type_)
     if type_.is_decimal or type_.name == "HUGEINT":
         raw = b"".join([(v or 0).to_bytes(16, "little", signed=True) for v in values])
-        nulls = sum(v is None for v in values)
-        bits = None
-        if nulls:
-            packed = np.packbits([v is not None for v in values], bitorder="little")
-            bits = pa.py_buffer(packed.tobytes())
+        bits, nulls = bitmap(valid_of(values))
         return pa.Array.from_buffers(target, len(values), [bits, pa.py_buffer(raw)], nulls)
     if type_.name == "INTERVAL":
+        parts = [(0, 0, 0) if v is None else (v.months, v.days, v.micros * 1000) for v in values]
         try:
-            triples = [None if v is None else pa.MonthDayNano([v.months, v.days, v.micros * 1000]) for v in values]
-            return pa.array(triples, target)
-        except (OverflowError, pa.ArrowInvalid) as error:
+            triples = np.array(parts, [("months", "<i4"), ("days", "<i4"), ("nanos", "<i8")])
+        except OverflowError as error:
             raise OutOfRangeError("an interval is too long") from error
+        bits, nulls = bitmap(valid_of(values))
+        return pa.Array.from_buffers(target, len(values), [bits, pa.py_buffer(triples)], nulls)
     if type_.name == "DATE":
-        return pa.array(values, pa.int32()).view(target)
+        return of_values(values, pa.int32()).view(target)
     if type_.name == "TIMESTAMP":
-        return pa.array(values, pa.int64()).view(target)
-    if type_.name == "FLOAT":
-        return pa.array(values, pa.float64()).cast(target)
-    return pa.array(values, target)
+        return of_values(values, pa.int64()).view(target)
+    return of_values(values, target)
 
 
 def to_text(value: Any) -> pa.Array:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from finequery.errors import ConversionError, NotSupportedError
+from finequery.operators.arrow_arrays import of_numpy, scalar
 from finequery.operators.arrow_types import to_arrow
 from finequery.operators.calendar import DAY
 from finequery.operators.host_arrays import from_physical, to_physical, to_text
@@ -195,10 +196,10 @@ def _decimal_text(array: pa.Array, source: SqlType) -> pa.Array:
     words = np.frombuffer(raw, np.int64) if raw is not None else np.zeros(0, np.int64)
     values = words[2 * array.offset : 2 * (array.offset + len(array)) : 2]
     whole, part = np.divmod(np.abs(values), 10**source.scale)
-    pieces: list[Any] = [pc.if_else(pa.array(values < 0), "-", "")]
+    pieces: list[Any] = [pc.if_else(of_numpy(values < 0), *(scalar(sign, pa.string()) for sign in ("-", "")))]
     if source.precision > source.scale:
-        pieces.append(pc.cast(pa.array(whole), pa.string()))
+        pieces.append(pc.cast(of_numpy(whole), pa.string()))
     if source.scale:
-        pieces += [".", pc.utf8_lpad(pc.cast(pa.array(part), pa.string()), source.scale, "0")]
-    text = pc.binary_join_element_wise(*pieces, "")
-    return pc.if_else(array.is_valid(), text, None) if array.null_count else text
+        pieces += [scalar(".", pa.string()), pc.utf8_lpad(pc.cast(of_numpy(part), pa.string()), source.scale, "0")]
+    text = pc.binary_join_element_wise(*pieces, scalar("", pa.string()))
+    return pc.if_else(array.is_valid(), text, scalar(None, text.type)) if array.null_count else text

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finequery.operators import watch
+from finequery.operators.arrow_arrays import of_numpy
 from finequery.operators.calendar import DAY
 from finequery.operators.dictionary import numbers
+from finequery.operators.encode import mask_of
 from finequery.operators.host_dates import grain
 from finequery.types import SqlType
 
@@ -51,7 +53,7 @@ def _distinct(arrays: Sequence[pa.Array]) -> tuple[pa.Array, pa.Array] | None:
             return None
         own = numbers(coded.indices)
         if codes is not None:
-            coded = pc.dictionary_encode(_array(codes.astype(np.int64) * len(coded.dictionary) + own))
+            coded = pc.dictionary_encode(of_numpy(codes.astype(np.int64) * len(coded.dictionary) + own))
             own = numbers(coded.indices)
         codes, count = own, len(coded.dictionary)
         if count > MOST * len(codes):
@@ -59,7 +61,7 @@ def _distinct(arrays: Sequence[pa.Array]) -> tuple[pa.Array, pa.Array] | None:
     assert codes is not None
     firsts = np.empty(count, np.int64)
     firsts[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
-    return _array(firsts), _array(codes)
+    return of_numpy(firsts), of_numpy(codes)
 
 
 def _spread(found: Any, codes: pa.Array) -> Any:
@@ -78,20 +80,9 @@ def coarse(name: str, args: list[Any], types: Sequence[SqlType]) -> list[Any]:
     known = grain(name, args[1:])
     if known in (None, (1, True)) or types[0].name != "TIMESTAMP" or not hasattr(args[0], "null_count"):
         return args
-    import pyarrow.compute as pc
-
     assert known is not None
     unit, dated = known
     moments = args[0]
     micros = numbers(moments.view("int64"))
     micros = micros - micros % unit if dated else micros % DAY // unit * unit
-    result = _array(micros)
-    if moments.null_count:
-        result = pc.if_else(moments.is_valid(), result, None)
-    return [result.view(moments.type), *args[1:]]
-
-
-def _array(numbers: np.ndarray) -> pa.Array:
-    import pyarrow as pa
-
-    return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [None, pa.py_buffer(numbers)])
+    return [of_numpy(micros, mask_of(moments)).view(moments.type), *args[1:]]

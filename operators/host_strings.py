@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from finequery.errors import DataError
+from finequery.operators.arrow_arrays import of_numpy, of_values, scalar
 from finequery.operators.like import lower, matches
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def upper(text: str) -> str:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return str(pc.utf8_upper(pa.scalar(text)).as_py())
+    return str(pc.utf8_upper(scalar(text, pa.string())).as_py())
 
 
 def substring(text: str, start: int, length: int | None = None) -> str:
@@ -261,9 +262,9 @@ def regexp_extract_array(text: pa.Array, pattern: str, group: int = 0) -> pa.Arr
         named, group = named, -1
     found = _run(lambda: pc.extract_regex(text, f"(?P<g0>{named})"), pattern)
     if group < 0:
-        return pc.if_else(pc.is_valid(text), "", None)
-    part = pc.fill_null(pc.struct_field(found, f"g{group}"), "")
-    return pc.if_else(pc.is_valid(text), part, None)
+        return pc.if_else(pc.is_valid(text), scalar("", text.type), scalar(None, text.type))
+    part = pc.struct_field(found, f"g{group}")
+    return pc.if_else(pc.is_valid(text), pc.fill_null(part, scalar("", part.type)), scalar(None, part.type))
 
 
 def _by_array(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -272,7 +273,7 @@ def _by_array(function: Callable[..., Any]) -> Callable[..., Any]:
     def one(text: str, *rest: Any) -> Any:
         import pyarrow as pa
 
-        return function(pa.array([text]), *rest)[0].as_py()
+        return function(of_values([text], pa.string()), *rest)[0].as_py()
 
     return one
 
@@ -419,15 +420,16 @@ def _position(text: pa.Array, part: Any) -> pa.Array | None:
 
     if not isinstance(part, str) or not is_ascii(text):
         return None
-    return pc.cast(pc.add(pc.find_substring(text, part), 1), pa.int64())
+    found = pc.find_substring(text, part)
+    return pc.cast(pc.add(found, scalar(1, found.type)), pa.int64())
 
 
 def _concat(*parts: Any) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wide = [pa.scalar(p, pa.large_string()) if isinstance(p, str) else p.cast(pa.large_string()) for p in parts]
-    return pc.binary_join_element_wise(*wide, pa.scalar("", pa.large_string()), null_handling="emit_null")
+    wide = [scalar(p, pa.large_string()) if isinstance(p, str) else p.cast(pa.large_string()) for p in parts]
+    return pc.binary_join_element_wise(*wide, scalar("", pa.large_string()), null_handling="emit_null")
 
 
 def _like(text: pa.Array, *rest: Any, fold: bool = False) -> pa.Array | None:
@@ -439,6 +441,7 @@ def _like(text: pa.Array, *rest: Any, fold: bool = False) -> pa.Array | None:
     import pyarrow.compute as pc
 
     from finequery.operators.column import ColumnData
+    from finequery.operators.encode import mask_of
     from finequery.operators.like import compile_pattern, match_column
     from finequery.types import VARCHAR
 
@@ -448,7 +451,7 @@ def _like(text: pa.Array, *rest: Any, fold: bool = False) -> pa.Array | None:
     compiled = compile_pattern(pattern, escape, fold)
     wide = text.cast(pa.large_string()) if pa.types.is_string(text.type) else text
     if not len(wide):
-        return pa.array([], pa.bool_())
+        return of_values([], pa.bool_())
     offsets = np.frombuffer(wide.buffers()[1], np.int64)[wide.offset : wide.offset + len(wide) + 1]
     raw = np.frombuffer(wide.buffers()[2] or b"", np.uint8)
     # The kernel reads past the end: the last rows are searched in a copy.
@@ -462,7 +465,7 @@ def _like(text: pa.Array, *rest: Any, fold: bool = False) -> pa.Array | None:
         if len(places) > 1
     ]
     mask = np.concatenate(masks).view(np.bool_)
-    return pa.array(mask, mask=~pc.is_valid(text).to_numpy(zero_copy_only=False) if text.null_count else None)
+    return of_numpy(mask, mask_of(text))
 
 
 def _ilike(text: pa.Array, *rest: Any) -> pa.Array | None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finequery.errors import DataError
+from finequery.operators.arrow_arrays import scalar
 
 if TYPE_CHECKING:
     from finequery.operators.column import ColumnData
@@ -126,7 +127,7 @@ def lower(text: str) -> str:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return str(pc.utf8_lower(pa.scalar(text)).as_py())
+    return str(pc.utf8_lower(scalar(text, pa.string())).as_py())
 
 
 @lru_cache(maxsize=1024)

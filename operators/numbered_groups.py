@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from finequery.operators import dictionary as dictionaries
+from finequery.operators.arrow_arrays import scalar
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData
 from finequery.operators.distinct import number_keys, number_texts
@@ -28,7 +29,7 @@ def as_codes(column: ColumnData) -> ColumnData:
     coded = column_to_arrow(column).dictionary_encode()
     dictionary, ranks = dictionaries.build(coded.dictionary)
     codes = (
-        ranks[dictionaries.numbers(coded.indices.fill_null(0))]
+        ranks[dictionaries.numbers(coded.indices.fill_null(scalar(0, coded.indices.type)))]
         if len(ranks)
         else np.zeros(column.length, dtype=np.int64)
     )

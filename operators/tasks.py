@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from finequery.errors import DataError
+from finequery.operators.arrow_arrays import of_values
 from finequery.operators.branches import together
 from finequery.operators.build import padded
 from finequery.operators.column import ColumnData, Frame
@@ -122,7 +123,7 @@ def column_of_values(type_: Any, values: list[Any]) -> ColumnData:
 
         from finequery.operators.encode import encode
 
-        return encode(pa.array(values, type=pa.large_string()), type_)
+        return encode(of_values(values, pa.string()), type_)
     return concat_columns([constant_column(type_, v, 1) for v in values])
 
 

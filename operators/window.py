@@ -11,9 +11,11 @@ import numpy as np
 from finequery.errors import DataError, NotSupportedError, OutOfRangeError
 from finequery.jetson import memory
 from finequery.operators import native, window_frames
+from finequery.operators.arrow_arrays import of_numpy, scalar
 from finequery.operators.column import ColumnData, Stats
 from finequery.operators.concat import concat_columns, mask_of
 from finequery.operators.dictionary import build, code_type
+from finequery.operators.encode import mask_of as validity
 from finequery.operators.export import column_to_arrow, column_to_python, integers
 from finequery.operators.expr import Frame
 from finequery.operators.pool import Pool
@@ -216,13 +218,14 @@ class WindowCall:
 
         starts = np.flatnonzero(self.order.flags & 2)
         between = column_to_python(slice_column(separator, 0, 1))[0] if self.length else None
-        values = column_to_arrow(text).cast(pa.large_string()).take(pa.array(self.order.rows))
+        values = column_to_arrow(text).cast(pa.large_string()).take(of_numpy(self.order.rows))
         known = pc.is_valid(values)
-        before = np.concatenate([[0], np.cumsum(known.to_numpy(zero_copy_only=False))])
+        mask = validity(values)
+        before = np.concatenate([[0], np.cumsum(np.ones(len(values), np.bool_) if mask is None else mask)])
         ends = before[np.append(starts, self.length)]
-        lists = pa.LargeListArray.from_arrays(pa.array(ends), values.filter(known))
-        parts = pc.binary_join(lists, pa.scalar(between, pa.large_string()))
-        dictionary, codes = build(pc.fill_null(parts, ""))
+        lists = pa.LargeListArray.from_arrays(of_numpy(ends), values.filter(known))
+        parts = pc.binary_join(lists, scalar(between, pa.large_string()))
+        dictionary, codes = build(pc.fill_null(parts, scalar("", parts.type)))
         partition = np.cumsum(self.order.flags >> 1 & 1) - 1
         data = memory.array(self.length, code_type(len(dictionary)))
         data[self.order.rows] = codes[partition]
