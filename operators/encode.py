@@ -145,7 +145,6 @@ _INTEGERS = {
     "uint32": "u4",
     "uint64": "u8",
     "date32[day]": "i4",
-    "timestamp[us]": "i8",
 }
 
 
@@ -176,6 +175,8 @@ def physical(array: pa.Array) -> tuple[np.ndarray, bool]:
     values = _raw(array, np.int64)
     if kinds.is_date64(kind):
         return values // _DAY, False
+    if kind.unit == "us":
+        return values, False
     return _microseconds(values, kind.unit, mask_of(array)), False
 
 
@@ -196,7 +197,7 @@ def _microseconds(values: np.ndarray, unit: str, mask: np.ndarray | None) -> np.
     if unit == "ns":  # to the nearest, halves away from zero
         away = np.abs(values) // 1000 + (np.abs(values) % 1000 >= 500)
         return np.where(values < 0, -away, away)
-    factor = {"s": 1_000_000, "ms": 1000, "us": 1}[unit]
+    factor = {"s": 1_000_000, "ms": 1000}[unit]
     if max(-int(values.min()), int(values.max())) * factor > 2**63 - 1:
         raise OutOfRangeError(f"a time in {unit} lies outside of what microseconds in 64 bits can hold")
     return values * factor
@@ -218,7 +219,7 @@ def layout(sql_type: SqlType, low: int, high: int, factor: int) -> tuple[str, np
 
 def has_factor(sql_type: SqlType) -> bool:
     """Whether a common factor of the values is divided out: prices in whole units, times in whole seconds."""
-    return sql_type.is_decimal or sql_type.name == "TIMESTAMP"
+    return sql_type.is_decimal or sql_type.is_timestamp
 
 
 def _encode_exact(arrays: list[Any], sql_type: SqlType, rows: int, part: bool) -> ColumnData:

@@ -144,16 +144,17 @@ def _typed_literals(tokens: list[Any]) -> list[Any]:
 
     if all(token.token_type is not TokenType.DCOLON for token in tokens):
         return tokens
-    typed = (TokenType.DATE, TokenType.TIMESTAMP, TokenType.TIMESTAMPNTZ)
+    typed = (TokenType.DATE, TokenType.TIMESTAMP, TokenType.TIMESTAMPNTZ, TokenType.TIMESTAMPTZ)
     result: list[Any] = []
     for i, token in enumerate(tokens):
         result.append(token)
         if token.token_type is TokenType.DCOLON and i > 1:
-            before, last = tokens[i - 2], tokens[i - 1]
+            width = 6 if tokens[i - 2].text.upper() == "ZONE" else 3  # TIMESTAMP WITH TIME ZONE '…'
+            before, last = tokens[i + 1 - width], tokens[i - 1]
             literal = before.token_type in typed and last.token_type is TokenType.STRING
             if literal or before.token_type is TokenType.PARAMETER:
                 place = {"line": before.line, "col": before.col, "start": before.start, "end": before.end}
-                result.insert(-3, Token(TokenType.L_PAREN, "(", **place))
+                result.insert(-width, Token(TokenType.L_PAREN, "(", **place))
                 result.insert(-1, Token(TokenType.R_PAREN, ")", **place))
     return result
 

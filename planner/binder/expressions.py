@@ -51,7 +51,7 @@ from finequery.planner.operations import (
     negate,
     require_constant,
 )
-from finequery.types import BOOLEAN, DATE, HUGEINT, INTERVAL, TIMESTAMP, VARCHAR, decimal
+from finequery.types import BOOLEAN, DATE, HUGEINT, INTERVAL, TIMESTAMP, TIMESTAMPTZ, VARCHAR, decimal
 
 _EPOCH = datetime.datetime(1970, 1, 1)
 
@@ -408,15 +408,13 @@ class Expressions:
         return self.now("localtimestamp" if type(node).__name__ == "Localtimestamp" else "now")
 
     def now(self, name: str) -> Expr:
-        """The date or time at which the statement is bound; a plan with it must not be kept."""
+        """The date or time in UTC at which the statement is bound; a plan with it must not be kept."""
         self.binder.cacheable = False
-        if name in ("localtimestamp", "current_localtimestamp"):
-            moment = datetime.datetime.now()
-        else:
-            moment = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+        moment = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
         if name in ("current_date", "today"):
-            return Literal(DATE, (datetime.datetime.now() - _EPOCH).days)
-        return Literal(TIMESTAMP, (moment - _EPOCH) // datetime.timedelta(microseconds=1))
+            return Literal(DATE, (moment - _EPOCH).days)
+        kind = TIMESTAMP if "local" in name else TIMESTAMPTZ
+        return Literal(kind, (moment - _EPOCH) // datetime.timedelta(microseconds=1))
 
     # --- calls
 
@@ -522,6 +520,7 @@ _KEYWORD_CALLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Trim": ("trim", ("this", "expression")),
     "StrPosition": ("position", ("this", "substr")),
     "Abs": ("abs", ("this",)),
+    "AtTimeZone": ("timezone", ("zone", "this")),
     "RegexpLike": ("regexp_matches", ("this", "expression")),
     "StartsWith": ("starts_with", ("this", "expression")),
 }
