@@ -291,8 +291,8 @@ def _has_header(cells: list[list[str]], dialect: Dialect) -> bool:
 
 
 def _kind_of(values: list[str], dialect: Dialect) -> pa.DataType:
-    """The narrowest type of all values, in the order BOOLEAN, BIGINT, HUGEINT, DOUBLE, DATE, TIMESTAMP (with a time zone if all
-    values have one), VARCHAR."""
+    """The narrowest type of all values, in the order BOOLEAN, BIGINT, HUGEINT, DOUBLE, DATE, TIMESTAMP, VARCHAR. It has
+    a time zone if all values say theirs."""
     import pyarrow as pa
 
     values = [v for v in values if v not in dialect.nullstr]

@@ -175,7 +175,7 @@ def physical(array: pa.Array) -> tuple[np.ndarray, bool]:
     values = _raw(array, np.int64)
     if kinds.is_date64(kind):
         return values // _DAY, False
-    if kind.unit == "us":
+    if kind.unit == "us":  # as they are, without a copy
         return values, False
     return _microseconds(values, kind.unit, mask_of(array)), False
 
@@ -197,7 +197,7 @@ def _microseconds(values: np.ndarray, unit: str, mask: np.ndarray | None) -> np.
     if unit == "ns":  # to the nearest, halves away from zero
         away = np.abs(values) // 1000 + (np.abs(values) % 1000 >= 500)
         return np.where(values < 0, -away, away)
-    factor = {"s": 1_000_000, "ms": 1000}[unit]
+    factor = {"s": 1_000_000, "ms": 1000, "us": 1}[unit]
     if max(-int(values.min()), int(values.max())) * factor > 2**63 - 1:
         raise OutOfRangeError(f"a time in {unit} lies outside of what microseconds in 64 bits can hold")
     return values * factor

@@ -279,8 +279,8 @@ def _texts(column: ColumnData) -> list[Any]:
 
 
 def column_to_numpy(column: ColumnData) -> np.ndarray:
-    """A numpy array, masked where there are NULLs. DECIMAL and HUGEINT become float64, DATE and TIMESTAMP datetime64 (in
-    UTC where there is a time zone), INTERVAL timedelta64, VARCHAR objects."""
+    """A numpy array, masked where there are NULLs. DECIMAL and HUGEINT become float64, DATE and TIMESTAMP datetime64
+    (those with a time zone in UTC), INTERVAL timedelta64, VARCHAR objects."""
     name, mask = column.type.name, mask_of(column)
     values: np.ndarray
     if column.type.is_string:

@@ -67,7 +67,6 @@ def unsupported(node: Any, value: Any, key: str) -> NoReturn:
 
 
 _TITLES = {
-    "AtTimeZone": "AT TIME ZONE",
     "BitwiseXor": "xor",
     "Star": "*",
     "WindowSpec": "a frame",
