@@ -18,7 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from finequery.jetson import board as boards
 from finequery.jetson import costs
 from finequery.jetson.board import Board
 from finequery.operators import native
-from finequery.operators.primitives.price_layout import BOARD, VARIANT
+from finequery.operators.primitives.price_layout import BOARD, CANDIDATE, VARIANT, offers_scratch, pricing_scratch
 from finequery.perfmodel.batch import SORTS, Batch, grid, kind_of
 from finequery.perfmodel.features import TILE
 from finequery.perfmodel.trees import Bank, Floats
@@ -36,8 +36,6 @@ from finequery.perfmodel.work import LINE, OWN_BYTES, updates_atomically
 
 #: A model without regressors, and without what was learned from runs.
 UNFITTED = (-1.0, -1.0, 0.0, 0.0)
-#: Numbers that the kernel needs room for: of a sub-task, of a sub-task in a variant, of a variant.
-_SCRATCH = 12, 6, 15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +57,33 @@ class Fit:
     low: Floats
     high: Floats
     adds_up: bool
+
+    def words(self) -> tuple[int, ...]:
+        """It as arguments of a kernel."""
+        bank = 0 if self.bank is None else self.bank.words.ctypes.data
+        return bank, self.by_units.ctypes.data, self.low.ctypes.data, self.high.ctypes.data, int(self.adds_up)
+
+
+class Ways(NamedTuple):
+    """Pipelines and the places where they may be cut, as rows of price_layout; where they are to run; the shares of the
+    rows that the GPU may get, points that each gap between two of them is parted in, and counts of batches."""
+
+    parts: Floats
+    cuts: Floats
+    site: Floats
+    shares: Floats
+    points: int
+    counts: Floats
+
+
+class Offered(NamedTuple):
+    """Candidates, as rows of price_layout; where those of each pipeline begin, and the seconds in which the host
+    prepares and finishes each; and how many prices of a sub-task in a variant it took."""
+
+    table: Floats
+    starts: NDArray[np.int64]
+    host: Floats
+    evaluated: int
 
 
 _NOTHING = Fit(None, np.zeros(0), np.zeros(0), np.zeros(0), adds_up=False)
@@ -179,10 +204,10 @@ class Analytic:
         """A model as price_layout.MODEL has it."""
         cpu, gpu = costs.cpu_entry(self._costs, model), costs.gpu_entry(self._costs, model)
         atomic = (float(updates_atomically(model, nbytes)) for nbytes in (0.0, math.inf))
-        sorts = float(kind_of(model) in SORTS)
+        kind = kind_of(model)
         return (
             *(cpu.row, cpu.step, cpu.vector, cpu.random, cpu.serial, cpu.fixed_us),
-            *(gpu.row, gpu.step, *atomic, sorts, *fitted),
+            *(gpu.row, gpu.step, *atomic, float(kind in SORTS), float(kind == "probe"), *fitted),
         )
 
     def state(self, device: str, threads: float, share: float, load: float) -> tuple[float, ...]:
@@ -210,17 +235,32 @@ class Analytic:
     def evaluate(self, subtasks: Floats, models: Floats, states: Floats, asked: Jobs, fit: Fit) -> tuple[Floats, int]:
         """One call of the kernel ``price_subtasks``: seconds, low, high, bytes and joules (5, sub-tasks of all jobs),
         and how many prices of a sub-task in a variant it evaluated. Rows are those of price_layout."""
-        count, ways = len(subtasks), len(states)
-        scratch = np.empty(_SCRATCH[0] * count + _SCRATCH[1] * count * ways + _SCRATCH[2] * ways)
+        scratch = np.empty(pricing_scratch(len(subtasks), len(states)))
         out = np.empty((5, asked.entries))
-        words = 0 if fit.bank is None else fit.bank.words.ctypes.data
         numbers, places = asked.packed()
         first = numbers.ctypes.data
         model_of, member, start, job, variant = (first + 8 * place for place in places)
         evaluated = native.run(
-            "price_subtasks", subtasks.ctypes.data, count, model_of, models.ctypes.data, states.ctypes.data, ways,
-            self._board.ctypes.data, member, start, job, variant, words, fit.by_units.ctypes.data,
-            fit.low.ctypes.data, fit.high.ctypes.data, int(fit.adds_up), scratch.ctypes.data, out.ctypes.data,
-            n=len(asked.jobs), k=asked.entries,
+            "price_subtasks", subtasks.ctypes.data, len(subtasks), model_of, models.ctypes.data, states.ctypes.data,
+            len(states), self._board.ctypes.data, member, start, job, variant, *fit.words(), scratch.ctypes.data,
+            out.ctypes.data, n=len(asked.jobs), k=asked.entries,
         )  # fmt: skip
         return out, evaluated
+
+    def offers(
+        self, subtasks: Floats, model_of: NDArray[np.int64], models: Floats, states: Floats, fit: Fit, asked: Ways
+    ) -> Offered:
+        """One call of the kernel ``price_offers``. Rows are those of price_layout."""
+        parts, cuts, site, shares, points, counts = asked
+        count = len(parts)
+        scratch = np.empty(offers_scratch(len(subtasks), count, len(cuts), len(states), len(shares), len(counts)))
+        out = np.empty((count * (3 + len(shares)) + 2 * len(cuts), len(CANDIDATE)))
+        starts, host = np.empty(count + 1, np.int64), np.empty(count)
+        evaluated = native.run(
+            "price_offers", subtasks.ctypes.data, len(subtasks), model_of.ctypes.data, models.ctypes.data,
+            states.ctypes.data, len(states), self._board.ctypes.data, *fit.words(), parts.ctypes.data,
+            cuts.ctypes.data, site.ctypes.data, shares.ctypes.data, len(shares), points, counts.ctypes.data,
+            len(counts), scratch.ctypes.data, out.ctypes.data, starts.ctypes.data, host.ctypes.data, n=count,
+            k=len(cuts),
+        )  # fmt: skip
+        return Offered(out, starts, host, evaluated)

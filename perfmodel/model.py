@@ -25,7 +25,7 @@ from finequery.errors import FileError
 from finequery.jetson.board import Board
 from finequery.operators.primitives.price_layout import MODEL
 from finequery.perfmodel import store
-from finequery.perfmodel.analytic import Analytic, Fit, Jobs
+from finequery.perfmodel.analytic import Analytic, Fit, Jobs, Offered, Ways
 from finequery.perfmodel.batch import Batch, kind_of
 from finequery.perfmodel.compose import Price
 from finequery.perfmodel.correct import Correction
@@ -145,6 +145,11 @@ class Model:
             models[:, -2:] = 0.0
         out, evaluated = self.analytic.evaluate(subtasks, models, states, asked, self._fit)
         return Prices(out, tuple(asked.starts), evaluated)
+
+    def offers(self, subtasks: Floats, names: Sequence[str], states: Floats, ways: Ways) -> Offered:
+        """Candidates for pipelines with what they take, of the prices of their sub-tasks (of models ``names``)."""
+        model_of = np.array(self.met(names), np.int64)
+        return self.analytic.offers(subtasks, model_of, self._models, states, self._fit, ways)
 
     def price(
         self,

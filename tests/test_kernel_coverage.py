@@ -24,7 +24,7 @@ OWN = (test_tile_primitives, test_group_primitives, test_key_primitives)
 #: Kernels that are tested through the functions that they are made for.
 ELSEWHERE = {
     "test_analytic.py": ("price_subtasks", "describe_subtasks"),
-    "test_candidates.py": ("compose_ways",),
+    "test_candidates.py": ("price_offers", "choose_plan"),
     "test_coexecution.py": ("take_morsels",),
     "test_engine.py": ("run_program", "run_range", "worker", "dispatch"),
     "test_profile.py": ("run_program_profiled", "read_ticks"),

@@ -5,12 +5,108 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from itertools import accumulate, chain
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 
+from finequery.operators import native
+from finequery.operators.primitives.price_layout import D2H, GPU, H2D, OPTION, beside_scratch
 from finequery.perfmodel.compose import fair_level
-from finequery.planner import overlap
-from finequery.planner.overlap import Machine, Task, Way, beside, elapsed
+from finequery.planner.placement import LEAST_GAIN, ROUNDS
+
+
+class Task(NamedTuple):
+    """A pipeline, or a copy: seconds and bytes alone, the engines that it keeps busy (``GPU``, ``H2D``, ``D2H``), the
+    cores that it takes, and the tasks before it that it waits for."""
+
+    seconds: float
+    nbytes: float
+    engines: int
+    cores: float
+    after: tuple[int, ...]
+
+
+class Way(NamedTuple):
+    """A way to run a pipeline, as price_layout.OPTION has it."""
+
+    seconds: float
+    nbytes: float
+    cores: float
+    needs: int
+    held: int
+    copying: float = 0.0
+    once: float = 0.0
+    pieces: int = 1
+
+
+class Machine(NamedTuple):
+    """What pipelines share: cores, and a memory of so many bytes a second. ``copies``: a discrete board's seconds of
+    copying each pipeline's result to the CPU and to the GPU; ``one_engine``: copies of both directions take turns."""
+
+    cores: float
+    peak: float
+    copies: Sequence[tuple[float, float]] | None = None
+    one_engine: bool = False
+
+
+class Beside(NamedTuple):
+    """What a search found: the way of each pipeline, whether it runs along, seconds, and the plans looked at."""
+
+    chosen: list[int]
+    along: list[bool]
+    seconds: float
+    looked: int
+
+
+def elapsed(tasks: Sequence[Task], cores: float, peak: float) -> float:
+    """Seconds of tasks by the kernel ``run_tasks``."""
+    after = [sorted(set(task.after)) for task in tasks]
+    table, out = np.array([task[:4] for task in tasks], np.float64), np.empty(1)
+    starts, flat = flattened(after)
+    scratch = np.empty(8 * len(tasks) + 2 * len(flat))
+    limits = np.array([cores, peak])
+    native.run(
+        "run_tasks", table.ctypes.data, starts.ctypes.data, flat.ctypes.data, limits.ctypes.data, scratch.ctypes.data,
+        out.ctypes.data, n=len(tasks),
+    )  # fmt: skip
+    return float(out[0])
+
+
+def beside(
+    ways: Sequence[Way],
+    starts: Sequence[tuple[Sequence[int], Sequence[bool]]],
+    moves: Sequence[Sequence[tuple[int, int, bool]]],
+    reads: Sequence[Sequence[int]],
+    handed: Sequence[Sequence[float]],
+    machine: Machine,
+) -> Beside:
+    """The best of plans by the kernel ``run_beside``, each search beginning with one of ``starts``."""
+    count, discrete = len(reads), machine.copies is not None
+    together = [move for move in moves if len(move) > 1]
+    moves = [*together, *(move for move in moves if len(move) == 1)]
+    table = np.fromiter(chain.from_iterable(ways), np.float64, len(ways) * len(OPTION))
+    begin, read = flattened(reads)
+    first = np.array([0, *accumulate(map(len, moves))], np.int64)
+    change = np.fromiter(chain.from_iterable(chain.from_iterable(moves)), np.int64)
+    hand = np.fromiter(chain.from_iterable(handed), np.float64)
+    copies = np.array(machine.copies if machine.copies is not None else (), np.float64)
+    limits = np.array([machine.cores, machine.peak, LEAST_GAIN, float(discrete), float(machine.one_engine)])
+    scratch, out = np.empty(beside_scratch(count, len(read))), np.empty(len(starts))
+    chosen, along = (np.array(each, np.int64) for each in zip(*starts))
+    looked = native.run(
+        "run_beside", table.ctypes.data, chosen.ctypes.data, along.ctypes.data, read.ctypes.data, begin.ctypes.data,
+        hand.ctypes.data, copies.ctypes.data, change.ctypes.data, first.ctypes.data, len(moves), len(together),
+        limits.ctypes.data, scratch.ctypes.data, out.ctypes.data, len(starts), n=count, k=ROUNDS,
+    )  # fmt: skip
+    best = int(out.argmin())
+    return Beside(chosen[best].tolist(), along[best].astype(bool).tolist(), float(out[best]), looked)
+
+
+def flattened(lists: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Where each list starts in all of them one after another, and these."""
+    return np.array([0, *accumulate(map(len, lists))], np.int64), np.array([*chain.from_iterable(lists)], np.int64)
 
 
 def cpu(seconds: float, *after: int, cores: float = 8.0, nbytes: float = 0.0) -> Task:
@@ -18,7 +114,7 @@ def cpu(seconds: float, *after: int, cores: float = 8.0, nbytes: float = 0.0) ->
 
 
 def gpu(seconds: float, *after: int, nbytes: float = 0.0) -> Task:
-    return Task(seconds, nbytes, overlap.GPU, 0.0, after)
+    return Task(seconds, nbytes, GPU, 0.0, after)
 
 
 def test_one_after_another() -> None:
@@ -36,7 +132,7 @@ def test_the_gpu_does_one_at_a_time() -> None:
     assert elapsed([gpu(2), gpu(3)], 8, math.inf) == pytest.approx(5)
 
 
-@pytest.mark.parametrize(("engines", "seconds"), [((overlap.H2D, overlap.D2H), 6), ((overlap.H2D,) * 2, 8)])
+@pytest.mark.parametrize(("engines", "seconds"), [((H2D, D2H), 6), ((H2D,) * 2, 8)])
 def test_copies_run_beside_all_but_copies_the_same_way(engines: tuple[int, int], seconds: float) -> None:
     copies = [Task(s, 0.0, engine, 0.0, ()) for s, engine in zip((2, 4), engines)]
     assert elapsed([*copies, gpu(5), gpu(1, 0), cpu(2, 1)], 8, math.inf) == pytest.approx(seconds)
@@ -151,7 +247,7 @@ def plan_by_hand(
         if (read, to) not in copies:
             copies[read, to] = len(tasks)
             assert machine.copies is not None
-            engine = overlap.H2D if to == 1 or machine.one_engine else overlap.D2H
+            engine = H2D if to == 1 or machine.one_engine else D2H
             tasks.append(Task(machine.copies[read][to], 0.0, engine, 0.0, (ends[read],)))
         return copies[read, to]
 
@@ -162,10 +258,10 @@ def plan_by_hand(
             if machine.copies is not None and w.needs in (1 - ways[r].held, 2):
                 after.add(copied(r, 1 - ways[r].held))
         for _ in range(w.pieces if w.copying else 0):
-            tasks.append(Task(w.copying / w.pieces, 0.0, overlap.H2D, 0.0, tuple(after)))
+            tasks.append(Task(w.copying / w.pieces, 0.0, H2D, 0.0, tuple(after)))
             after, seconds = {len(tasks) - 1}, seconds - w.copying / w.pieces
         ends.append(len(tasks))
-        engines, cores = overlap.GPU if w.needs else 0, 0.0
+        engines, cores = GPU if w.needs else 0, 0.0
         if w.needs != 1:  # while the host prepares it, others have the cores
             cores = w.cores * max(1.0 - w.once / seconds, 0.05)
         tasks.append(Task(seconds, w.nbytes, engines, cores, tuple(after)))
@@ -183,7 +279,7 @@ def test_tasks_run_as_plain_loops_say(seed: int) -> None:
             Task(
                 rng.uniform(0.1, 3.0),
                 rng.choice([0.0, 20.0, 200.0]),
-                rng.choice([0, 0, overlap.GPU, overlap.H2D, overlap.D2H]),
+                rng.choice([0, 0, GPU, H2D, D2H]),
                 rng.choice([0.0, 1.0, 8.0]),
                 tuple(j for j in range(i) if rng.random() < 0.3),
             )

@@ -19,7 +19,6 @@ from finequery.operators.context import CPU, GPU, Placement
 from finequery.perfmodel.model import Model
 from finequery.planner import candidates, placement
 from finequery.planner.candidates import Asked
-from finequery.planner.overlap import may_run_along
 from finequery.planner.placement import place
 from finequery.planner.scheduler import Ended, Scheduler, corrected, known, simulate
 from finequery.planner.stages import Part, Site, stages
@@ -125,16 +124,20 @@ def test_copies_beside_other_work_are_priced_as_the_simulator_runs_them(resident
     """Every plan of single devices, with branches beside each other and not, on a board that has to copy results."""
     found = board.load("rtx-3090")
     made = scheduler(con, BRANCHED, Site(found, found.cpu.cores, {}, resident=resident))
-    transfers = placement._Transfers(made.parts, made.site, made.schedule.placed[0].offers.host)
+    offers = made.schedule.placed[0].offers
     singles = [p.candidates[:2] for p in made.schedule.placed]
-    beside = [n for n, along in enumerate(may_run_along(transfers.reads)) if along]
+    # each that does not read the one before it, or goes on with such a branch
+    beside: set[int] = set()
+    for n, part in enumerate(made.parts):
+        if n > 0 and (made.parts[n - 1].info.number not in part.info.after or n - 1 in beside):
+            beside.add(n)
     assert beside, "the plan has branches"
     copied, errors = 0, []
     for plan in itertools.product(*singles):
-        for along in (set(), set(beside)):
+        for along in (set(), beside):
             choice = [c._replace(along=n in along) for n, c in enumerate(plan)]
-            one_by_one = sum(c.price.seconds + transfers.inputs(n, choice) for n, c in enumerate(choice))
-            took, priced = seconds(made, [c.placement for c in choice]), transfers.elapsed(choice)
+            priced, one_by_one = placement.elapsed(offers, choice)
+            took = seconds(made, [c.placement for c in choice])
             errors.append(abs(priced / took - 1.0))
             copied += priced < 0.97 * one_by_one
     assert copied > len(errors) / 4, "what runs beside something else is not paid for"

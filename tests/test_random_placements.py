@@ -15,7 +15,7 @@ from compare import assert_same
 from conftest import Engines, connect, connect_duckdb, set_morsel
 
 from finequery import workloads
-from finequery.planner import candidates, placement
+from finequery.planner import candidates, scheduler
 
 QUERIES = sorted([*(workloads.QUERIES / "tpch").glob("*.sql"), *(workloads.QUERIES / "ssb").glob("*.sql")])
 
@@ -36,15 +36,18 @@ def engines(tpch_dir: Path, ssb_dir: Path) -> Iterator[dict[str, Engines]]:
 def test_answers(path: Path, seed: int, engines: dict[str, Engines], monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = random.Random(zlib.crc32(f"{path.stem} {seed}".encode()))
     found: list[Any] = []
+    place = scheduler.place
 
-    def draw(placed: Any, *_: Any) -> list[Any]:
-        found.extend(drawn.choice(p.candidates) for p in placed)
-        return found[-len(placed) :]
+    def draw(*asked: Any) -> Any:
+        schedule = place(*asked)
+        for item in schedule.placed:
+            item.chosen = drawn.choice(item.candidates)
+            found.append(item.chosen)
+        return schedule
 
     set_morsel(monkeypatch, 256)
     monkeypatch.setattr(candidates, "FEW_ROWS", 1)
-    monkeypatch.setattr(placement, "_cheapest", draw)
-    monkeypatch.setattr(placement, "_safer", lambda *_: True)
+    monkeypatch.setattr(scheduler, "place", draw)
     one = engines[path.parent.name]
     one.con.execute(f"set gpu_load = {0.001 * (seed + 1)}")  # another scheduler for the same plan
     assert_same(*one, path.read_text())

@@ -1,4 +1,10 @@
-"""The arithmetic of placement: what ways to run a pipeline take, and which pipelines of a plan run beside others."""
+"""The search for a plan: for every pipeline one of its candidates, and which run beside others.
+
+Pipelines depend on each other through where results are: on a discrete GPU they are copied, and tables that both
+devices use are kept coherent. The plan's DAG is a tree but for shared subplans, so the cheapest whole plan is found by
+dynamic programming over it: for each pipeline and each device that may hold its result, the cheapest way to get it
+there. Then branches that do not read each other are let run beside each other where that gains (primitives/beside.py).
+"""
 
 # mypy: ignore-errors
 from __future__ import annotations
@@ -8,428 +14,414 @@ from numba import njit
 
 from finequery.operators.intrinsics import p_f64, p_i64
 from finequery.operators.primitives import kernel
+from finequery.operators.primitives.beside import improved, took
 from finequery.operators.primitives.price_layout import (
     CANDIDATE,
     CPU_FIRST,
-    D2H,
-    GPU,
-    H2D,
-    NEEDS_CPU,
-    NEEDS_GPU,
-    ON_CPU,
+    GPU_FIRST,
+    NEEDS_BOTH,
     ON_GPU,
     OPTION,
+    PART,
+    RULE,
     SHARED,
     SITE,
-    WAY,
     places,
 )
 
-W, C, L, T = (places(names, np.uint64) for names in (WAY, CANDIDATE, SITE, OPTION))
-WAYS, CANDIDATES, OPTIONS = np.uint64(len(WAY)), np.uint64(len(CANDIDATE)), np.uint64(len(OPTION))
-ZERO, ONE, TWO, THREE, FOUR, FIVE = map(np.uint64, range(6))
+C, L, P, T, R = (places(names, np.uint64) for names in (CANDIDATE, SITE, PART, OPTION, RULE))
+CANDIDATES, PARTS, OPTIONS = (np.uint64(len(names)) for names in (CANDIDATE, PART, OPTION))
+ZERO, ONE, TWO, THREE, FOUR, FIVE, SIX = map(np.uint64, range(7))
 #: Bytes of a word.
 WORD = np.int64(8)
-#: A task: seconds and bytes alone, the engines that it keeps busy, the cores that it takes.
-SECONDS, NBYTES, ENGINES, CORES, TASKS = map(np.uint64, range(5))
+#: Plans that a search of branches begins with, at most.
+STARTS = 4
 
 
 @njit(error_model="numpy")
-def together(one, one_bytes, two, two_bytes, peak):
-    """Seconds of two tasks that start together on one memory: perfmodel.compose.co_run for two. Who needs less than
-    half of what there is gets it, the other one the rest."""
-    one, two, half = max(one, 1e-12), max(two, 1e-12), peak / 2.0
-    one_need, two_need = one_bytes / one, two_bytes / two
-    one_pace = min(max(half, peak - two_need) / max(one_need, 1.0), 1.0)
-    two_pace = min(max(half, peak - one_need) / max(two_need, 1.0), 1.0)
-    one_end, two_end = one / one_pace, two / two_pace
-    first = min(one_end, two_end)
-    left = two - first * two_pace if one_end <= two_end else one - first * one_pace
-    return first + max(left, 0.0)
+def cost(objective, seconds, joules):
+    """What a plan costs: its time, its energy, or their product."""
+    if objective == 0.0:
+        return seconds
+    return joules if objective == 1.0 else seconds * joules
 
 
 @njit(error_model="numpy")
-def between(prices, jobs, job, weight, out):
-    """The prices between those of a job and of the next one, at ``weight`` of the latter."""
-    for j in range(FIVE):
-        out[j] = prices[j * jobs + job]
-        if weight > 0.0:
-            out[j] += weight * (prices[j * jobs + job + ONE] - out[j])
+def needs_of(c):
+    """The devices that a candidate runs on (price_layout.NEEDS)."""
+    return np.uint64(min(c[C.kind], np.float64(NEEDS_BOTH)))
 
 
 @njit(error_model="numpy")
-def launched(gpu, base, host, site):
-    """The GPU at work, with its launch, behind the copies of ``base`` bytes of columns that it lacks: in batches, each
-    while it works on the one before, but for the first, with which the host pays ``host`` seconds once."""
-    if site[L.cold] <= 0.0 or base <= 0.0:
-        for j in range(THREE):
-            gpu[j] += site[L.once]
-        return
-    batches = max(1.0, min(site[L.batches], np.floor(base / site[L.least_batch])))
-    copy = base * site[L.h2d] / batches + site[L.latency]
-    gpu[FOUR] += base * site[L.link_joules]
-    for j in range(THREE):
-        once = min(host, 0.9 * gpu[j])
-        took = (gpu[j] - once) / batches + site[L.once]
-        gpu[j] = max(copy + once + batches * took, batches * copy + took)
+def held_of(c):
+    """Who has its result: 0, the CPU, or 1, the GPU."""
+    return ONE if c[C.kind] == ON_GPU or c[C.kind] == CPU_FIRST else ZERO
 
 
 @njit(error_model="numpy")
-def wholly(way, prices, jobs, site, out):
-    """One device for all of it."""
-    between(prices, jobs, np.uint64(way[W.first]), 0.0, out)
-    if way[W.kind] == ON_GPU:
-        launched(out, way[W.base_bytes], way[W.gpu_once], site)
-    out[C.joules] += out[C.seconds] * site[L.idle_w]
-    out[C.choice] = way[W.kind]
+def column_batches(nbytes, site):
+    """planner.stages.column_batches."""
+    return max(1.0, min(site[L.batches], np.floor(nbytes / site[L.least_batch])))
 
 
 @njit(error_model="numpy")
-def shared_out(way, prices, jobs, shares, count, parts, site, out, cpu, gpu):
-    """Rows shared out at ``count`` shares, and in the row behind these at the best of the points that part two of them
-    in ``parts``, where prices are linear in between. Tables that are looked up in are both devices'."""
-    coherent = site[L.coherence] * way[W.table_bytes] * site[L.slowed]
-    end = np.uint64(way[W.end])
-    extra = p_f64(out + np.int64(count * CANDIDATES) * WORD)
-    extra[C.choice] = -1.0
-    best = np.inf
-    for point in range((count - ONE) * parts + ONE):
-        place, step = point // parts, point % parts
-        weight = np.float64(step) / np.float64(parts)
-        share = shares[place]
-        if step != ZERO:
-            share += weight * (shares[place + ONE] - share)
-        between(prices, jobs, np.uint64(way[W.first]) + place, weight, cpu)
-        between(prices, jobs, np.uint64(way[W.gpu]) + place, weight, gpu)
-        launched(gpu, way[W.base_bytes] * share, way[W.gpu_once], site)
-        back = site[L.latency] + way[W.passed_bytes] * share * site[L.d2h] if site[L.d2h] > 0.0 else 0.0
-        for j in range(THREE):
-            both = together(cpu[j], cpu[THREE], gpu[j] + coherent, gpu[THREE], site[L.peak])
-            cpu[j] = both + prices[j * jobs + end] + back
-        better = cpu[ZERO] < best
-        if better:
-            best, extra[C.choice] = cpu[ZERO], -1.0
-        if better or step == ZERO:
-            row = p_f64(out + np.int64((place if step == ZERO else count) * CANDIDATES) * WORD)
-            for j in range(THREE):
-                row[j] = cpu[j]
-            for j in range(THREE, FIVE):
-                row[j] = cpu[j] + gpu[j] + prices[j * jobs + end]
-            row[C.joules] += cpu[ZERO] * site[L.idle_w]
-            row[C.choice] = share
+def as_option(c, part, host, site, option):
+    """A candidate as plans with branches are made of: price_layout.OPTION."""
+    option[T.seconds], option[T.nbytes] = c[C.seconds], c[C.nbytes]
+    option[T.cores] = min(site[L.cores], max(1.0, part[P.rows] / site[L.morsel]))
+    option[T.needs], option[T.held] = np.float64(needs_of(c)), np.float64(held_of(c))
+    option[T.copying], option[T.once], option[T.pieces] = 0.0, host, 1.0
+    if site[L.cold] > 0.0 and (c[C.kind] == ON_GPU or c[C.kind] == SHARED):
+        copied = part[P.base_bytes] * (c[C.choice] if c[C.kind] == SHARED else 1.0)
+        if copied > 0.0:
+            pieces = column_batches(copied, site)
+            option[T.copying] = min(copied * site[L.h2d] + site[L.latency] * pieces, c[C.seconds])
+            option[T.pieces] = pieces
 
 
 @njit(error_model="numpy")
-def in_phases(way, prices, jobs, counts, count, site, out, cpu, gpu):
-    """Two phases over the best number of batches: t1 + t2 + (n - 1)·step of a batch's times, as
-    perfmodel.compose.batch_pipeline has it. What the host pays once is not paid for every batch: for the first phase
-    it comes before all, for the second one beside the first's next batch (behind a copy, three) before these wait."""
-    coherent = site[L.coherence] * way[W.table_bytes] * site[L.slowed]
-    leads = way[W.kind] == CPU_FIRST
-    rate = site[L.h2d] if leads else site[L.d2h]
-    ahead = 4.0 if rate > 0.0 else 2.0  # batches of the first phase when the second is through with one
-    out[C.seconds] = np.inf
-    for i in range(count):
-        between(prices, jobs, np.uint64(way[W.first]) + i, 0.0, cpu)
-        between(prices, jobs, np.uint64(way[W.gpu]) + i, 0.0, gpu)
-        n = counts[i]
-        copy = site[L.latency] + way[W.passed_bytes] / n * rate if rate > 0.0 else 0.0
-        for j in range(THREE):
-            once, gpu_once = min(way[W.once], 0.9 * cpu[j]), min(way[W.gpu_once], 0.9 * gpu[j])
-            one, two = cpu[j] - once, gpu[j] - gpu_once + site[L.once] + coherent
-            step = max(together(one, cpu[THREE], two, gpu[THREE], site[L.peak]), copy)
-            second, second_once = (two, gpu_once) if leads else (one, once)
-            late = second_once + max((n - 1.0) * max(second, copy), (n - ahead) * step + second)
-            cpu[j] = one + two + once + gpu_once - second_once + copy + max((n - 1.0) * step, late)
-        if cpu[ZERO] < out[C.seconds]:
-            for j in range(THREE):
-                out[j] = cpu[j]
-            out[C.nbytes] = (cpu[THREE] + gpu[THREE]) * n
-            out[C.joules] = (cpu[FOUR] + gpu[FOUR]) * n + cpu[ZERO] * site[L.idle_w]
-            out[C.choice] = n
-
-
-@kernel("compose_ways")
-def compose_ways(t, n, k, args):
-    """n ways (f64), prices (f64: seconds, low, high, bytes, joules of k jobs each), site (f64), shares (f64), their
-    number, points that each gap between two of them is parted in, counts of batches (f64), their number, out (f64:
-    rows of candidates), scratch (f64: 10)"""
-    prices, jobs, site, out = p_f64(args[1]), np.uint64(k), p_f64(args[2]), args[8]
-    shares, share_count, parts = p_f64(args[3]), np.uint64(args[4]), np.uint64(args[5])
-    counts, batch_counts = p_f64(args[6]), np.uint64(args[7])
-    cpu, gpu = p_f64(args[9]), p_f64(args[9] + np.int64(FIVE) * WORD)
-    for i in range(np.uint64(n)):
-        way = p_f64(args[0] + np.int64(i * WAYS) * WORD)
-        row = out + np.int64(np.uint64(way[W.out]) * CANDIDATES) * WORD
-        if way[W.kind] == ON_CPU or way[W.kind] == ON_GPU:
-            wholly(way, prices, jobs, site, p_f64(row))
-        elif way[W.kind] == SHARED:
-            shared_out(way, prices, jobs, shares, share_count, parts, site, row, cpu, gpu)
+def hand_overs(n, parts, begin, tables, reads, site, copies, handed):
+    """By pipeline, seconds of copying its result to the CPU and to the GPU; and for each that a pipeline reads, seconds
+    until it has that result, by what it needs and by who holds it: ``handed[6 * j + 2 * needs + held]``. ``tables``:
+    bytes of the tables that it looks up in there. A pipeline on both keeps its tables coherent: it is in its price."""
+    for p in range(n):
+        nbytes = parts[p * PARTS + P.result_bytes]
+        copies[p * TWO] = site[L.latency] + nbytes * site[L.d2h]
+        copies[p * TWO + ONE] = site[L.latency] + nbytes * site[L.h2d]
+    for j in range(np.uint64(begin[n])):
+        for i in range(SIX):
+            handed[j * SIX + i] = 0.0
+        if site[L.discrete] > 0.0:
+            down, up = copies[np.uint64(reads[j]) * TWO], copies[np.uint64(reads[j]) * TWO + ONE]
+            handed[j * SIX + ONE], handed[j * SIX + TWO] = down, up
+            handed[j * SIX + FOUR], handed[j * SIX + FIVE] = up, down
         else:
-            in_phases(way, prices, jobs, counts, batch_counts, site, p_f64(row), cpu, gpu)
-    return n
-
-
-# --- branches beside each other ---------------------------------------------------------------------------------------
+            coherent = site[L.coherence] * tables[j]
+            handed[j * SIX + ONE], handed[j * SIX + TWO] = coherent, coherent * site[L.slowed]
 
 
 @njit(error_model="numpy")
-def fair_level(needs, n, capacity, ordered):
-    """perfmodel.compose.fair_level: the most that anybody gets of a capacity shared max-min fair."""
-    for i in range(n):
-        j, need = i, needs[i]
-        while j > ZERO and ordered[j - ONE] > need:
-            ordered[j] = ordered[j - ONE]
-            j -= ONE
-        ordered[j] = need
-    rest = capacity
-    for i in range(n):
-        others = np.float64(n - i)
-        if ordered[i] * others >= rest:
-            return rest / others
-        rest -= ordered[i]
-    return np.inf
+def in_turn(candidates, chosen, n, begin, reads, handed, site, copies, out):
+    """Seconds, low, high, bytes and joules of a plan whose pipelines run one after another."""
+    waits = 0.0
+    for j in range(FIVE):
+        out[j] = 0.0
+    for p in range(n):
+        c = p_f64(candidates + chosen[p] * np.int64(CANDIDATES) * WORD)
+        for j in range(FIVE):
+            out[j] += c[j]
+        for j in range(np.uint64(begin[p]), np.uint64(begin[p + ONE])):
+            read = p_f64(candidates + chosen[np.uint64(reads[j])] * np.int64(CANDIDATES) * WORD)
+            waits += handed[j * SIX + TWO * needs_of(c) + held_of(read)]
+    if n > ZERO and site[L.discrete] > 0.0:
+        last = p_f64(candidates + chosen[n - ONE] * np.int64(CANDIDATES) * WORD)
+        waits += copies[(n - ONE) * TWO] * np.float64(held_of(last))
+    for j in range(THREE):
+        out[j] += waits
+    out[C.joules] += waits * site[L.idle_w]
 
 
 @njit(error_model="numpy")
-def run_paces(tasks, running, count, cores, peak, pace, need, ordered):
-    """Share of its own pace for each that runs: cores are shared, and the memory."""
-    total = 0.0
-    for r in range(count):
-        need[r] = tasks[np.uint64(running[r]) * TASKS + CORES]
-        total += need[r]
-    level = fair_level(need, count, cores, ordered) if total > cores else np.inf
-    total = 0.0
-    for r in range(count):
-        at = np.uint64(running[r]) * TASKS
-        pace[r] = min(1.0, level / need[r]) if need[r] > 0.0 else 1.0
-        need[r] = tasks[at + NBYTES] / tasks[at + SECONDS] * pace[r] if tasks[at + NBYTES] > 0.0 else 0.0
-        total += need[r]
-    level = fair_level(need, count, peak, ordered) if total > peak else np.inf
-    for r in range(count):
-        if need[r] > 0.0:
-            pace[r] *= min(1.0, level / need[r])
-
-
-@njit(error_model="numpy")
-def elapsed(tasks, n, start, after, cores, peak, most, scratch):
-    """planner.overlap: seconds of n tasks, of which i waits for those in ``after`` from ``start[i]`` on, each once;
-    infinite if they are not less than ``most``."""
-    size = np.int64(n) * WORD
-    left, pace, need, ordered = (
-        p_f64(scratch),
-        p_f64(scratch + size),
-        p_f64(scratch + 2 * size),
-        p_f64(scratch + 3 * size),
-    )
-    waits, queue, running = p_i64(scratch + 4 * size), p_i64(scratch + 5 * size), p_i64(scratch + 6 * size)
-    # who waits for a task: a list from head[task] on, of places in ``after``
-    head, following = p_i64(scratch + 7 * size), p_i64(scratch + 8 * size)
-    waiting = p_i64(scratch + 8 * size + start[n] * WORD)
-    queued = count = ZERO
-    for i in range(n):
-        head[i] = -1
-        waits[i], left[i] = start[i + ONE] - start[i], max(tasks[i * TASKS + SECONDS], 1e-12)
-        if waits[i] == 0:
-            queue[queued] = np.int64(i)
-            queued += ONE
-    for back in range(n):
-        i = n - ONE - back
-        for d in range(np.uint64(start[i]), np.uint64(start[i + ONE])):
-            before = np.uint64(after[d])
-            following[d], waiting[d], head[before] = head[before], np.int64(i), np.int64(d)
-    busy, now = np.int64(0), 0.0
-    while queued + count > ZERO:
-        held = ZERO
-        for q in range(queued):
-            engines = np.int64(tasks[np.uint64(queue[q]) * TASKS + ENGINES])
-            if busy & engines:
-                queue[held] = queue[q]
-                held += ONE
-            else:
-                busy |= engines
-                running[count] = queue[q]
-                count += ONE
-        queued = held
-        pace[ZERO] = 1.0
-        if count > ONE:
-            run_paces(tasks, running, count, cores, peak, pace, need, ordered)
-        step = np.inf
-        for r in range(count):
-            step = min(step, left[np.uint64(running[r])] / pace[r])
-        now += step
-        if now >= most:
-            return np.inf
-        on = ZERO
-        for r in range(count):
-            i = np.uint64(running[r])
-            left[i] -= pace[r] * step
-            if left[i] > 1e-9 * tasks[i * TASKS + SECONDS] + 1e-13:
-                running[on] = np.int64(i)
-                on += ONE
+def cheapest(candidates, rows, n, objective, best):
+    """By pipeline, the candidates that cost least among all with the same devices and with the same one that has the
+    result (nothing else about one matters to the pipelines around it): of the CPU, of the GPU, of both whose result the
+    CPU has, and of both whose result the GPU has; -1: there is none."""
+    for p in range(n):
+        at = p * FOUR
+        for group in range(FOUR):
+            best[at + group] = -1
+        for row in range(np.uint64(rows[p]), np.uint64(rows[p + ONE])):
+            c = p_f64(candidates + np.int64(row * CANDIDATES) * WORD)
+            if c[C.choice] < 0.0:
                 continue
-            busy &= ~np.int64(tasks[i * TASKS + ENGINES])
-            d = head[i]
-            while d >= 0:
-                j = waiting[np.uint64(d)]
-                waits[np.uint64(j)] -= 1
-                if waits[np.uint64(j)] == 0:
-                    queue[queued] = j
-                    queued += ONE
-                d = following[np.uint64(d)]
-        count = on
-    return now
+            group = at + (TWO if c[C.kind] == GPU_FIRST else np.uint64(c[C.kind]))
+            if best[group] >= 0:
+                least = p_f64(candidates + best[group] * np.int64(CANDIDATES) * WORD)
+                if cost(objective, least[C.seconds], least[C.joules]) <= cost(objective, c[C.seconds], c[C.joules]):
+                    continue
+            best[group] = np.int64(row)
 
 
 @njit(error_model="numpy")
-def wait(after, first, count, task):
-    """Add a task to those that another one waits for, from ``first`` on; gives how many they are now."""
-    for d in range(first, first + count):
-        if after[d] == task:
-            return count
-    after[first + count] = task
+def dynamic(candidates, best, n, begin, reads, handed, site, copies, objective, total, option, wanted, stack, chosen):
+    """The cheapest plan whose pipelines run one after another. ``total`` and ``option``: what it costs to have each
+    result on each device, and by which candidate; ``wanted``: for each that a pipeline reads, and by what it needs, who
+    is to hold it. A shared subplan is placed for the first that reads it."""
+    idle = site[L.idle_w]
+    for p in range(n):
+        first, end = np.uint64(begin[p]), np.uint64(begin[p + ONE])
+        for held in range(TWO):
+            total[p * TWO + held], option[p * TWO + held] = np.inf, -1
+        for group in range(FOUR):
+            row = best[p * FOUR + group]
+            if row < 0:
+                continue
+            c = p_f64(candidates + row * np.int64(CANDIDATES) * WORD)
+            needs, at = needs_of(c), p * TWO + held_of(c)
+            took = cost(objective, c[C.seconds], c[C.joules])
+            for j in range(first, end):
+                read, least = np.uint64(reads[j]), np.inf
+                for held in range(TWO):
+                    seconds = handed[j * SIX + TWO * needs + held]
+                    there = total[read * TWO + held] + cost(objective, seconds, seconds * idle)
+                    if there < least:
+                        least, wanted[j * THREE + needs] = there, np.int64(held)
+                took += least
+            if took < total[at]:
+                total[at], option[at] = took, row
+    for p in range(n):
+        chosen[p] = -1
+    back = copies[(n - ONE) * TWO] if site[L.discrete] > 0.0 else 0.0
+    on_gpu = total[(n - ONE) * TWO + ONE] + cost(objective, back, back * idle)
+    stack[ZERO], stack[ONE] = np.int64(n) - 1, 1 if on_gpu < total[(n - ONE) * TWO] else 0
+    depth = ONE
+    while depth > ZERO:
+        depth -= ONE
+        p, held = np.uint64(stack[depth * TWO]), np.uint64(stack[depth * TWO + ONE])
+        if chosen[p] >= 0:
+            continue
+        chosen[p] = option[p * TWO + held]
+        needs = needs_of(p_f64(candidates + chosen[p] * np.int64(CANDIDATES) * WORD))
+        for j in range(np.uint64(begin[p]), np.uint64(begin[p + ONE])):
+            stack[depth * TWO], stack[depth * TWO + ONE] = reads[j], wanted[j * THREE + needs]
+            depth += ONE
+    for p in range(n):  # read by nobody that was placed
+        if chosen[p] < 0:
+            chosen[p] = option[p * TWO + (ONE if total[p * TWO + ONE] < total[p * TWO] else ZERO)]
+
+
+@njit(error_model="numpy")
+def longest_chain(candidates, chosen, n, begin, reads, ends):
+    """Seconds of the longest chain of pipelines that read each other."""
+    longest = 0.0
+    for p in range(n):
+        ready = 0.0
+        for j in range(np.uint64(begin[p]), np.uint64(begin[p + ONE])):
+            ready = max(ready, ends[np.uint64(reads[j])])
+        ends[p] = ready + p_f64(candidates + chosen[p] * np.int64(CANDIDATES) * WORD)[C.seconds]
+        longest = max(longest, ends[p])
+    return longest
+
+
+@njit(error_model="numpy")
+def may_run_along(n, begin, reads, along):
+    """By pipeline, whether there is one before it that it can run beside: it does not read the one before it, or it
+    goes on with a branch that began so. Gives whether there is any."""
+    some = False
+    for p in range(n):
+        reads_last = False
+        for j in range(np.uint64(begin[p]), np.uint64(begin[p + ONE])):
+            reads_last |= reads[j] == np.int64(p) - 1
+        along[p] = 1 if p > ZERO and (not reads_last or along[p - ONE] > 0) else 0
+        some |= along[p] > 0
+    return some
+
+
+@njit(error_model="numpy")
+def add_change(changes, count, pipeline, option, along):
+    """Note what a move does to a pipeline; gives how many changes there are now."""
+    at = count * THREE
+    changes[at], changes[at + ONE], changes[at + TWO] = np.int64(pipeline), np.int64(option), np.int64(along)
     return count + ONE
 
 
 @njit(error_model="numpy")
-def add(tasks, n, start, count, seconds, nbytes, engines, cores):
-    """The n-th task, which waits for the last ``count`` that were put into ``after``."""
-    at = n * TASKS
-    tasks[at + SECONDS], tasks[at + NBYTES], tasks[at + ENGINES], tasks[at + CORES] = seconds, nbytes, engines, cores
-    start[n + ONE] = start[n] + np.int64(count)
-    return n + ONE
+def add_option(candidates, row, parts, p, host, site, options, rows_of, count):
+    """Note a candidate of a pipeline as an option; gives how many there are now."""
+    c = p_f64(candidates + row * np.int64(CANDIDATES) * WORD)
+    part = p_f64(parts + np.int64(p * PARTS) * WORD)
+    as_option(c, part, host[p], site, p_f64(options + np.int64(count * OPTIONS) * WORD))
+    rows_of[count] = row
+    return count + ONE
 
 
 @njit(error_model="numpy")
-def took(options, chosen, along, n, reads, begin, handed, copies, limits, least, scratch):
-    """Seconds of a plan; infinite if they are not less than ``least``. Results are copied between the memories of a
-    discrete board beside what does not wait for them; on others who reads them waits."""
-    most, discrete = np.int64(n) * 11 + 1, limits[THREE] > 0.0
-    tasks, ends, copied = p_f64(scratch), p_i64(scratch + most * 4 * WORD), p_i64(scratch + (most * 4 + n) * WORD)
-    start, after = p_i64(scratch + most * 7 * WORD), p_i64(scratch + (most * 8 + 1) * WORD)
-    found, last = ZERO, np.int64(-1)
-    start[ZERO] = 0
-    for i in range(n * TWO):
-        copied[i] = -1
-    for i in range(n):
-        o = np.uint64(chosen[i]) * OPTIONS
-        seconds, needs = options[o + T.seconds], np.uint64(options[o + T.needs])
-        if discrete:
-            for j in range(np.uint64(begin[i]), np.uint64(begin[i + ONE])):
-                read = np.uint64(reads[j])
-                to = ONE - np.uint64(options[np.uint64(chosen[read]) * OPTIONS + T.held])
-                if needs != ONE - to and copied[read * TWO + to] < 0:
-                    copied[read * TWO + to] = np.int64(found)
-                    after[np.uint64(start[found])] = ends[read]
-                    engine = H2D if to == NEEDS_GPU or limits[FOUR] > 0.0 else D2H
-                    found = add(tasks, found, start, ONE, copies[read * TWO + to], 0.0, engine, 0.0)
-        first, count = np.uint64(start[found]), ZERO
-        for j in range(np.uint64(begin[i]), np.uint64(begin[i + ONE])):
-            read = np.uint64(reads[j])
-            held = np.uint64(options[np.uint64(chosen[read]) * OPTIONS + T.held])
-            count = wait(after, first, count, ends[read])
-            if not discrete:
-                seconds += handed[j * np.uint64(6) + needs * TWO + held]
-            elif needs != held:
-                count = wait(after, first, count, copied[read * TWO + ONE - held])
-        if along[i] == 0 and last >= 0:
-            count = wait(after, first, count, last)
-        pieces = np.uint64(options[o + T.pieces]) if options[o + T.copying] > 0.0 else ZERO
-        for _ in range(pieces):  # of columns, which the GPU follows batch by batch
-            copying = options[o + T.copying] / options[o + T.pieces]
-            found = add(tasks, found, start, count, copying, 0.0, H2D, 0.0)
-            seconds -= copying
-            after[np.uint64(start[found])] = np.int64(found) - 1
-            count = ONE
-        ends[i] = np.int64(found)
-        engines, cores = GPU if needs != NEEDS_CPU else 0, 0.0
-        if needs != NEEDS_GPU:  # while the host prepares and finishes it, others have the cores
-            cores = options[o + T.cores] * max(1.0 - options[o + T.once] / max(seconds, 1e-12), 0.05)
-        found = add(tasks, found, start, count, seconds, options[o + T.nbytes], engines, cores)
-        if along[i] == 0:
-            last = ends[i]
-    if discrete and n > ZERO and options[np.uint64(chosen[n - ONE]) * OPTIONS + T.held] == NEEDS_GPU:
-        after[np.uint64(start[found])] = ends[n - ONE]
-        engine = H2D if limits[FOUR] > 0.0 else D2H
-        found = add(tasks, found, start, ONE, copies[(n - ONE) * TWO], 0.0, engine, 0.0)
-    rest = scratch + (most * 8 + 1 + 3 * begin[n] + 12 * np.int64(n) + 2) * WORD
-    return elapsed(tasks, found, start, after, limits[ZERO], limits[ONE], least, rest)
+def branches(
+    candidates, best, n, parts, begin, reads, handed, copies, site, host, rule, chosen, along, price, scratch,
+):  # fmt: skip
+    """Let branches of a plan run beside each other where that gains; ``chosen``, ``along`` and ``price`` are then those
+    of the plan that was found. Gives the number of plans that were looked at.
 
-
-@kernel("run_tasks")
-def run_tasks(t, n, k, args):
-    """tasks (f64: seconds, bytes, engines, cores; n), start of those that each waits for (i64, n + 1), these (i64),
-    cores and bytes a second of the memory (f64), scratch (f64: 8 n + 2 for each that is waited for), out (f64): seconds
-    of all of them"""
-    limits, out = p_f64(args[3]), p_f64(args[5])
-    out[ZERO] = elapsed(
-        p_f64(args[0]), np.uint64(n), p_i64(args[1]), p_i64(args[2]), limits[ZERO], limits[ONE], np.inf, args[4]
-    )
-    return n
-
-
-@njit(error_model="numpy")
-def improved(
-    options, chosen, along, n, reads, begin, handed, copies, limits, changes, first, moves, again, rounds, scratch
-):
-    """Moves in a plan while they gain: its seconds then, and the number of plans that were looked at."""
-    kept, kept_along = p_i64(scratch), p_i64(scratch + np.int64(n) * WORD)
-    scratch += np.int64(TWO * n) * WORD
-    least = took(options, chosen, along, n, reads, begin, handed, copies, limits, np.inf, scratch)
-    looked = 1
-    for turn in range(rounds):
-        before = least
-        for move in range(again if turn > 0 else ZERO, moves):
-            start, end = np.uint64(first[move]), np.uint64(first[move + ONE])
-            for i in range(n):
-                kept[i], kept_along[i] = chosen[i], along[i]
-            other = False
-            for change in range(start, end):
-                i = np.uint64(changes[change * THREE])
-                if changes[change * THREE + ONE] >= 0:
-                    chosen[i] = changes[change * THREE + ONE]
-                along[i] = changes[change * THREE + TWO]
-                other |= chosen[i] != kept[i] or along[i] != kept_along[i]
-            if end == start + ONE:  # what takes longer than the plan by itself needs no look
-                i = np.uint64(changes[start * THREE])
-                other &= options[np.uint64(chosen[i]) * OPTIONS + T.seconds] < least
-            if not other:
-                seconds = np.inf
-            else:
-                goal = least * (1.0 - limits[TWO])
-                seconds = took(options, chosen, along, n, reads, begin, handed, copies, limits, goal, scratch)
-                looked += 1
-            if seconds < least * (1.0 - limits[TWO]):
-                least = seconds
-            else:
-                for i in range(n):
-                    chosen[i], along[i] = kept[i], kept_along[i]
-        if least == before:
-            break
-    return least, looked
-
-
-@kernel("run_beside")
-def run_beside(t, n, k, args):
-    """Ways to run n pipelines: 0 options (f64). Plans that searches begin with, one after another: 1 the way of each
-    pipeline (i64, changed), 2 whether it runs along (i64, changed), 14 their number. 3 what pipelines read, one after
-    another (i64), 4 start of each one's in it (i64, n + 1), 5 seconds of each hand-over (f64: six, by what the reader
-    needs and by who holds), 6 seconds of copying each result to the CPU and to the GPU (f64). Moves change pipelines
-    together: 7 changes (i64: pipeline, option or -1 for the one in the plan, whether it runs along), 8 start of each
-    move in them (i64, moves + 1), 9 moves, 10 the first of them that is tried in every round and not only in the first
-    one. 11 (f64) cores, bytes a second of the memory, what a move has to gain, whether results are copied, and both
-    ways by one engine; 12 scratch (f64: 214 n + 9 for each read + 23), 13 out (f64): seconds of each plan; k: most
-    rounds.
-
-    Gives the number of plans that were looked at."""
-    options, reads, begin, handed = p_f64(args[0]), p_i64(args[3]), p_i64(args[4]), p_f64(args[5])
-    copies, changes, first, limits = p_f64(args[6]), p_i64(args[7]), p_i64(args[8]), p_f64(args[11])
-    out, looked = p_f64(args[13]), 0
-    for plan in range(np.uint64(args[14])):
-        at = np.int64(plan) * n * WORD
-        out[plan], plans = improved(
-            options, p_i64(args[1] + at), p_i64(args[2] + at), np.uint64(n), reads, begin, handed, copies, limits,
-            changes, first, np.uint64(args[9]), np.uint64(args[10]), k, args[12],
+    Searches begin with the plan whose pipelines run one after another, that one and either device alone with all
+    branches beside each other, and end where no move gains. Moves try one device beside the pipeline before; as it is,
+    but beside that; and where results are copied, which may cost nothing beside something else, also one device behind
+    it, the best of the other ways, and one device for it with all that it reads: none of them may gain alone."""
+    size, discrete, at = np.int64(n), site[L.discrete] > 0.0, scratch
+    limits, at = p_f64(at), at + 5 * WORD
+    single, at = p_i64(at), at + 2 * size * WORD  # by pipeline and device: the option
+    may, at = p_i64(at), at + size * WORD
+    options, at = at, at + 4 * size * np.int64(OPTIONS) * WORD
+    rows_of, at = p_i64(at), at + 4 * size * WORD
+    below, at = p_i64(at), at + size * size * WORD  # by pipeline: itself and those that its inputs come from
+    first, at = p_i64(at), at + (8 * size + 1) * WORD
+    changes, at = p_i64(at), at + 3 * (size + 7) * size * WORD
+    starts, at = at, at + 2 * STARTS * size * WORD
+    before, rest = p_f64(at), at + 5 * WORD
+    some = may_run_along(n, begin, reads, may)
+    if not some and not discrete:
+        return 0
+    limits[ZERO], limits[ONE], limits[TWO] = site[L.cores], site[L.peak], rule[R.least_gain]
+    limits[THREE], limits[FOUR] = site[L.discrete], site[L.one_engine]
+    count = ZERO
+    for p in range(n):
+        count = add_option(candidates, chosen[p], parts, p, host, site, options, rows_of, count)
+    for p in range(n):
+        for device in range(TWO):
+            row = best[p * FOUR + device]
+            single[p * TWO + device] = np.int64(count) if row >= 0 else -1
+            if row >= 0:
+                count = add_option(candidates, row, parts, p, host, site, options, rows_of, count)
+        one, other = best[p * FOUR + TWO], best[p * FOUR + THREE]
+        if discrete and (one >= 0 or other >= 0):
+            if one < 0 or (other >= 0 and seconds_of(candidates, other) < seconds_of(candidates, one)):
+                one = other
+            count = add_option(candidates, one, parts, p, host, site, options, rows_of, count)
+    changed = moves = ZERO
+    first[ZERO] = 0
+    for p in range(n if discrete else ZERO):  # one device for all that it reads too: tried once, before the others
+        members = ONE
+        for i in range(n):
+            below[p * n + i] = 1 if i == p else 0
+        for j in range(np.uint64(begin[p]), np.uint64(begin[p + ONE])):
+            for i in range(p):
+                below[p * n + i] |= below[np.uint64(reads[j]) * n + i]
+        for i in range(p):
+            members += np.uint64(below[p * n + i])
+        for device in range(TWO):
+            able = members > ONE
+            for i in range(p + ONE):
+                able &= below[p * n + i] == 0 or single[i * TWO + device] >= 0
+            if not able:
+                continue
+            for i in range(p + ONE):
+                if below[p * n + i] > 0:
+                    changed = add_change(changes, changed, i, single[i * TWO + device], may[i])
+            moves += ONE
+            first[moves] = np.int64(changed)
+    together, option = moves, n
+    for p in range(n):
+        devices = ZERO
+        for device in range(TWO):
+            if single[p * TWO + device] >= 0:
+                devices += ONE
+        behind = option + devices
+        for turn in range(TWO):  # beside the pipeline before, then behind it
+            if (turn == ZERO and may[p] > 0) or (turn == ONE and discrete):
+                for i in range(option, behind):
+                    changed = add_change(changes, changed, p, i, ONE - turn)
+                    moves += ONE
+                    first[moves] = np.int64(changed)
+        option = behind
+        if discrete and (best[p * FOUR + TWO] >= 0 or best[p * FOUR + THREE] >= 0):
+            changed, option = add_change(changes, changed, p, option, ZERO), option + ONE
+            moves += ONE
+            first[moves] = np.int64(changed)
+        if may[p] > 0:
+            changed = add_change(changes, changed, p, np.int64(-1), ONE)
+            moves += ONE
+            first[moves] = np.int64(changed)
+    looked, least, found = np.int64(0), np.inf, ZERO
+    for start in range(np.uint64(STARTS)):
+        if start == ONE and not some:
+            continue
+        ways = p_i64(starts + np.int64(TWO * start * n) * WORD)
+        beside = p_i64(starts + np.int64((TWO * start + ONE) * n) * WORD)
+        for p in range(n):
+            ways[p], beside[p] = np.int64(p), may[p] if start > ZERO else 0
+            if start >= TWO and single[p * TWO + start - TWO] >= 0:
+                ways[p] = single[p * TWO + start - TWO]
+        seconds, plans = improved(
+            p_f64(options), ways, beside, n, reads, begin, handed, copies, limits, changes, first, moves, together,
+            np.int64(rule[R.rounds]), rest,
         )  # fmt: skip
         looked += plans
+        if seconds < least:
+            least, found = seconds, start
+    if least > (1.0 - rule[R.gain]) * price[C.seconds]:
+        return looked
+    ways = p_i64(starts + np.int64(found * TWO * n) * WORD)
+    beside = p_i64(starts + np.int64((found * TWO + ONE) * n) * WORD)
+    for p in range(n):
+        chosen[p], along[p] = rows_of[np.uint64(ways[p])], beside[p]
+    in_turn(candidates, chosen, n, begin, reads, handed, site, copies, before)
+    share = least / before[C.seconds]
+    price[C.seconds], price[C.low], price[C.high] = least, before[C.low] * share, before[C.high] * share
+    price[C.nbytes] = before[C.nbytes]
+    price[C.joules] = before[C.joules] - (before[C.seconds] - least) * site[L.idle_w]
     return looked
+
+
+@njit(error_model="numpy")
+def seconds_of(candidates, row):
+    """What a candidate takes."""
+    return p_f64(candidates + row * np.int64(CANDIDATES) * WORD)[C.seconds]
+
+
+@kernel("choose_plan")
+def choose_plan(t, n, k, args):
+    """n pipelines: 0 candidates (f64: CANDIDATE), 1 the first of each pipeline (i64, n + 1), 2 pipelines (f64: PART), 3
+    start of what each reads (i64, n + 1), 4 these pipelines, each before those that read it (i64), 5 bytes of the
+    tables that are looked up in there (f64), 6 site (f64), 7 seconds in which the host prepares and finishes each
+    (f64), 8 rules (f64); 9 scratch (f64: price_layout.plan_scratch); 10 chosen (i64, n): a candidate of each pipeline,
+    11 (i64, n) whether it runs along; 12 out (f64): five numbers of the plan, of the CPU alone, and of the GPU alone,
+    whose seconds are infinite where some pipeline can't run there.
+
+    Gives the number of plans with branches beside each other that were compared. With k = 1 the plan is given, as 10
+    and 11: what it takes with branches is written to 12, and behind it what it takes one after another."""
+    candidates, parts, begin, reads = args[0], args[2], p_i64(args[3]), p_i64(args[4])
+    site, host, rule, chosen, along = p_f64(args[6]), p_f64(args[7]), p_f64(args[8]), p_i64(args[10]), p_i64(args[11])
+    count, objective, read = np.uint64(n), rule[R.objective], begin[np.uint64(n)]
+    price, cpu, gpu = p_f64(args[12]), p_f64(args[12] + 5 * WORD), p_f64(args[12] + 10 * WORD)
+    at = args[9]
+    copies, at = p_f64(at), at + 2 * n * WORD
+    handed, at = p_f64(at), at + 6 * read * WORD
+    best, at = p_i64(at), at + 4 * n * WORD
+    total, at = p_f64(at), at + 2 * n * WORD
+    option, at = p_i64(at), at + 2 * n * WORD
+    wanted, at = p_i64(at), at + 3 * read * WORD
+    stack, at = p_i64(at), at + 2 * (read + 1) * WORD
+    ends, at = p_f64(at), at + n * WORD
+    single, at = p_i64(at), at + n * WORD
+    hand_overs(count, p_f64(parts), begin, p_f64(args[5]), reads, site, copies, handed)
+    if k != 0:
+        limits, options, rows = p_f64(at), at + 5 * WORD, p_i64(at + (5 + n * np.int64(OPTIONS)) * WORD)
+        limits[ZERO], limits[ONE], limits[TWO] = site[L.cores], site[L.peak], rule[R.least_gain]
+        limits[THREE], limits[FOUR] = site[L.discrete], site[L.one_engine]
+        for p in range(count):
+            add_option(candidates, chosen[p], parts, p, host, site, options, rows, p)
+            single[p] = np.int64(p)
+        in_turn(candidates, chosen, count, begin, reads, handed, site, copies, cpu)
+        rest = at + (5 + n * np.int64(OPTIONS + ONE)) * WORD
+        price[ZERO] = took(p_f64(options), single, along, count, reads, begin, handed, copies, limits, np.inf, rest)
+        return 1
+    cheapest(candidates, p_i64(args[1]), count, objective, best)
+    dynamic(
+        candidates, best, count, begin, reads, handed, site, copies, objective, total, option, wanted, stack, chosen
+    )
+    in_turn(candidates, chosen, count, begin, reads, handed, site, copies, price)
+    alone, least = -1, np.inf
+    for device in range(TWO):
+        out, able = cpu if device == ZERO else gpu, True
+        for p in range(count):
+            along[p], single[p] = 0, best[p * FOUR + device]
+            able &= single[p] >= 0
+        out[C.seconds] = np.inf
+        if able:
+            in_turn(candidates, single, count, begin, reads, handed, site, copies, out)
+            took_alone = cost(objective, out[C.seconds], out[C.joules])
+            if took_alone < least:
+                alone, least = np.int64(device), took_alone
+    if alone >= 0:  # what uses both has to be surely better than the best single device
+        out = cpu if alone == 0 else gpu
+        gains = cost(objective, price[C.seconds], price[C.joules]) <= (1.0 - rule[R.gain]) * least
+        if not gains or price[C.high] > (1.0 + rule[R.margin]) * out[C.high]:
+            for p in range(count):
+                chosen[p] = best[p * FOUR + np.uint64(alone)]
+            for j in range(FIVE):
+                price[j] = out[j]
+    chain = longest_chain(candidates, chosen, count, begin, reads, ends)
+    if rule[R.along] == 0.0 or price[C.seconds] - chain < rule[R.least_slack] * price[C.seconds]:
+        return 0
+    return branches(
+        candidates, best, count, parts, begin, reads, handed, copies, site, host, rule, chosen, along, price, at
+    )

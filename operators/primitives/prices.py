@@ -221,31 +221,22 @@ def describe_subtasks(t, n, k, args):
     return n
 
 
-@kernel("price_subtasks")
-def price_subtasks(t, n, k, args):
-    """0 sub-tasks (f64), 1 their number, 2 model of each (i64), 3 models (f64), 4 variants (f64), 5 their number, 6
-    board (f64); 7 the sub-tasks of all pipelines, one after another (i64), 8 start of each pipeline in them (i64, one
-    more than there are); n jobs: 9 pipeline and 10 variant of each (i64); regressors: 11 bank (0: none), 12 whether
-    each one's value is a factor of units and not of the analytic price (u8 as f64), 13 and 14 ln of the ends of its
-    interval (f64), 15 whether prices add up as they are, without the formula for fused pipelines; 16 scratch (f64):
-    12 numbers a sub-task, 6 a sub-task and variant, 15 a variant; 17 out (f64): seconds, low, high,
-    bytes, joules, each k numbers: the sub-tasks of one job after another.
-
-    Gives how many prices of a sub-task in a variant were evaluated: each that a job asks for, once."""
-    subtasks, count, model = args[0], np.uint64(args[1]), p_i64(args[2])
-    models, variants, states, b = args[3], args[4], np.uint64(args[5]), p_f64(args[6])
-    member, start, job_of, variant_of = p_i64(args[7]), p_i64(args[8]), p_i64(args[9]), p_i64(args[10])
-    by_units, low, high = p_f64(args[12]), p_f64(args[13]), p_f64(args[14])
-    adds_up, entries = args[15] != 0, np.uint64(k)
-    terms = args[16]
+@njit(error_model="numpy")
+def price_jobs(
+    subtasks, count, model, models, variants, states, b, member, start, job_of, variant_of, jobs, bank, by_units, low,
+    high, adds_up, scratch, out, columns, summed,
+):  # fmt: skip
+    """What ``price_subtasks`` says; ``out``: rows of ``columns`` numbers. ``summed``: one number a job, of all its
+    sub-tasks."""
+    terms = scratch
     kept = p_f64(terms + np.int64(TWO * TERMS * count) * WORD)
     value = terms + np.int64(TWO * TERMS * count + KEPT * count * states) * WORD
     outside = value + np.int64(states) * WORD
     inputs = outside + np.int64(states) * WORD
-    values, far, out = p_f64(value), p_f64(outside), p_f64(args[17])
+    values, far = p_f64(value), p_f64(outside)
     for i in range(count * states):
         kept[i * KEPT] = 0.0
-    for job in range(np.uint64(n)):
+    for job in range(jobs):
         pipeline, variant = np.uint64(job_of[job]), np.uint64(variant_of[job])
         for i in range(np.uint64(start[pipeline]), np.uint64(start[pipeline + ONE])):
             kept[(np.uint64(member[i]) * states + variant) * KEPT + ASKED] = 1.0
@@ -275,7 +266,7 @@ def price_subtasks(t, n, k, args):
                     describe(f, v, b[B.tile], p_f32(inputs + np.int64(found * DESCRIBED) * (WORD >> 1)))
                 found += ONE
             if regressor >= 0 and found > ZERO:
-                regress(p_f32(inputs), DESCRIBED, found, np.uint64(regressor), p_i64(args[11]), values, far)
+                regress(p_f32(inputs), DESCRIBED, found, np.uint64(regressor), bank, values, far)
             evaluated += np.int64(found)
             found = ZERO
             for j in range(states):
@@ -299,7 +290,7 @@ def price_subtasks(t, n, k, args):
                 found += ONE
     total = p_f64(inputs)  # the terms of a fused pipeline
     entry = ZERO
-    for job in range(np.uint64(n)):
+    for job in range(jobs):
         pipeline, variant = np.uint64(job_of[job]), np.uint64(variant_of[job])
         first, end = np.uint64(start[pipeline]), np.uint64(start[pipeline + ONE])
         v = p_f64(variants + np.int64(variant * VARIANTS) * WORD)
@@ -320,16 +311,43 @@ def price_subtasks(t, n, k, args):
             fusion = fused / parts
         a_byte = b[B.gpu_joules_a_byte] if on_gpu else b[B.joules_a_byte]
         cache = b[B.gpu_cache] if on_gpu else b[B.cpu_cache]
+        if summed:
+            for j in range(FIVE):
+                out[j * columns + job] = 0.0
         for i in range(first, end):
             subtask = np.uint64(member[i])
             at = (subtask * states + variant) * KEPT
             term = p_f64(terms + np.int64(((count if on_gpu else ZERO) + subtask) * TERMS) * WORD)
             moved = term[STREAMED] - cached_bytes(term, total[STREAMED], cache) + term[MISSED]
             moved *= v[V.share]
-            out[entry] = kept[at + SECONDS] * fusion
-            out[entries + entry] = kept[at + LOW] * fusion
-            out[entries * TWO + entry] = kept[at + HIGH] * fusion
-            out[entries * THREE + entry] = moved
-            out[entries * FOUR + entry] = kept[at + WATTS] * out[entry] + moved * a_byte
+            seconds = kept[at + SECONDS] * fusion
+            place = job if summed else entry
+            if not summed:
+                for j in range(FIVE):
+                    out[j * columns + place] = 0.0
+            out[place] += seconds
+            out[columns + place] += kept[at + LOW] * fusion
+            out[columns * TWO + place] += kept[at + HIGH] * fusion
+            out[columns * THREE + place] += moved
+            out[columns * FOUR + place] += kept[at + WATTS] * seconds + moved * a_byte
             entry += ONE
     return evaluated
+
+
+@kernel("price_subtasks")
+def price_subtasks(t, n, k, args):
+    """0 sub-tasks (f64), 1 their number, 2 model of each (i64), 3 models (f64), 4 variants (f64), 5 their number, 6
+    board (f64); 7 the sub-tasks of all pipelines, one after another (i64), 8 start of each pipeline in them (i64, one
+    more than there are); n jobs: 9 pipeline and 10 variant of each (i64); regressors: 11 bank (0: none), 12 whether
+    each one's value is a factor of units and not of the analytic price (u8 as f64), 13 and 14 ln of the ends of its
+    interval (f64), 15 whether prices add up as they are, without the formula for fused pipelines; 16 scratch (f64):
+    12 numbers a sub-task, 6 a sub-task and variant, 15 a variant; 17 out (f64): seconds, low, high,
+    bytes, joules, each k numbers: the sub-tasks of one job after another.
+
+    Gives how many prices of a sub-task in a variant were evaluated: each that a job asks for, once."""
+    return price_jobs(
+        args[0], np.uint64(args[1]), p_i64(args[2]), args[3], args[4], np.uint64(args[5]), p_f64(args[6]),
+        p_i64(args[7]), p_i64(args[8]), p_i64(args[9]), p_i64(args[10]), np.uint64(n), p_i64(args[11]),
+        p_f64(args[12]), p_f64(args[13]), p_f64(args[14]), args[15] != 0, args[16], p_f64(args[17]), np.uint64(k),
+        False,
+    )  # fmt: skip
