@@ -125,10 +125,10 @@ TIMESTAMP = SqlType("TIMESTAMP")
 TIMESTAMPTZ = SqlType("TIMESTAMP WITH TIME ZONE")
 INTERVAL = SqlType("INTERVAL")
 VARCHAR = SqlType("VARCHAR")
-#: Names of the one time zone that there is, in small letters.
-UTC_NAMES = frozenset(("utc", "etc/utc", "gmt", "etc/gmt"))
 #: Type of a bare NULL before anything gave it one; a result column of this type is shown as INTEGER.
 NULL = SqlType("NULL")
+#: Names of the one time zone that there is, in small letters.
+UTC_NAMES = frozenset(("utc", "etc/utc", "gmt", "etc/gmt"))
 
 
 def decimal(precision: int, scale: int) -> SqlType:
