@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +37,7 @@ from finequery.planner.coercion import (
 )
 from finequery.planner.function_rules import date_part, to_interval
 from finequery.planner.functions import AGGREGATES, FUNCTIONS, INSTEAD, OPERATORS, UNSUPPORTED, names, resolve
-from finequery.planner.literals import parse_interval, parse_literal, unit_name
+from finequery.planner.literals import DAY, parse_interval, parse_literal, unit_name
 from finequery.planner.operations import (
     arithmetic,
     boolean,
@@ -52,8 +51,6 @@ from finequery.planner.operations import (
     require_constant,
 )
 from finequery.types import BOOLEAN, DATE, HUGEINT, INTERVAL, TIMESTAMP, TIMESTAMPTZ, VARCHAR, decimal
-
-_EPOCH = datetime.datetime(1970, 1, 1)
 
 
 class QueryState:
@@ -408,13 +405,10 @@ class Expressions:
         return self.now("localtimestamp" if type(node).__name__ == "Localtimestamp" else "now")
 
     def now(self, name: str) -> Expr:
-        """The date or time in UTC at which the statement is bound; a plan with it must not be kept."""
-        self.binder.cacheable = False
-        moment = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+        """The date or time of the statement in UTC, the same wherever it asks."""
         if name in ("current_date", "today"):
-            return Literal(DATE, (moment - _EPOCH).days)
-        kind = TIMESTAMP if "local" in name else TIMESTAMPTZ
-        return Literal(kind, (moment - _EPOCH) // datetime.timedelta(microseconds=1))
+            return Literal(DATE, self.binder.moment // DAY)
+        return Literal(TIMESTAMP if "local" in name else TIMESTAMPTZ, self.binder.moment)
 
     # --- calls
 
