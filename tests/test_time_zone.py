@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from finequery.operators.column import Stats
 from finequery.operators.export import column_to_arrow
 from finequery.operators.parquet_decode import decode
 from finequery.operators.parquet_table import ParquetTable
+from finequery.shell import formats
 from finequery.types import BIGINT, TIMESTAMPTZ
 
 UTC = datetime.timezone.utc
@@ -208,6 +207,8 @@ def test_texts(con: Any, duck: Any, text: str) -> None:
 def test_a_cast_binds_looser_than_a_typed_constant(con: Any) -> None:
     for word in ("timestamptz", "timestamp with time zone"):
         assert value(con, f"{word} '2024-01-01 23:00:00-05'::date") == datetime.date(2024, 1, 2)
+    con.execute("create table t as select date '2024-01-01' as date")
+    assert con.sql("select typeof(date at time zone 'UTC'::varchar) from t").fetchall() == [(NAME,)]
 
 
 def test_texts_of_one_shape_share_a_plan(con: Any) -> None:
@@ -363,16 +364,10 @@ def test_dbapi() -> None:
         assert cursor.fetchall() == [(MORNING,)]
 
 
-def test_shell() -> None:
-    from finequery.shell import formats
-
-    cells = [("z", "i"), ("2024-01-01 08:00:00+00", 1)]
-    row = [(MORNING, 1)]
-    chunks = lambda: iter([row])  # noqa: E731
-    names, types = ["z", "i"], [TIMESTAMPTZ, BIGINT]
-    assert cells[1][0] in "".join(formats.csv(names, types, chunks()))
-    assert json.loads("".join(formats.json(names, types, chunks())))[0]["z"] == cells[1][0]
-    assert cells[1][0] in io.StringIO("".join(formats.markdown(names, types, chunks()))).read()
+@pytest.mark.parametrize("form", formats.FORMATS)
+def test_output_of_the_shell(form: str) -> None:
+    lines = formats.FORMATS[form](["z", "i"], [TIMESTAMPTZ, BIGINT], iter([[(MORNING, 1)]]))
+    assert "2024-01-01 08:00:00+00" in "\n".join(lines)
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv", "json"])
