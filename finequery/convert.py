@@ -20,6 +20,7 @@ from finequery.types import (
     INTERVAL,
     NULL,
     TIMESTAMP,
+    TIMESTAMPTZ,
     VARCHAR,
     Interval,
     SqlType,
@@ -28,6 +29,7 @@ from finequery.types import (
 
 _EPOCH_DAY = datetime.date(1970, 1, 1).toordinal()
 _EPOCH = datetime.datetime(1970, 1, 1)
+_EPOCH_UTC = _EPOCH.replace(tzinfo=datetime.timezone.utc)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 
 #: A user's parameters: their types and their physical values, both by key (position from 0, or name).
@@ -50,11 +52,8 @@ def physical(value: Any) -> tuple[SqlType, Any]:
     if isinstance(value, Decimal):
         return _decimal(value)
     if isinstance(value, datetime.datetime):
-        if value.tzinfo is not None:
-            raise NotSupportedError(
-                "A parameter with a time zone is not supported",
-                hint="Convert it to UTC and drop the zone: value.astimezone(timezone.utc).replace(tzinfo=None).",
-            )
+        if value.utcoffset() is not None:
+            return TIMESTAMPTZ, (value - _EPOCH_UTC) // _MICROSECOND
         return TIMESTAMP, (value - _EPOCH) // _MICROSECOND
     if isinstance(value, datetime.date):
         return DATE, value.toordinal() - _EPOCH_DAY

@@ -109,7 +109,7 @@ NUMBER = _TypeGroup(
     "DOUBLE",
     "BOOLEAN",
 )
-DATETIME = _TypeGroup("DATE", "TIMESTAMP")
+DATETIME = _TypeGroup("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
 ROWID = _TypeGroup("ROWID")
 
 

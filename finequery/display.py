@@ -30,7 +30,7 @@ def text(value: Any) -> str:
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, datetime.datetime):
-        return value.isoformat(" ")
+        return value.isoformat(" ") if value.tzinfo is None else value.replace(tzinfo=None).isoformat(" ") + "+00"
     if isinstance(value, datetime.timedelta):
         return interval_text(0, value.days, value.seconds * 1_000_000 + value.microseconds)
     if isinstance(value, Interval):

@@ -15,6 +15,7 @@ from typing import Any
 
 from finequery import configuration
 from finequery.errors import CatalogError, DataError, Error, nearest
+from finequery.types import UTC_NAMES
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,12 @@ def _seconds(value: Any) -> float | None:
     return seconds or None
 
 
+def _utc(value: Any) -> str:
+    if str(value).lower() not in UTC_NAMES:
+        raise ValueError("UTC, the one time zone that there is")
+    return "UTC"
+
+
 def physical_memory() -> int:
     """Bytes of main memory this process may use: the machine's, or its container's where that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -212,6 +219,7 @@ TABLE: dict[str, Setting] = {
             _boolean,
             "floating-point sums, means and deviations with the same bits on every run and device, rounded once",
         ),
+        Setting("timezone", "VARCHAR", lambda: "UTC", _utc, "time zone of the session, which is UTC"),
         Setting("plan_cache_size", "BIGINT", lambda: 256, _count, "plans kept for texts that come again; 0 keeps none"),
         Setting(
             "timeout",

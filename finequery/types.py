@@ -9,10 +9,14 @@ integers           ``int``
 DECIMAL(p, s)      ``int``: the value times 10**s
 DATE               ``int``: days since 1970-01-01
 TIMESTAMP          ``int``: microseconds since 1970-01-01T00:00:00
+…WITH TIME ZONE    ``int``: microseconds since 1970-01-01T00:00:00 in UTC
 INTERVAL           ``Interval(months, days, micros)``
 FLOAT, DOUBLE      ``float``
 VARCHAR            ``str``
 =================  ==========================================================
+
+The time zone of every session is UTC: a TIMESTAMP WITH TIME ZONE and the TIMESTAMP of its clock in UTC have the same
+physical value, and a cast between them changes nothing.
 """
 
 from __future__ import annotations
@@ -65,7 +69,12 @@ class SqlType:
 
     @property
     def is_temporal(self) -> bool:
-        return self.name in ("DATE", "TIMESTAMP")
+        return self.name == "DATE" or self.is_timestamp
+
+    @property
+    def is_timestamp(self) -> bool:
+        """Whether physical values are microseconds, with a time zone or without."""
+        return self.name in ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
 
     @property
     def is_exact(self) -> bool:
@@ -82,7 +91,7 @@ class SqlType:
             return 0, 1
         if self.name == "DATE":
             return -(2**31), 2**31 - 1
-        if self.name == "TIMESTAMP":
+        if self.is_timestamp:
             return -(2**63), 2**63 - 1
         return INTEGER_RANGE[self.name]
 
@@ -113,10 +122,13 @@ FLOAT = SqlType("FLOAT")
 DOUBLE = SqlType("DOUBLE")
 DATE = SqlType("DATE")
 TIMESTAMP = SqlType("TIMESTAMP")
+TIMESTAMPTZ = SqlType("TIMESTAMP WITH TIME ZONE")
 INTERVAL = SqlType("INTERVAL")
 VARCHAR = SqlType("VARCHAR")
 #: Type of a bare NULL before anything gave it one; a result column of this type is shown as INTEGER.
 NULL = SqlType("NULL")
+#: Names of the one time zone that there is, in small letters.
+UTC_NAMES = frozenset(("utc", "etc/utc", "gmt", "etc/gmt"))
 
 
 def decimal(precision: int, scale: int) -> SqlType:

@@ -42,7 +42,7 @@ _PLAIN = {
     "day_time_interval": t.INTERVAL,
     "month_day_nano_interval": t.INTERVAL,
 }
-_SUPPORTED = {item.name for item in _PLAIN.values()} | {"DECIMAL", "HUGEINT"}
+_SUPPORTED = {item.name for item in _PLAIN.values()} | {"DECIMAL", "HUGEINT", t.TIMESTAMPTZ.name}
 
 
 def from_arrow(kind: pa.DataType) -> SqlType:
@@ -62,7 +62,7 @@ def from_arrow(kind: pa.DataType) -> SqlType:
             return t.decimal(kind.precision, kind.scale)
         return SqlType(f"DECIMAL with precision {kind.precision} and scale {kind.scale}")
     if kinds.is_timestamp(kind):
-        return SqlType("TIMESTAMP WITH TIME ZONE")
+        return t.TIMESTAMPTZ  # the zone says how values are shown; they are in UTC
     if kinds.is_time(kind):
         return SqlType("TIME")
     if kinds.is_binary(kind) or kinds.is_large_binary(kind) or kinds.is_fixed_size_binary(kind):
@@ -83,7 +83,6 @@ def supported(sql_type: SqlType) -> bool:
 
 #: How columns of other types are made such as FineQuery has.
 _CONVERTED = {
-    "TIMESTAMP WITH TIME ZONE": "take its zone off: .dt.tz_convert(None) in pandas, .cast('timestamp[us]') in pyarrow",
     "STRUCT": "make columns of its fields: table.flatten() in pyarrow",
 }
 
@@ -123,8 +122,8 @@ def to_arrow(sql_type: SqlType) -> pa.DataType:
     }.get(sql_type.name)
     if maker is not None:
         return maker()
-    if sql_type.name == "TIMESTAMP":
-        return pa.timestamp("us")
+    if sql_type.is_timestamp:
+        return pa.timestamp("us", None if sql_type == t.TIMESTAMP else "UTC")
     if sql_type.name == "HUGEINT":
         return pa.decimal128(38, 0)
     raise NotSupportedError(f"the type {sql_type} has no Arrow form")

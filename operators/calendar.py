@@ -38,6 +38,18 @@ def unit_name(text: str) -> str | None:
     return None
 
 
+def offset(text: str) -> int:
+    """By how many microseconds clocks are ahead of UTC.
+
+    >>> offset("+02:30"), offset("-0100"), offset("+00")
+    (9000000000, -3600000000, 0)
+    """
+    digits = text[1:].replace(":", "").ljust(6, "0")
+    hours, minutes, seconds = int(digits[:2]), int(digits[2:4]), int(digits[4:])
+    ahead = ((hours * 60 + minutes) * 60 + seconds) * SECOND
+    return -ahead if text[0] == "-" else ahead
+
+
 def month_length(year: int, month: int) -> int:
     if month == 2:
         return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28

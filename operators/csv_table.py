@@ -29,7 +29,7 @@ _FALSE = ["false", "FALSE", "False", "f", "F", "no", "NO", "No"]
 _INTEGER = re.compile(r"\s*[+-]?\d+\s*$")
 _FLOAT = re.compile(r"\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|nan|inf|infinity)\s*$", re.IGNORECASE)
 _DATE = re.compile(r"\s*\d{4}-\d\d?-\d\d?\s*$")
-_TIME = re.compile(r"\s*\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?\s*$")
+_TIME = re.compile(r"\s*\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:\.(\d+))?)?(Z|[+-]\d\d(?::?\d\d)?)?\s*$")
 _LEADING_ZERO = re.compile(r"\s*[+-]?0\d")
 
 #: Kinds of a single cell that fit a column of a kind.
@@ -38,6 +38,8 @@ _FITS = {
     "decimal128(38, 0)": ("decimal128(38, 0)", "int64"),
     "timestamp[us]": ("timestamp[us]", "timestamp[ns]", "date32[day]"),
     "timestamp[ns]": ("timestamp[us]", "timestamp[ns]", "date32[day]"),
+    "timestamp[us, tz=UTC]": ("timestamp[us, tz=UTC]", "timestamp[ns, tz=UTC]"),
+    "timestamp[ns, tz=UTC]": ("timestamp[us, tz=UTC]", "timestamp[ns, tz=UTC]"),
 }
 
 #: Options of read_csv, by all their names.
@@ -145,8 +147,8 @@ class CsvTable(KeptTable):
         for name in wanted:
             column = table.column(self._names.index(name))
             table_type = self.type_of(name)
-            if str(column.type) == "timestamp[ns]":
-                column = column.cast(pa.timestamp("us"), safe=False)
+            if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+                column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
             kept[name] = encode(column, None if table_type == HUGEINT else table_type, name)
             kept[name].type = table_type
         self._kept = kept
@@ -289,7 +291,8 @@ def _has_header(cells: list[list[str]], dialect: Dialect) -> bool:
 
 
 def _kind_of(values: list[str], dialect: Dialect) -> pa.DataType:
-    """The narrowest type of all values, in the order BOOLEAN, BIGINT, HUGEINT, DOUBLE, DATE, TIMESTAMP, VARCHAR."""
+    """The narrowest type of all values, in the order BOOLEAN, BIGINT, HUGEINT, DOUBLE, DATE, TIMESTAMP, VARCHAR. It has
+    a time zone if all values say theirs."""
     import pyarrow as pa
 
     values = [v for v in values if v not in dialect.nullstr]
@@ -307,9 +310,11 @@ def _kind_of(values: list[str], dialect: Dialect) -> pa.DataType:
         return pa.float64()
     if all(_DATE.match(v) for v in values):
         return pa.date32() if all(len(v.strip()) == 10 for v in values) else pa.string()
-    if all(_TIME.match(v) or _DATE.match(v) for v in values):
-        finest = max(len(v.strip().partition(".")[2]) for v in values)
-        return pa.timestamp("us" if finest <= 6 else "ns")
+    times = [time for time in map(_TIME.match, values) if time]
+    zoned = sum(time[2] is not None for time in times)
+    if zoned in (0, len(values)) and all(_TIME.match(v) or _DATE.match(v) for v in values):
+        finest = max(len(time[1] or "") for time in times)
+        return pa.timestamp("us" if finest <= 6 else "ns", "UTC" if zoned else None)
     return pa.string()
 
 

@@ -146,7 +146,6 @@ _INTEGERS = {
     "uint32": "u4",
     "uint64": "u8",
     "date32[day]": "i4",
-    "timestamp[us]": "i8",
 }
 
 
@@ -177,6 +176,8 @@ def physical(array: pa.Array) -> tuple[np.ndarray, bool]:
     values = _raw(array, np.int64)
     if kinds.is_date64(kind):
         return values // _DAY, False
+    if kind.unit == "us":  # as they are, without a copy
+        return values, False
     return _microseconds(values, kind.unit, mask_of(array)), False
 
 
@@ -219,7 +220,7 @@ def layout(sql_type: SqlType, low: int, high: int, factor: int) -> tuple[str, np
 
 def has_factor(sql_type: SqlType) -> bool:
     """Whether a common factor of the values is divided out: prices in whole units, times in whole seconds."""
-    return sql_type.is_decimal or sql_type.name == "TIMESTAMP"
+    return sql_type.is_decimal or sql_type.is_timestamp
 
 
 def _encode_exact(arrays: list[Any], sql_type: SqlType, rows: int, part: bool) -> ColumnData:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _EPOCH = datetime.datetime(1970, 1, 1)
+_EPOCH_UTC = _EPOCH.replace(tzinfo=datetime.timezone.utc)
 _FIRST_DAY = datetime.date(1970, 1, 1).toordinal()
 _EXACT = Context(prec=60)
 _NUMPY = {
@@ -41,6 +42,7 @@ _NUMPY = {
     "UBIGINT": np.uint64,
     "DATE": np.int32,
     "TIMESTAMP": np.int64,
+    "TIMESTAMP WITH TIME ZONE": np.int64,
     "DECIMAL": np.int64,
     "HUGEINT": np.int64,
 }
@@ -239,8 +241,9 @@ def to_python(numbers: list[int], sql_type: SqlType) -> list[Any]:
         return [Decimal(n).scaleb(shift, _EXACT) for n in numbers]
     if sql_type.name == "DATE":
         return [_date(n) for n in numbers]
-    if sql_type.name == "TIMESTAMP":
-        return [_datetime(n) for n in numbers]
+    if sql_type.is_timestamp:
+        epoch = _EPOCH if sql_type.name == "TIMESTAMP" else _EPOCH_UTC
+        return [_datetime(n, epoch) for n in numbers]
     return numbers
 
 
@@ -251,11 +254,11 @@ def _date(days: int) -> datetime.date | str:
         return str(np.datetime64(days, "D"))
 
 
-def _datetime(micros: int) -> datetime.datetime | str:
+def _datetime(micros: int, epoch: datetime.datetime) -> datetime.datetime | str:
     try:
-        return _EPOCH + datetime.timedelta(microseconds=micros)
+        return epoch + datetime.timedelta(microseconds=micros)
     except OverflowError:
-        return str(np.datetime64(micros, "us")).replace("T", " ")
+        return str(np.datetime64(micros, "us")).replace("T", " ") + ("" if epoch is _EPOCH else "+00")
 
 
 def _timedelta(months: int, days: int, micros: int) -> datetime.timedelta:
@@ -276,8 +279,8 @@ def _texts(column: ColumnData) -> list[Any]:
 
 
 def column_to_numpy(column: ColumnData) -> np.ndarray:
-    """A numpy array, masked where there are NULLs. DECIMAL and HUGEINT become float64, DATE and TIMESTAMP datetime64,
-    INTERVAL timedelta64, VARCHAR objects."""
+    """A numpy array, masked where there are NULLs. DECIMAL and HUGEINT become float64, DATE and TIMESTAMP datetime64
+    (those with a time zone in UTC), INTERVAL timedelta64, VARCHAR objects."""
     name, mask = column.type.name, mask_of(column)
     values: np.ndarray
     if column.type.is_string:
@@ -300,7 +303,7 @@ def column_to_numpy(column: ColumnData) -> np.ndarray:
             values = integers(column, np.int64) / 10.0**column.type.scale
     elif name == "DATE":
         values = integers(column, np.int64).view("datetime64[D]").astype("datetime64[us]")
-    elif name == "TIMESTAMP":
+    elif column.type.is_timestamp:
         values = integers(column).view("datetime64[us]")
     elif name in _NUMPY:
         values = integers(column)
@@ -314,7 +317,7 @@ def plain_dtype(column: ColumnData) -> np.dtype[Any] | None:
     name = column.type.name
     if column.type.is_float:
         return column.data.dtype
-    if name == "TIMESTAMP" or (name in _NUMPY and name not in ("DATE", "DECIMAL", "HUGEINT")):
+    if column.type.is_timestamp or (name in _NUMPY and name not in ("DATE", "DECIMAL", "HUGEINT")):
         return np.dtype(_NUMPY[name])
     return None
 

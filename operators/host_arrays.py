@@ -29,8 +29,8 @@ def to_physical(array: pa.Array, type_: SqlType) -> list[Any]:
         return [None] * len(array)
     if type_.name == "DATE":
         return pc.cast(array, pa.date32()).view(pa.int32()).to_pylist()
-    if type_.name == "TIMESTAMP":
-        return pc.cast(array, pa.timestamp("us")).view(pa.int64()).to_pylist()
+    if type_.is_timestamp:
+        return pc.cast(array, to_arrow(type_)).view(pa.int64()).to_pylist()
     if type_.is_decimal or type_.name == "HUGEINT":
         return _wide_integers(array, type_)
     if type_.name == "INTERVAL":
@@ -75,7 +75,7 @@ def from_physical(values: Sequence[Any], type_: SqlType) -> pa.Array:
         return pa.Array.from_buffers(target, len(values), [bits, pa.py_buffer(triples)], nulls)
     if type_.name == "DATE":
         return of_values(values, pa.int32()).view(target)
-    if type_.name == "TIMESTAMP":
+    if type_.is_timestamp:
         return of_values(values, pa.int64()).view(target)
     return of_values(values, target)
 

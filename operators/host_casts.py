@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _FORMS = {
     "DATE": "A date is written as 'YYYY-MM-DD'.",
     "TIMESTAMP": "A timestamp is written as 'YYYY-MM-DD HH:MM:SS[.ffffff]'.",
+    "TIMESTAMP WITH TIME ZONE": "A timestamp is written as 'YYYY-MM-DD HH:MM:SS[.ffffff][+HH[:MM]]'.",
     "INTERVAL": "An interval is written as '1 day 2 hours'.",
     "BOOLEAN": "A boolean is written as 'true' or 'false'.",
 }
@@ -65,6 +66,8 @@ def converter(source: SqlType, target: SqlType) -> Callable[[Any], Any]:
         return lambda value: format_value(value, source)
     if target.name == "BOOLEAN":
         return lambda value: value != 0
+    if source.is_timestamp and target.is_timestamp:
+        return lambda micros: micros
     if source.is_temporal or target.is_temporal:
         if target.name == "DATE":
             return lambda micros: micros // DAY
@@ -172,6 +175,8 @@ def _cast_by_arrow(array: pa.Array, source: SqlType, target: SqlType) -> pa.Arra
         if source.is_decimal and 0 < source.precision <= 18 and pa.types.is_decimal128(array.type):
             return _decimal_text(array, source)
         return None
+    if source.is_timestamp and target.is_timestamp:
+        return array.view(to_arrow(target))
     if not source.is_string:
         return None
     kind = "integer" if target.is_integer else "float" if target.name == "DOUBLE" else target.name

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from finequery.errors import DataError
-from finequery.operators.calendar import DAY, DAYS, MONTHS, SECOND, civil, day_of_year, days_of, iso_week
+from finequery.operators.calendar import DAY, DAYS, MONTHS, SECOND, civil, day_of_year, days_of, iso_week, offset
 
 Fields = tuple[int, int, int, int, int]  # year, month, day, day number, microseconds of the day
 
@@ -49,7 +49,6 @@ _WRITE: dict[str, Callable[[Fields], str]] = {
     "V": lambda f: f"{iso_week(f[3])[1]:02d}",
     "G": lambda f: _year(iso_week(f[3])[0]),
     "z": lambda f: "+00",
-    "Z": lambda f: "",
     "%": lambda f: "%",
 }
 _LONG = {"c": "%Y-%m-%d %H:%M:%S", "x": "%Y-%m-%d", "X": "%H:%M:%S", "T": "%H:%M:%S"}
@@ -75,7 +74,7 @@ def _parts(form: str) -> list[str | tuple[str, bool]]:
         short, name = bool(match[1]), match[2]
         if name in _LONG and not short:
             parts.extend(_parts(_LONG[name]))
-        elif name in _WRITE and (not short or name in _SHORT):
+        elif (name in _WRITE or name == "Z") and (not short or name in _SHORT):
             parts.append((name, short))
         else:
             raise DataError(f"the format '{form}' has {match[0]}, which is not known")
@@ -83,14 +82,16 @@ def _parts(form: str) -> list[str | tuple[str, bool]]:
     return parts
 
 
-def strftime(micros: int, form: str) -> str:
-    """A timestamp by a format."""
+def strftime(micros: int, form: str, zone: str = "") -> str:
+    """A timestamp by a format; ``zone`` is the name of its time zone."""
     days, of_day = divmod(micros, DAY)
     fields = (*civil(days), days, of_day)
     out = []
     for part in _parts(form):
         if isinstance(part, str):
             out.append(part)
+        elif part[0] == "Z":
+            out.append(zone)
         else:
             text = _WRITE[part[0]](fields)
             out.append(text.lstrip("0") or "0" if part[1] else text)
@@ -123,16 +124,22 @@ _READ = {
     "M": r"(\d{1,2})", "S": r"(\d{1,2})", "j": r"(\d{1,3})", "p": r"([AaPp][Mm])", "f": r"(\d{1,9})", "g": r"(\d{1,3})",
     "a": "(" + "|".join(d[:3] for d in DAYS) + ")", "A": "(" + "|".join(DAYS) + ")",
     "b": "(" + "|".join(m[:3] for m in MONTHS) + ")", "B": "(" + "|".join(MONTHS) + ")", "%": "(%)",
+    "z": r"([+-]\d{2}(?::?\d{2}(?::\d{2})?)?)",
 }  # fmt: skip
 
 
+def has_offset(form: str) -> bool:
+    """Whether a format of strptime says how far a clock is ahead of UTC: what it reads has a time zone."""
+    return any(part[0] == "z" for part in _parts(form) if not isinstance(part, str))
+
+
 @lru_cache(maxsize=256)
-def _reader(form: str) -> tuple[re.Pattern[str], list[str]]:
+def _reader(form: str, zoned: bool) -> tuple[re.Pattern[str], list[str]]:
     pattern, names = r"\s*", []
     for part in _parts(form):
         if isinstance(part, str):
             pattern += "".join(r"\s+" if c.isspace() else re.escape(c) for c in part)
-        elif part[0] in _READ:
+        elif part[0] in _READ and (zoned or part[0] != "z"):
             pattern += _READ[part[0]]
             names.append(part[0])
         else:
@@ -140,11 +147,17 @@ def _reader(form: str) -> tuple[re.Pattern[str], list[str]]:
     return re.compile(pattern + r"\s*", re.IGNORECASE | re.ASCII), names
 
 
-def strptime(text: str, form: str) -> int:
-    """The timestamp that a text shows in a format; fields that are missing are those of 1900-01-01 00:00:00."""
-    pattern, names = _reader(form)
+def try_strptime(text: str, form: str, zoned: bool = False) -> int | None:
+    """The timestamp that a text shows in a format, None where it does not have it. Fields that are missing are those of
+    1900-01-01 00:00:00. An offset is read where the result is to be ``zoned``: a time in UTC."""
+    pattern, names = _reader(form, zoned)
     match = pattern.fullmatch(text)
-    micros = None if match is None else _assemble(dict(zip(names, match.groups())))
+    return None if match is None else _assemble(dict(zip(names, match.groups())))
+
+
+def strptime(text: str, form: str, zoned: bool = False) -> int:
+    """As ``try_strptime``, but text without the format is a DataError."""
+    micros = try_strptime(text, form, zoned)
     if micros is None:
         raise DataError(f"'{text}' does not have the format '{form}'")
     return micros
@@ -176,4 +189,5 @@ def _assemble(field: dict[str, str]) -> int | None:
     micros = (
         int((field["f"] + "00000")[:6]) if "f" in field else int((field["g"] + "00")[:3]) * 1000 if "g" in field else 0
     )
-    return days * DAY + ((hour * 60 + minute) * 60 + second) * SECOND + micros
+    clock = days * DAY + ((hour * 60 + minute) * 60 + second) * SECOND + micros
+    return clock - offset(field["z"]) if "z" in field else clock

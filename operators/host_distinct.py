@@ -78,7 +78,7 @@ def _spread(found: Any, codes: pa.Array) -> Any:
 def coarse(name: str, args: list[Any], types: Sequence[SqlType]) -> list[Any]:
     """The arguments without what the function does not look at: the time of day of what asks for a date's day."""
     known = grain(name, args[1:])
-    if known in (None, (1, True)) or types[0].name != "TIMESTAMP" or not hasattr(args[0], "null_count"):
+    if known in (None, (1, True)) or not types[0].is_timestamp or not hasattr(args[0], "null_count"):
         return args
     assert known is not None
     unit, dated = known

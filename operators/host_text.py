@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from finequery.operators.calendar import DAY, SECOND, UNITS, civil, days_of, unit_name
-from finequery.types import Interval, SqlType
+from finequery.errors import NotSupportedError
+from finequery.operators.calendar import DAY, SECOND, UNITS, civil, days_of, offset, unit_name
+from finequery.types import UTC_NAMES, Interval, SqlType
 
 _DATE = r"(-?\d+)([-/ \\])(\d{1,2})\2(\d{1,2})( \(BC\))?"
-_ZONE = r"\s*(?:Z|[+-]\d{2}(?::?\d{2}(?::?\d{2})?)?|\s[A-Za-z][A-Za-z/_]*)?"
+_ZONE = r"(?P<zone>\s*(?:Z|[+-]\d{2}(?::?\d{2}(?::?\d{2})?)?|\s[A-Za-z][\w/+-]*)?)"
+_OFFSET = re.compile(r"[+-]\d{2}(?::?\d{2}(?::\d{2})?)?", re.ASCII)
 _TIME = r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d*))?)?"
 _DATE_ONLY = re.compile(rf"\s*{_DATE}\s*", re.ASCII)
 _TIMESTAMP = re.compile(rf"\s*{_DATE}(?:(?:T|\s+){_TIME}{_ZONE}\s*)?", re.ASCII)
@@ -26,7 +29,10 @@ _BOOLEANS = {
 }  # fmt: skip
 
 #: Least and greatest value of the types whose outermost ones stand for infinity in DuckDB.
-LIMITS = {"DATE": (-(2**31) + 2, 2**31 - 2), "TIMESTAMP": (-9223372022400000000, 2**63 - 2)}
+LIMITS = {
+    "DATE": (-(2**31) + 2, 2**31 - 2),
+    **dict.fromkeys(("TIMESTAMP", "TIMESTAMP WITH TIME ZONE"), (-9223372022400000000, 2**63 - 2)),
+}
 
 
 def parse(text: str, target: SqlType) -> Any:
@@ -40,13 +46,8 @@ def parse(text: str, target: SqlType) -> Any:
         return parse_float(text, name == "FLOAT")
     if name == "INTERVAL":
         return parse_interval(text)
-    value = (
-        parse_date(text)
-        if name == "DATE"
-        else parse_timestamp(text)
-        if name == "TIMESTAMP"
-        else parse_exact(text, target.scale, target.is_integer)
-    )
+    read = _MOMENTS.get(name)
+    value = parse_exact(text, target.scale, target.is_integer) if read is None else read(text)
     if value is None:
         return None
     low, high = LIMITS.get(name) or target.limits
@@ -137,6 +138,39 @@ def _moment(text: str) -> tuple[int, int] | None:
     return days, ((hour * 60 + minute) * 60 + second) * SECOND + micros
 
 
+def parse_instant(text: str) -> int | None:
+    """Microseconds since 1970 in UTC, in which a time without a zone is understood."""
+    clock, match = parse_timestamp(text), _TIMESTAMP.fullmatch(text)
+    if clock is None or match is None:
+        return clock
+    ahead = _ahead(match["zone"] or "", text)
+    return None if ahead is None else clock - ahead
+
+
+def _ahead(zone: str, text: str) -> int | None:
+    """By how many microseconds the clocks of a zone are ahead of UTC; None where it is not written as DuckDB wants it:
+    offsets right behind the time, names after a space."""
+    if zone.isspace() or zone in ("", "Z"):
+        return 0
+    if _OFFSET.fullmatch(zone):
+        return offset(zone)
+    name = zone.strip()
+    if len(name) == 1 or not name[0].isalpha():
+        return None
+    if name.lower() not in UTC_NAMES:
+        raise NotSupportedError(
+            f"The time zone {name} of '{text}' is not supported.", hint="There are UTC and offsets, as in 10:00:00+02."
+        )
+    return 0
+
+
+_MOMENTS: dict[str, Callable[[str], int | None]] = {
+    "DATE": parse_date,
+    "TIMESTAMP": parse_timestamp,
+    "TIMESTAMP WITH TIME ZONE": parse_instant,
+}
+
+
 def parse_interval(text: str) -> Interval | None:
     """``1 year 2 days``, ``3 hours``, ``04:05:06.5`` and their sums, ``@`` in front and ``ago`` behind."""
     months = days = micros = 0
@@ -203,8 +237,8 @@ def format_value(value: Any, source: SqlType) -> str:
         return _format_single(value)
     if name == "DATE":
         return format_date(value)
-    if name == "TIMESTAMP":
-        return format_timestamp(value)
+    if source.is_timestamp:
+        return format_timestamp(value) + ("" if name == "TIMESTAMP" else "+00")
     if name == "INTERVAL":
         return format_interval(value)
     return str(int(value))

@@ -487,7 +487,9 @@ def cast(lower: Lower, v: Value, source: SqlType, target: SqlType, expr: Expr) -
             return Value("u8", lower.negate(eq), v.valid, 0, 1)
         return as_bool(lower, v)
     if source.is_temporal or target.is_temporal:
-        if (source.name, target.name) == ("DATE", "TIMESTAMP"):
+        if source.is_timestamp and target.is_timestamp:
+            return v
+        if source.name == "DATE" and target.is_timestamp:
             v = as_i64(lower, v)
             low, high = v.low * DAY, v.high * DAY
             constant = lower.program.constant("i64", DAY)
@@ -495,7 +497,7 @@ def cast(lower: Lower, v: Value, source: SqlType, target: SqlType, expr: Expr) -
                 return Value("i64", binary(lower, "mul_i64", v.reg, constant, 8), v.valid, low, high)
             wide = binary(lower, "mul_i64_w", v.reg, constant, 16)
             return fits(lower, Value("w", wide, v.valid, low, high), target)
-        if (source.name, target.name) == ("TIMESTAMP", "DATE"):
+        if source.is_timestamp and target.name == "DATE":
             v = as_i64(lower, v)
             reg = binary(lower, "floor_div_i64", v.reg, lower.program.constant("i64", DAY), 8)
             return Value("i64", reg, v.valid, v.low // DAY, v.high // DAY)

@@ -14,11 +14,11 @@ from typing import Any
 from finequery.errors import ConversionError, DataError, InternalError, OutOfRangeError
 from finequery.operators import calendar
 from finequery.operators.calendar import DAY, UNITS
-from finequery.operators.host_dates import strftime, strptime
+from finequery.operators.host_dates import strftime, strptime, try_strptime
 from finequery.operators.host_numbers import DOUBLES, bit_count, factorial, lcm, shift_left, shift_right
 from finequery.operators.host_strings import SCALAR as STRINGS
 from finequery.operators.host_text import LIMITS, format_value, round_half_away, single
-from finequery.types import Interval, SqlType
+from finequery.types import TIMESTAMPTZ, Interval, SqlType
 
 Function = Callable[..., Any]
 Maker = Callable[[str, Sequence[SqlType], SqlType], Function]
@@ -352,11 +352,14 @@ def _make_timestamp(name: str, types: Sequence[SqlType], type_: SqlType) -> Func
     return make if len(types) == 6 else lambda micros: _moment(micros, type_)
 
 
-def _try_strptime(text: str, form: str) -> int | None:
-    try:
-        return strptime(text, form)
-    except DataError:
-        return None
+def _strftime(name: str, types: Sequence[SqlType], type_: SqlType) -> Function:
+    zone = "UTC" if TIMESTAMPTZ in types else ""
+    return _of_moments(lambda micros, form: strftime(micros, form, zone), types)
+
+
+def _strptime(name: str, types: Sequence[SqlType], type_: SqlType) -> Function:
+    read, zoned = strptime if name == "strptime" else try_strptime, type_ == TIMESTAMPTZ
+    return lambda text, form: read(text, form, zoned)
 
 
 def _last_day(micros: int) -> int:
@@ -407,9 +410,8 @@ _MAKERS: dict[str, Maker] = {
     "mul_interval": _mul_interval,
     "timestamp_diff": _timestamp_diff,
     "make_date": _make_date,
-    "strftime": _moments(strftime),
-    "strptime": _plain(strptime),
-    "try_strptime": _plain(_try_strptime),
+    "strftime": _strftime,
+    **dict.fromkeys(("strptime", "try_strptime"), _strptime),
     "date_sub": lambda name, types, type_: _of_moments(
         lambda unit, a, b: calendar.whole_units(_unit(unit), a, b), types
     ),

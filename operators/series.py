@@ -9,7 +9,7 @@ from finequery.operators.calendar import add_interval
 from finequery.operators.column import ColumnData
 from finequery.operators.concat import compact
 from finequery.operators.table import MemoryTable
-from finequery.types import BIGINT, TIMESTAMP, Interval
+from finequery.types import BIGINT, Interval, SqlType
 
 #: Rows of one series: as many as a column can have.
 _MOST = 2**32 - 2
@@ -29,8 +29,8 @@ def numbers(name: str, start: int, stop: int, step: int, inclusive: bool) -> Mem
     return _table(name, ColumnData(BIGINT, "int64", len(data), data))
 
 
-def moments(name: str, start: int, stop: int, step: Interval, inclusive: bool) -> MemoryTable:
-    """Timestamps, each an interval after the one before it."""
+def moments(kind: SqlType, name: str, start: int, stop: int, step: Interval, inclusive: bool) -> MemoryTable:
+    """Timestamps with a time zone or without, each an interval after the one before it."""
     signs = {(part > 0) - (part < 0) for part in step} - {0}
     if len(signs) != 1:
         raise BindError(f"The step of {name} goes one way, forwards or backwards.")
@@ -40,13 +40,13 @@ def moments(name: str, start: int, stop: int, step: Interval, inclusive: bool) -
         size = step.days * 86_400_000_000 + step.micros
         table = numbers(name, start, stop, size, inclusive)
         (column,) = table.load([name])
-        column.type = TIMESTAMP
+        column.type = kind
         return _table(name, column)
     while sign * current < sign * stop or (inclusive and current == stop):
         values.append(current)
         current = add_interval(current, step)
     data = np.array(values, np.int64)
-    return _table(name, ColumnData(TIMESTAMP, "int64", len(data), data))
+    return _table(name, ColumnData(kind, "int64", len(data), data))
 
 
 def _table(name: str, column: ColumnData) -> MemoryTable:

@@ -21,6 +21,7 @@ from finequery.types import (
     NULL,
     SMALLINT,
     TIMESTAMP,
+    TIMESTAMPTZ,
     VARCHAR,
     Interval,
     SqlType,
@@ -102,7 +103,7 @@ def combine(a: SqlType, b: SqlType) -> SqlType | None:
             return decimal(whole + scale, scale)
         return decimal(38, scale if a.is_integer or b.is_integer else 38 - whole)
     if a.is_temporal and b.is_temporal:
-        return TIMESTAMP
+        return TIMESTAMPTZ if TIMESTAMPTZ in (a, b) else TIMESTAMP
     if a == BOOLEAN and b.is_integer:
         return b
     if b == BOOLEAN and a.is_integer:
@@ -172,6 +173,8 @@ def cast(e: Expr, target: SqlType, safe: bool = False) -> Expr:
         folded = fold(e, target, safe)
         if folded is not None:
             return folded
+    if type(e) is Cast and e.type.is_timestamp and target.is_timestamp and e.child.type == target:
+        return e.child  # to UTC and back
     return Cast(target, e, safe)
 
 
@@ -234,9 +237,11 @@ def conversion(source: SqlType, target: SqlType) -> Callable[[Any], Any] | None:
             return lambda v: "true" if v else "false"
         if target.is_integer or target.is_float:
             return float if target.is_float else int
-    if source == DATE and target == TIMESTAMP:
+    if source.is_timestamp and target.is_timestamp:
+        return lambda v: v
+    if source == DATE and target.is_timestamp:
         return lambda v: v * DAY if abs(v) < 2**62 // DAY else None
-    if source == TIMESTAMP and target == DATE:
+    if source.is_timestamp and target == DATE:
         return lambda v: v // DAY
     if source == FLOAT and target == DOUBLE:
         return lambda v: v
@@ -254,6 +259,7 @@ def _hint(target: SqlType) -> str | None:
     return {
         "DATE": "A date is written as 'YYYY-MM-DD'.",
         "TIMESTAMP": "A timestamp is written as 'YYYY-MM-DD HH:MM:SS[.ffffff]'.",
+        "TIMESTAMP WITH TIME ZONE": "A timestamp is written as 'YYYY-MM-DD HH:MM:SS[.ffffff][+HH[:MM]]'.",
         "INTERVAL": "An interval is written as '1 day 2 hours'.",
         "BOOLEAN": "A boolean is written as 'true' or 'false'.",
     }.get(target.name)

@@ -240,8 +240,9 @@ def literal(type: SqlType, value: object) -> str:
         try:
             if type.name == "DATE":
                 return f"date '{datetime.date(1970, 1, 1) + datetime.timedelta(value)}'"
-            if type.name == "TIMESTAMP":
-                return f"timestamp '{datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=value)}'"
+            if type.is_timestamp:
+                clock = datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=value)
+                return f"timestamp '{clock}'" if type.name == "TIMESTAMP" else f"timestamptz '{clock}+00'"
         except OverflowError:
             pass
     return repr(value)

@@ -287,7 +287,7 @@ def expression(e: Expr, below: Estimate) -> ColumnEstimate:
             e.type.is_exact
             and e.child.type.is_exact
             and e.type.scale == e.child.type.scale
-            and not (e.type.is_temporal or e.child.type.is_temporal)
+            and e.type.is_timestamp == e.child.type.is_timestamp
         ):
             return c
         return c._replace(low=None, high=None, unique=False)

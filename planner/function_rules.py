@@ -12,9 +12,10 @@ from typing import Any
 
 from finequery.errors import BindError, NotSupportedError, nearest
 from finequery.operators.expr import Case, Expr, Literal, derived
+from finequery.operators.host_dates import has_offset
 from finequery.planner.coercion import call, cast, cast_all, implicit_cost, is_null, is_string_literal, settle
 from finequery.planner.literals import UNITS, unit_name
-from finequery.planner.operations import arithmetic, case, compare, meet, require_constant
+from finequery.planner.operations import arithmetic, as_zoned, case, clock, compare, meet, require_constant
 from finequery.types import (
     BIGINT,
     BOOLEAN,
@@ -24,7 +25,9 @@ from finequery.types import (
     INTERVAL,
     NULL,
     TIMESTAMP,
+    TIMESTAMPTZ,
     TINYINT,
+    UTC_NAMES,
     VARCHAR,
     Interval,
     SqlType,
@@ -330,8 +333,7 @@ def date_part(part: str, x: Expr) -> Expr:
         raise BindError(
             f"{name} is taken of a DATE or TIMESTAMP, not of {x.type}.", hint="Cast it, as in CAST(x AS DATE)."
         )
-    if name in _TIME_PARTS:
-        x = cast(x, TIMESTAMP)
+    x = cast(x, TIMESTAMP) if name in _TIME_PARTS else clock(x)
     return call(DOUBLE if name == "epoch" else BIGINT, name, x)
 
 
@@ -383,7 +385,8 @@ def _temporal(name: str, e: Expr) -> Expr:
 def date_trunc(function: Function, name: str, args: list[Expr]) -> Expr:
     if len(args) != 2 or args[0].type != VARCHAR:
         raise no_overload(function, name, args)
-    return call(TIMESTAMP, "date_trunc", _unit(name, args[0]), _temporal(name, args[1]))
+    unit, moment = _unit(name, args[0]), _temporal(name, args[1])
+    return as_zoned(moment, call(TIMESTAMP, "date_trunc", unit, clock(moment)))
 
 
 def date_diff(function: Function, name: str, args: list[Expr]) -> Expr:
@@ -437,17 +440,29 @@ def epoch_units(per_second: int) -> Rule:
         micros = call(BIGINT, "epoch_us", cast(_temporal(name, args[0]), TIMESTAMP))
         if per_second >= 1_000_000:
             return micros if per_second == 1_000_000 else call(BIGINT, "mul", micros, Literal(BIGINT, 1000))
-        return call(BIGINT, "intdiv", micros, Literal(BIGINT, 1_000_000 // per_second))
+        before = compare("lt", micros, Literal(BIGINT, 0))
+        half = case([(before, Literal(BIGINT, -500))], Literal(BIGINT, 500))  # to the nearest, halves away from zero
+        return call(BIGINT, "intdiv", call(BIGINT, "add", micros, half), Literal(BIGINT, 1000))
 
     return rule
 
 
 def to_timestamp(function: Function, name: str, args: list[Expr]) -> Expr:
-    """Seconds since 1970, in UTC: there is no type with a time zone."""
+    """Seconds since 1970, in UTC."""
     if len(args) != 1 or implicit_cost(args[0], DOUBLE) is None:
         raise no_overload(function, name, args)
     micros = call(DOUBLE, "mul", cast(args[0], DOUBLE), Literal(DOUBLE, 1e6))
-    return call(TIMESTAMP, "make_timestamp", cast(micros, BIGINT))
+    return call(TIMESTAMPTZ, "make_timestamp", cast(micros, BIGINT))
+
+
+def timezone(function: Function, name: str, args: list[Expr]) -> Expr:
+    """x AT TIME ZONE 'UTC': of a time with a zone its TIMESTAMP in UTC, of a TIMESTAMP in UTC the time with a zone."""
+    if len(args) != 2 or args[0].type != VARCHAR or not (args[1].type.is_temporal):
+        raise no_overload(function, name, args)
+    zone = str(require_constant(args[0], "The time zone"))
+    if zone.lower() not in UTC_NAMES:
+        raise NotSupportedError(f"The time zone {zone} is not supported.", hint="FineQuery's time zone is UTC.")
+    return cast(args[1], TIMESTAMP if args[1].type == TIMESTAMPTZ else TIMESTAMPTZ)
 
 
 _MONDAY, _JANUARY = 946_857_600_000_000, 946_684_800_000_000  # 2000-01-03 and 2000-01-01
@@ -485,7 +500,7 @@ def of_temporal(result: SqlType) -> Rule:
     def rule(function: Function, name: str, args: list[Expr]) -> Expr:
         if len(args) != 1:
             raise no_overload(function, name, args)
-        return call(result, function.canonical, _temporal(name, args[0]))
+        return call(result, function.canonical, clock(_temporal(name, args[0])))
 
     return rule
 
@@ -497,6 +512,15 @@ def strftime(function: Function, name: str, args: list[Expr]) -> Expr:
     if form.type != VARCHAR or not x.type.is_temporal:
         raise no_overload(function, name, args)
     return call(VARCHAR, "strftime", x, form)
+
+
+def strptime(function: Function, name: str, args: list[Expr]) -> Expr:
+    """Text to a TIMESTAMP, or to one with a time zone where a constant format reads an offset."""
+    if len(args) != 2 or any(implicit_cost(a, VARCHAR) is None for a in args):
+        raise no_overload(function, name, args)
+    form = args[1]
+    zoned = isinstance(form, Literal) and not form.is_null and form.test(has_offset)
+    return call(TIMESTAMPTZ if zoned else TIMESTAMP, function.canonical, *cast_all(args, VARCHAR))
 
 
 def to_interval(unit: str, e: Expr) -> Expr:

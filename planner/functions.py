@@ -15,7 +15,7 @@ from finequery.planner import function_rules as rules
 from finequery.planner.coercion import call, cast, implicit_cost, is_null, settle
 from finequery.planner.function_rules import AggregateFunction, Function, Rule, no_overload
 from finequery.planner.literals import UNITS
-from finequery.types import BIGINT, BOOLEAN, DATE, DOUBLE, HUGEINT, INTEGER, VARCHAR, SqlType, decimal
+from finequery.types import BIGINT, BOOLEAN, DATE, DOUBLE, HUGEINT, INTEGER, TIMESTAMPTZ, VARCHAR, SqlType, decimal
 
 FUNCTIONS: dict[str, Function] = {}
 AGGREGATES: dict[str, AggregateFunction] = {}
@@ -363,7 +363,7 @@ _add(
 )
 _add("date", "epoch_us", _EPOCH, "Microseconds since 1970-01-01.", rules.epoch_units(10**6))
 _add("date", "epoch_ns", _EPOCH, "Nanoseconds since 1970-01-01.", rules.epoch_units(10**9))
-_add("date", "to_timestamp", "(DOUBLE) -> TIMESTAMP", "Seconds since 1970-01-01 as a time in UTC.", rules.to_timestamp)
+_add("date", "to_timestamp", f"(DOUBLE) -> {TIMESTAMPTZ}", "Seconds since 1970-01-01.", rules.to_timestamp)
 _add("date", "make_date", "(BIGINT, BIGINT, BIGINT) -> DATE", "Date from year, month, day.")
 _add(
     "date",
@@ -373,13 +373,28 @@ _add(
 )
 _add(
     "date",
+    "make_timestamptz",
+    f"(BIGINT, BIGINT, BIGINT, BIGINT, BIGINT, DOUBLE) -> {TIMESTAMPTZ}; (BIGINT) -> {TIMESTAMPTZ}",
+    "As make_timestamp, of a time in UTC.",
+    canonical="make_timestamp",
+)
+_add(
+    "date",
+    "timezone",
+    f"('UTC', {TIMESTAMPTZ}) -> TIMESTAMP; ('UTC', TIMESTAMP) -> {TIMESTAMPTZ}",
+    "The clock of a time zone, or the time that it shows; also x AT TIME ZONE 'UTC'.",
+    rules.timezone,
+)
+_add(
+    "date",
     "strftime",
     "(DATE or TIMESTAMP, VARCHAR) -> VARCHAR",
     "As text by a format such as '%Y-%m'.",
     rules.strftime,
 )
-_add("date", "strptime", "(VARCHAR, VARCHAR) -> TIMESTAMP", "Text to a timestamp by a format.")
-_add("date", "try_strptime", "(VARCHAR, VARCHAR) -> TIMESTAMP", "As strptime; NULL where the text is none.")
+_STRPTIME = f"(VARCHAR, VARCHAR) -> TIMESTAMP or, with %z, {TIMESTAMPTZ}"
+_add("date", "strptime", _STRPTIME, "Text to a timestamp by a format.", rules.strptime)
+_add("date", "try_strptime", _STRPTIME, "As strptime; NULL where the text is none.", rules.strptime)
 _add("date", "last_day", "(DATE or TIMESTAMP) -> DATE", "The last day of the month.", rules.of_temporal(DATE))
 _add("date", "dayname", "(DATE or TIMESTAMP) -> VARCHAR", "Name of the day.", rules.of_temporal(VARCHAR))
 _add("date", "monthname", "(DATE or TIMESTAMP) -> VARCHAR", "Name of the month.", rules.of_temporal(VARCHAR))

@@ -6,15 +6,12 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from finequery.operators import host_text
 from finequery.types import BIGINT, DOUBLE, HUGEINT, INTEGER, Interval, SqlType, decimal
 
 MICROS = 1_000_000
 DAY = 86_400 * MICROS
 
-_DATE = r"(\d{1,6})([-/])(\d{1,2})\2(\d{1,2})"
-_TIME = r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,9}))?)?"
-_DATE_ONLY = re.compile(rf"\s*{_DATE}\s*$")
-_TIMESTAMP = re.compile(rf"\s*{_DATE}(?:[ T]+{_TIME})?\s*Z?\s*$")
 _NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 _DECIMAL = re.compile(r"(\d*)\.(\d*)$")
 _SPAN = re.compile(r"\s*(?:([+-]?\d+)(?:\.(\d+))?\s*([a-zA-Z]+)|([+-]?)(\d+):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,6}))?)?)")
@@ -91,25 +88,6 @@ def days_from_civil(year: int, month: int, day: int) -> int | None:
     era, of_era = divmod(shifted, 400)
     of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
     return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
-
-
-def parse_date(text: str) -> int | None:
-    match = _DATE_ONLY.match(text)
-    if match is None:
-        micros = parse_timestamp(text)
-        return None if micros is None else micros // DAY
-    return days_from_civil(int(match[1]), int(match[3]), int(match[4]))
-
-
-def parse_timestamp(text: str) -> int | None:
-    match = _TIMESTAMP.match(text)
-    if match is None:
-        return None
-    days = days_from_civil(int(match[1]), int(match[3]), int(match[4]))
-    hour, minute, second = (int(match[i] or 0) for i in (5, 6, 7))
-    if days is None or hour > 23 or minute > 59 or second > 59:
-        return None
-    return days * DAY + ((hour * 60 + minute) * 60 + second) * MICROS + int((match[8] or "0")[:6].ljust(6, "0"))
 
 
 def parse_interval(text: str) -> Interval | None:
@@ -212,20 +190,17 @@ def parse_value(text: str, target: SqlType) -> Any:
             "no": False,
             "n": False,
         }.get(text.lower())
-    if target.name == "DATE":
-        value: Any = parse_date(text)
-    elif target.name == "TIMESTAMP":
-        value = parse_timestamp(text)
-    elif target.name == "INTERVAL":
+    if target.is_temporal:
+        return host_text.parse(text, target)
+    if target.name == "INTERVAL":
         return parse_interval(text)
-    elif target.is_float:
+    if target.is_float:
         plain = text.strip().replace("_", "")
         try:
             return float(plain)
         except ValueError:
             return None
-    else:
-        value = parse_number(text, target.scale)
+    value = parse_number(text, target.scale)
     if value is None:
         return None
     low, high = target.limits

@@ -31,6 +31,7 @@ from finequery.types import (
     INTERVAL,
     NULL,
     TIMESTAMP,
+    TIMESTAMPTZ,
     VARCHAR,
     SqlType,
     decimal,
@@ -80,9 +81,9 @@ def arithmetic(op: str, a: Expr, b: Expr) -> Expr:
         if t == DATE and s.is_integer and combine(s, INTEGER) == INTEGER:
             return call(DATE, "add", b, cast(a, INTEGER))
         if s.is_temporal and t == INTERVAL:
-            return call(TIMESTAMP, "add_interval", a, b)
+            return _moved("add_interval", a, b)
         if s == INTERVAL and t.is_temporal:
-            return call(TIMESTAMP, "add_interval", b, a)
+            return _moved("add_interval", b, a)
         if s == t == INTERVAL:
             return call(INTERVAL, "add_intervals", a, b)
     if op == "sub":
@@ -93,7 +94,7 @@ def arithmetic(op: str, a: Expr, b: Expr) -> Expr:
         if s.is_temporal and t.is_temporal:
             return call(INTERVAL, "timestamp_diff", cast(a, TIMESTAMP), cast(b, TIMESTAMP))
         if s.is_temporal and t == INTERVAL:
-            return call(TIMESTAMP, "sub_interval", a, b)
+            return _moved("sub_interval", a, b)
         if s == t == INTERVAL:
             return call(INTERVAL, "add_intervals", a, negate(b))
     if op == "mul":
@@ -102,6 +103,21 @@ def arithmetic(op: str, a: Expr, b: Expr) -> Expr:
         if t == INTERVAL and s.is_integer:
             return call(INTERVAL, "mul_interval", b, cast(a, BIGINT))
     raise _no_operator(op, a, b)
+
+
+def _moved(name: str, moment: Expr, span: Expr) -> Expr:
+    """A moment plus or minus an interval."""
+    return as_zoned(moment, call(TIMESTAMP, name, clock(moment), span))
+
+
+def clock(moment: Expr) -> Expr:
+    """What functions see of a moment: of one with a time zone its TIMESTAMP in UTC."""
+    return cast(moment, TIMESTAMP) if moment.type == TIMESTAMPTZ else moment
+
+
+def as_zoned(moment: Expr, found: Expr) -> Expr:
+    """A TIMESTAMP that was computed of ``clock(moment)``, with a time zone if that has one."""
+    return cast(found, TIMESTAMPTZ) if moment.type == TIMESTAMPTZ else found
 
 
 def _adapt(op: str, a: Expr, b: Expr) -> tuple[Expr, Expr]:

@@ -139,21 +139,24 @@ def _special_functions() -> frozenset[str]:
 
 
 def _typed_literals(tokens: list[Any]) -> list[Any]:
-    """Parentheses around DATE '…' and $1 before ``::``, which sqlglot takes to belong to the last token alone."""
+    """Parentheses around DATE '…', TIMESTAMP WITH TIME ZONE '…' and $1 before ``::``, which sqlglot takes to belong to
+    the last token alone."""
     from sqlglot.tokens import Token, TokenType
 
     if all(token.token_type is not TokenType.DCOLON for token in tokens):
         return tokens
-    typed = (TokenType.DATE, TokenType.TIMESTAMP, TokenType.TIMESTAMPNTZ)
+    typed = (TokenType.DATE, TokenType.TIMESTAMP, TokenType.TIMESTAMPNTZ, TokenType.TIMESTAMPTZ)
     result: list[Any] = []
     for i, token in enumerate(tokens):
         result.append(token)
         if token.token_type is TokenType.DCOLON and i > 1:
-            before, last = tokens[i - 2], tokens[i - 1]
+            zoned = [t.text.upper() for t in tokens[max(i - 4, 0) : i - 1]] == ["WITH", "TIME", "ZONE"]
+            width = 6 if zoned else 3
+            before, last = tokens[i + 1 - width], tokens[i - 1]
             literal = before.token_type in typed and last.token_type is TokenType.STRING
             if literal or before.token_type is TokenType.PARAMETER:
                 place = {"line": before.line, "col": before.col, "start": before.start, "end": before.end}
-                result.insert(-3, Token(TokenType.L_PAREN, "(", **place))
+                result.insert(-width, Token(TokenType.L_PAREN, "(", **place))
                 result.insert(-1, Token(TokenType.R_PAREN, ")", **place))
     return result
 

@@ -184,8 +184,8 @@ def _values(e: Expr, columns: Columns) -> Values:
         v, source = _values(e.child, columns), e.child.type
         if v.numbers is None or v.words is not None:
             raise Unknown
-        if source.is_exact and e.type.is_exact and source.is_temporal == e.type.is_temporal:
-            if not (source.is_temporal and source != e.type) and e.type.scale >= source.scale:
+        if source.is_exact and e.type.is_exact and source.is_timestamp == e.type.is_timestamp:
+            if e.type.scale >= source.scale:
                 return Values(v.numbers * 10 ** (e.type.scale - source.scale), null=v.null)
         elif source.is_exact and e.type.is_float and not source.is_temporal:
             return Values(v.numbers / 10.0**source.scale, null=v.null)

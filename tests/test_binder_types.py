@@ -13,8 +13,8 @@ from test_binder import DATA, Fake, bound, described, make, shown
 from finequery.errors import Error
 from finequery.planner.coercion import combine
 from finequery.planner.functions import AGGREGATES, FUNCTIONS
-from finequery.planner.literals import days_from_civil, parse_interval, parse_number, parse_timestamp
-from finequery.types import INTEGER_RANGE, Interval
+from finequery.planner.literals import days_from_civil, parse_interval, parse_number, parse_value
+from finequery.types import INTEGER_RANGE, TIMESTAMP, TIMESTAMPTZ, Interval
 
 COLUMNS = (
     "ti TINYINT, si SMALLINT, i INTEGER, b BIGINT, h HUGEINT, ut UTINYINT, us USMALLINT, ui UINTEGER, ub UBIGINT,"
@@ -93,8 +93,9 @@ def test_text_of_values() -> None:
     assert parse_interval("1 year 2 months 3 days 04:05:06.5") == Interval(14, 3, 14706500000)
     assert parse_interval("1.26 months") == Interval(1, 7, 69120000000)
     assert parse_interval("foo") is None and parse_interval("") is None
-    assert parse_timestamp("2020-01-05T10:00") == 1578218400000000
-    assert parse_timestamp("2020-02-30") is None
+    assert parse_value("2020-01-05T10:00", TIMESTAMP) == 1578218400000000
+    assert parse_value("2020-01-05T10:00+01", TIMESTAMPTZ) == 1578214800000000
+    assert parse_value("2020-02-30", TIMESTAMP) is None
     assert [parse_number(t, 1) for t in ("1.25", "-1.25", "1e3", ".5", "x", "1_000")] == [
         13,
         -13,

@@ -37,7 +37,8 @@ from finequery.types import (  # noqa: E402  # noqa: E402
 
 TYPES = [
     BOOLEAN, t.TINYINT, t.SMALLINT, INTEGER, BIGINT, t.HUGEINT, t.UTINYINT, t.USMALLINT, t.UINTEGER, t.UBIGINT, FLOAT,
-    DOUBLE, DATE, TIMESTAMP, INTERVAL, t.decimal(5, 2), t.decimal(9, 0), t.decimal(38, 10), t.decimal(18, 3),
+    DOUBLE, DATE, TIMESTAMP, t.TIMESTAMPTZ, INTERVAL, t.decimal(5, 2), t.decimal(9, 0), t.decimal(38, 10),
+    t.decimal(18, 3),
 ]  # fmt: skip
 TEXTS = r"""1e3| 12 |1.5|2.5|-2.5|2.4999|1e400|1e-400|12abc|| |+5|0x1F|0b101|0o17|1_000|_1|1__0|1_.5|1._5|.5|5.|.|1e
 1.5e1|15e-1|25e-1|24e-1|-0|- 5|99999999999|-1|-0.4|300|true|170141183460469231731687303715884105727|1e38|1e37|123.456

@@ -207,17 +207,11 @@ def test_parquet_reads_what_was_written(tmp_path, group, dictionary):
 
 
 def test_types_that_are_missing_say_what_to_do():
-    zoned = pd.DataFrame({"t": pd.date_range("2024-10-27", periods=3, freq="h", tz="Europe/Berlin"), "x": [1, 2, 3]})
     structs = pa.table({"s": [{"a": 1}], "b": [2]})
     with connect() as con:
-        for frame, hint in ((zoned, "tz_convert(None)"), (structs, "flatten()")):
-            con.register("frame", frame)
-            with pytest.raises(NotSupportedError) as caught:
-                con.sql("select * from frame").fetchall()
-            assert hint in str(caught.value)
-        naive = zoned.assign(t=zoned.t.dt.tz_convert(None))
-        con.register("frame", naive)
-        assert con.sql("select min(t) from frame").fetchone() == (naive.t.min(),)
+        con.register("frame", structs)
+        with pytest.raises(NotSupportedError, match=r"flatten\(\)"):
+            con.sql("select * from frame").fetchall()
         con.register("frame", structs.flatten())
         assert con.sql('select "s.a", b from frame').fetchall() == [(1, 2)]
 
@@ -229,7 +223,7 @@ def test_parquet_forms(tmp_path):
             "s": [{"x": 1}, {"x": 2}],
             "a.b": [1, 2],
             "ns": pa.array([1500, 2499], pa.timestamp("ns")),
-            "z": pa.array([0, 1], pa.timestamp("us", "UTC")),
+            "z": pa.array([0, 1], pa.time64("us")),
             "u": pa.array([2**64 - 1, 1], pa.uint64()),
             "n": pa.nulls(2),
         }

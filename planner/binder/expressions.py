@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +37,7 @@ from finequery.planner.coercion import (
 )
 from finequery.planner.function_rules import date_part, to_interval
 from finequery.planner.functions import AGGREGATES, FUNCTIONS, INSTEAD, OPERATORS, UNSUPPORTED, names, resolve
-from finequery.planner.literals import parse_interval, parse_literal, unit_name
+from finequery.planner.literals import DAY, parse_interval, parse_literal, unit_name
 from finequery.planner.operations import (
     arithmetic,
     boolean,
@@ -51,9 +50,7 @@ from finequery.planner.operations import (
     negate,
     require_constant,
 )
-from finequery.types import BOOLEAN, DATE, HUGEINT, INTERVAL, TIMESTAMP, VARCHAR, decimal
-
-_EPOCH = datetime.datetime(1970, 1, 1)
+from finequery.types import BOOLEAN, DATE, HUGEINT, INTERVAL, TIMESTAMP, TIMESTAMPTZ, VARCHAR, decimal
 
 
 class QueryState:
@@ -408,15 +405,10 @@ class Expressions:
         return self.now("localtimestamp" if type(node).__name__ == "Localtimestamp" else "now")
 
     def now(self, name: str) -> Expr:
-        """The date or time at which the statement is bound; a plan with it must not be kept."""
-        self.binder.cacheable = False
-        if name in ("localtimestamp", "current_localtimestamp"):
-            moment = datetime.datetime.now()
-        else:
-            moment = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+        """The date or time of the statement in UTC, the same wherever it asks."""
         if name in ("current_date", "today"):
-            return Literal(DATE, (datetime.datetime.now() - _EPOCH).days)
-        return Literal(TIMESTAMP, (moment - _EPOCH) // datetime.timedelta(microseconds=1))
+            return Literal(DATE, self.binder.moment // DAY)
+        return Literal(TIMESTAMP if "local" in name else TIMESTAMPTZ, self.binder.moment)
 
     # --- calls
 
@@ -522,6 +514,7 @@ _KEYWORD_CALLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Trim": ("trim", ("this", "expression")),
     "StrPosition": ("position", ("this", "substr")),
     "Abs": ("abs", ("this",)),
+    "AtTimeZone": ("timezone", ("zone", "this")),
     "RegexpLike": ("regexp_matches", ("this", "expression")),
     "StartsWith": ("starts_with", ("this", "expression")),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 from finequery.errors import BindError, CatalogError, Error, nearest
@@ -28,7 +29,7 @@ from finequery.planner.coercion import TRUE, call, cast, is_null, is_string_lite
 from finequery.planner.logical import Join, Materialize, Node, Project, Scan, Values
 from finequery.planner.operations import compare, meet, require_constant
 from finequery.planner.statements import View
-from finequery.types import BIGINT, BOOLEAN, INTEGER, INTERVAL, NULL, TIMESTAMP
+from finequery.types import BIGINT, BOOLEAN, INTEGER, INTERVAL, NULL, TIMESTAMP, TIMESTAMPTZ
 
 Item = tuple[Node, Scope]
 
@@ -209,14 +210,17 @@ def series(env: Expressions, name: str, nodes: list[Any]) -> Any:
     from finequery.operators.series import moments, numbers
 
     args = [env.bind(node) for node in nodes]
-    make: Any = moments if len(args) == 3 and args[2].type == INTERVAL else numbers
-    kind = TIMESTAMP if make is moments else BIGINT
+    make: Any = numbers
+    kind = BIGINT
+    if len(args) == 3 and args[2].type == INTERVAL:
+        kind = TIMESTAMPTZ if TIMESTAMPTZ in (args[0].type, args[1].type) else TIMESTAMP
+        make = partial(moments, kind)
     numeric = all(a.type.is_integer or is_string_literal(a) or is_null(a) for a in args)
     if not 1 <= len(args) <= 3 or not (numeric if kind == BIGINT else all(a.type != BIGINT for a in args)):
         given = ", ".join(str(a.type) for a in args)
         hint = f"{name}(stop), {name}(start, stop [, step]) of integers, or {name}(start, stop, step) of timestamps."
         raise BindError(f"{name}({given}) does not exist.", hint=hint)
-    cast_args = [cast(a, INTERVAL if i == 2 and kind == TIMESTAMP else kind) for i, a in enumerate(args)]
+    cast_args = [cast(a, INTERVAL if i == 2 and kind.is_timestamp else kind) for i, a in enumerate(args)]
     values = [require_constant(a, f"An argument of {name} in FROM") for a in cast_args]
     if any(v is None for v in values):
         return numbers(name, 0, 0, 1, False)

@@ -218,7 +218,7 @@ def _discrete(count: Expr, share: Literal) -> Expr:
 
 def _between(low: Expr, high: Expr, part: Expr, t: SqlType) -> Expr:
     """low + (high - low) * part: of decimals cut off, of moments rounded."""
-    if t == TIMESTAMP:
+    if t.is_timestamp:
         ends = [cast(call(BIGINT, "epoch_us", cast(e, TIMESTAMP)), DOUBLE) for e in (low, high)]
     elif t.is_decimal:
         scale = Literal(DOUBLE, float(10**t.scale))
@@ -226,8 +226,8 @@ def _between(low: Expr, high: Expr, part: Expr, t: SqlType) -> Expr:
     else:
         ends = [cast(e, DOUBLE) for e in (low, high)]
     found = call(DOUBLE, "add", ends[0], call(DOUBLE, "mul", call(DOUBLE, "sub", ends[1], ends[0]), part))
-    if t == TIMESTAMP:
-        return call(TIMESTAMP, "make_timestamp", cast(call(DOUBLE, "round", found), BIGINT))
+    if t.is_timestamp:
+        return call(t, "make_timestamp", cast(call(DOUBLE, "round", found), BIGINT))
     if t.is_decimal:
         return cast(call(DOUBLE, "div", call(DOUBLE, "trunc", found), scale), t)
     return cast(found, t)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -67,7 +68,6 @@ def unsupported(node: Any, value: Any, key: str) -> NoReturn:
 
 
 _TITLES = {
-    "AtTimeZone": "AT TIME ZONE",
     "BitwiseXor": "xor",
     "Star": "*",
     "WindowSpec": "a frame",
@@ -243,6 +243,12 @@ class Binder:
         self.views: tuple[str, ...] = ()
         self.insert_types: list[SqlType] | None = None  # of the columns that the next VALUES is inserted into
         self._ids = 0
+
+    @cached_property
+    def moment(self) -> int:
+        """The time of the statement, in microseconds since 1970 in UTC. A plan with it must not be kept."""
+        self.cacheable = False
+        return time.time_ns() // 1000
 
     def column(self, t: SqlType, name: str = "") -> Column:
         """A column with an id of its own."""

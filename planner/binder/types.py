@@ -25,6 +25,7 @@ _TYPES = {
     "TIMESTAMP": "TIMESTAMP",
     "TIMESTAMPNTZ": "TIMESTAMP",
     "DATETIME": "TIMESTAMP",
+    "TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE",
     "INTERVAL": "INTERVAL",
     "TEXT": "VARCHAR",
     "VARCHAR": "VARCHAR",
@@ -56,6 +57,7 @@ SUPPORTED = (
     "DECIMAL",
     "DATE",
     "TIMESTAMP",
+    "TIMESTAMP WITH TIME ZONE",
     "INTERVAL",
     "VARCHAR",
 )
@@ -78,5 +80,5 @@ def bind_type(node: Any, place: Any) -> SqlType:
         if name.lower() in _NAMED:
             return SqlType(_NAMED[name.lower()])
         raise at(CatalogError(f'There is no type "{name}".', hint=nearest(name, SUPPORTED) or None), place)
-    shown = {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE", "VARBINARY": "BLOB", "UINT128": "UHUGEINT", "ARRAY": "LIST"}
+    shown = {"VARBINARY": "BLOB", "UINT128": "UHUGEINT", "ARRAY": "LIST"}
     raise refuse(f"The type {shown.get(kind, kind)}", place, f"FineQuery has {', '.join(SUPPORTED)}.")

@@ -227,7 +227,7 @@ def _distances(env: Expressions, key: SortKey, ends: list[Any]) -> tuple[list[So
             continue
         require_constant(e, "The distance of a frame")
         try:
-            x = cast(x, TIMESTAMP) if e.type == INTERVAL and x.type == DATE else arithmetic("sub", x, e).args[0]  # type: ignore[attr-defined]
+            x = cast(x, TIMESTAMP) if e.type == INTERVAL and x.type.is_temporal else arithmetic("sub", x, e).args[0]  # type: ignore[attr-defined]
         except BindError as error:
             raise at(error, end[0]) from None
     result: list[Any] = []

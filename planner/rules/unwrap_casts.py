@@ -68,8 +68,10 @@ def compare_narrow(e: Call, child: Expr, constant: Literal) -> Expr:
 
 def factor(narrow: SqlType, wide: SqlType) -> int | None:
     """By how much physical values grow in a cast that never loses or fails; None if it might."""
-    if narrow.name == "DATE" and wide.name == "TIMESTAMP":
+    if narrow.name == "DATE" and wide.is_timestamp:
         return MICROS_PER_DAY
+    if narrow.is_timestamp and wide.is_timestamp:
+        return 1
     if not (narrow.is_integer or narrow.is_decimal) or not (wide.is_integer or wide.is_decimal):
         return 1 if narrow == wide else None
     if wide.scale < narrow.scale:
