@@ -119,8 +119,9 @@ def _search(dictionary: Dictionary, key: bytes, after: bool) -> int:
 
 
 def numbers(array: pa.Array) -> np.ndarray:
-    """The integers of an Arrow array where they lie, of NULL anything. ``to_numpy`` would import pandas for it."""
-    dtype = np.dtype(array.type.to_pandas_dtype())
+    """The integers of an Arrow array where they lie, of NULL anything. ``to_numpy`` would import pandas for it, and so
+    would ``to_pandas_dtype`` before pyarrow 22."""
+    dtype = np.dtype(str(array.type))
     if not len(array):  # may have no buffer
         return np.zeros(0, dtype)
     return np.frombuffer(array.buffers()[1], dtype, len(array), array.offset * dtype.itemsize)

@@ -23,6 +23,10 @@ _TEXTS = {
     "HUGEINT": {"0x1F", "0b101"},
     "DATE": {"2020-01-05 abc", "2020-01-05 25:00:00", "2020-01-05 10", "2020-01-05 10:60:00", "2020-01-05-10:00:00"},
     "DECIMAL(9,0)": {"5e-3"},
+    "TIMESTAMP WITH TIME ZONE": {
+        *("2024-01-01 10:00Z", "1969-12-31 23:00-01", "294247-01-10 04:00:54.775806+00"),
+        "2024-01-01T08:00:00Z\n2024-01-01 08:00+02\n",
+    },
 }
 #: Functions that are refused outside of their domain, where they are NaN or infinite now.
 _DOMAINS = {"sqrt", "ln", "log10", "log2", "sin", "cos", "tan", "asin", "acos"}

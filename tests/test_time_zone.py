@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import older_duckdb
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -116,7 +117,7 @@ QUERIES = [
     "select date_trunc('month', z) as month, count(*) from e group by month order by month nulls first",
     "select time_bucket(interval '15 minutes', z) as b, max(n) from e group by b order by b limit 50",
     "select time_bucket(interval '3 months', z) as b, typeof(b), count(*) from e group by all order by b limit 50",
-    "select time_bucket(interval '7 days', z, timestamptz '2000-01-01 12:00+02') b, count(*) from e group by b "
+    "select time_bucket(interval '7 days', z, timestamptz '2000-01-01 12:00:00+02') b, count(*) from e group by b "
     "order by b",
     "select z, n from e order by z desc nulls last, n limit 20",
     "select k, median(z), quantile_cont(z, 0.25), quantile_disc(u, 0.75), arg_max(n, z), arg_min(z, n) from e "
@@ -144,7 +145,7 @@ QUERIES = [
     "select year(z), month(z), day(z), hour(z), minute(z), second(z), dayofweek(z), week(z), extract(isodow from z), "
     "date_part('doy', z), dayname(z), monthname(z), last_day(z), yearweek(z), extract(century from u) from e "
     "order by n limit 100",
-    "select epoch(u), epoch_ms(z), epoch_us(z), epoch_ns(u) from e order by n limit 100",
+    "select epoch(u), epoch_us(z), epoch_ns(u) from e order by n limit 100",
     "select date_diff('hour', z, u), date_sub('month', u, z), date_diff('day', z, d), date_diff('month', p, z) from e "
     "order by n limit 50",
     "select strftime(z, '%Y-%m-%d %H:%M:%S.%f %z %Z%%Z'), strftime(p, '%H %Z') from e order by n limit 50",
@@ -163,8 +164,8 @@ QUERIES = [
     "from e group by x order by x",
     "select try_strptime('1' || k % 10 || ':00-03:30:15', '%H:%M%z'), try_strptime('10:00', '%H:%M%z') from e "
     "order by n limit 20",
-    "select * from generate_series(timestamptz '2024-01-01 00:00+02', timestamptz '2024-01-02', interval '5 hours')",
-    "select * from range(timestamptz '2024-01-01 00:00+02', '2024-06-02', interval '1 month')",
+    "select * from generate_series(timestamptz '2024-01-01 00:00:00+02', timestamptz '2024-01-02', interval '5 hours')",
+    "select * from range(timestamptz '2024-01-01 00:00:00+02', '2024-06-02', interval '1 month')",
 ]
 
 
@@ -191,7 +192,7 @@ TEXTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("text", [text for text in TEXTS if not older_duckdb.reads(text, TIMESTAMPTZ)])
 def test_texts(con: Any, duck: Any, text: str) -> None:
     """A constant, a parameter and a column of text are read alike; what is none is NULL or an error."""
     want = duck.sql(f"select try_cast('{text}' as timestamptz)::varchar").fetchall()
@@ -217,6 +218,12 @@ def test_texts_of_one_shape_share_a_plan(con: Any) -> None:
         assert con.sql(f"select count(*) from t where z = '{text}'").fetchall() == [(count,)]
     for form, kind in (("%Y", "TIMESTAMP"), ("%Y%z", NAME)):
         assert [str(t) for t in con.sql(f"select try_strptime('2024', '{form}')").types] == [kind]
+
+
+@pytest.mark.skipif(older_duckdb.OLDER, reason="DuckDB 1 cuts milliseconds off")
+@pytest.mark.parametrize("both", ["table"], indirect=True)
+def test_milliseconds_are_rounded(both: tuple[Any, Any]) -> None:
+    assert_same(*both, "select epoch_ms(z), epoch_ms(p) from e order by n limit 100")
 
 
 def test_now_is_in_utc(con: Any) -> None:
@@ -311,7 +318,7 @@ CSV = [
 ]
 
 
-@pytest.mark.parametrize("text, kind", CSV)
+@pytest.mark.parametrize("text, kind", [case for case in CSV if not older_duckdb.reads(case[0], TIMESTAMPTZ)])
 def test_csv(con: Any, duck: Any, tmp_path: Path, text: str, kind: str) -> None:
     path = tmp_path / "t.csv"
     path.write_text("z,i\n" + text.replace("\n", ",1\n") + (",2\n" if kind != "VARCHAR" else ""))
@@ -378,8 +385,9 @@ def test_copy(con: Any, duck: Any, tmp_path: Path, format: str) -> None:
     con.execute(f"copy (select n, z, u, p from e where n < 500 order by n) to '{path}'")
     expected = con.sql("select n, epoch_us(z), epoch_us(u) from e where n < 500 order by n").fetchall()
     sql = f"select n, epoch_us(z), epoch_us(u) from '{path}' order by n"
-    assert duck.sql(sql).fetchall() == expected
-    assert [str(t) for t in duck.sql(f"select z, u from '{path}'").types] == [NAME, NAME]
+    if not (older_duckdb.OLDER and format == "json"):  # whose times are text to DuckDB 1
+        assert duck.sql(sql).fetchall() == expected
+        assert [str(t) for t in duck.sql(f"select z, u from '{path}'").types] == [NAME, NAME]
     if format != "json":  # which FineQuery only writes
         assert con.sql(sql).fetchall() == expected
         assert [str(t) for t in con.sql(f"select z, u from '{path}'").types] == [NAME, NAME]
@@ -409,7 +417,7 @@ def test_gpu(con: Any, duck: Any) -> None:
     con.execute("set device = 'gpu'")
     con.execute("set strict = true")
     for sql in (
-        "select k, min(z), max(u) from g where z >= '2000-02-01 00:00+01' group by k order by k",
+        "select k, min(z), max(u) from g where z >= '2000-02-01 00:00:00+01' group by k order by k",
         "select date_trunc('day', z) as day, count(*) from g group by day order by day limit 20",
         "select count(*) from g join (select u from g where k = 1) h on g.p = h.u",
         "select z + interval '1 month', year(z), hour(z) from g where z < '2003-01-01' order by z limit 20",
