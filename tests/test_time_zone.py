@@ -165,7 +165,7 @@ QUERIES = [
     "select try_strptime('1' || k % 10 || ':00-03:30:15', '%H:%M%z'), try_strptime('10:00', '%H:%M%z') from e "
     "order by n limit 20",
     "select * from generate_series(timestamptz '2024-01-01 00:00:00+02', timestamptz '2024-01-02', interval '5 hours')",
-    "select * from range(timestamptz '2024-01-01 00:00:00+02', '2024-06-02', interval '1 month')",
+    "select * from range(timestamptz '2024-01-01 00:00:00+02', timestamptz '2024-06-02', interval '1 month')",
 ]
 
 
