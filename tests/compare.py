@@ -12,7 +12,7 @@ from typing import Any
 from finequery.bench.answers import difference, order_keys, row_difference
 
 #: Seconds after which a single test query counts as hanging.
-PATIENCE = 30.0
+PATIENCE = 300.0
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_0-9]*\Z")
 
 

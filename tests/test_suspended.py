@@ -109,7 +109,7 @@ def frames(con: finequery.Connection, query: str) -> Any:
 def failed_copy(con: finequery.Connection, query: str) -> Any:
     """The error's traceback has all that the statement had."""
     with pytest.raises(NotSupportedError, match="INTERVAL") as error:
-        con.execute("copy (select i, interval 1 day as d from t) to 'never.parquet' (format parquet)")
+        con.execute("copy (select i, v, interval 1 day as d from t) to 'never.parquet' (format parquet)")
     return error
 
 
