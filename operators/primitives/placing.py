@@ -242,10 +242,12 @@ def branches(
     """Let branches of a plan run beside each other where that gains; ``chosen``, ``along`` and ``price`` are then those
     of the plan that was found. Gives the number of plans that were looked at.
 
-    Searches begin with the plan whose pipelines run one after another, that one and either device alone with all
-    branches beside each other, and end where no move gains. Moves try one device beside the pipeline before; as it is,
-    but beside that; and where results are copied, which may cost nothing beside something else, also one device behind
-    it, the best of the other ways, and one device for it with all that it reads: none of them may gain alone."""
+    Searches begin with the plan whose pipelines run one after another, that one with all branches beside each other
+    (where results are copied, moves find what that would), and either device alone with these, and end where no move
+    gains. Moves try one device beside the pipeline before; as it is, but beside that; and where results are copied,
+    which may cost nothing beside something else, also one device behind it, and the best of the other ways. There they
+    begin with those of several pipelines, none of which may gain alone: one device for one with all that it reads, or
+    with one of these, and two neighbours' devices exchanged."""
     size, discrete, at = np.int64(n), site[L.discrete] > 0.0, scratch
     limits, at = p_f64(at), at + 5 * WORD
     single, at = p_i64(at), at + 2 * size * WORD  # by pipeline and device: the option
@@ -253,8 +255,8 @@ def branches(
     options, at = at, at + 4 * size * np.int64(OPTIONS) * WORD
     rows_of, at = p_i64(at), at + 4 * size * WORD
     below, at = p_i64(at), at + size * size * WORD  # by pipeline: itself and those that its inputs come from
-    first, at = p_i64(at), at + (8 * size + 1) * WORD
-    changes, at = p_i64(at), at + 3 * (size + 7) * size * WORD
+    first, at = p_i64(at), at + (10 * size + 2 * begin[n] + 1) * WORD
+    changes, at = p_i64(at), at + 3 * ((size + 11) * size + 4 * begin[n]) * WORD
     starts, at = at, at + 2 * STARTS * size * WORD
     before, rest = p_f64(at), at + 5 * WORD
     some = may_run_along(n, begin, reads, may)
@@ -278,8 +280,8 @@ def branches(
             count = add_option(candidates, one, parts, p, host, site, options, rows_of, count)
     changed = moves = ZERO
     first[ZERO] = 0
-    for p in range(n if discrete else ZERO):  # one device for all that it reads too: tried once, before the others
-        members = ONE
+    for p in range(n if discrete else ZERO):  # moves of several, which are tried once, before the others
+        members = ONE  # one device for it with all that it reads
         for i in range(n):
             below[p * n + i] = 1 if i == p else 0
         for j in range(np.uint64(begin[p]), np.uint64(begin[p + ONE])):
@@ -298,6 +300,21 @@ def branches(
                     changed = add_change(changes, changed, i, single[i * TWO + device], may[i])
             moves += ONE
             first[moves] = np.int64(changed)
+        for device in range(TWO if may[p] > 0 else ZERO):  # the devices of two neighbours exchanged
+            other = ONE - device
+            if single[(p - ONE) * TWO + device] >= 0 and single[p * TWO + other] >= 0:
+                changed = add_change(changes, changed, p - ONE, single[(p - ONE) * TWO + device], may[p - ONE])
+                changed = add_change(changes, changed, p, single[p * TWO + other], ONE)
+                moves += ONE
+                first[moves] = np.int64(changed)
+        for j in range(np.uint64(begin[p]), np.uint64(begin[p + ONE])):
+            i = np.uint64(reads[j])
+            for device in range(TWO):  # one device for it and one of those that it reads
+                if single[i * TWO + device] >= 0 and single[p * TWO + device] >= 0:
+                    changed = add_change(changes, changed, i, single[i * TWO + device], may[i])
+                    changed = add_change(changes, changed, p, single[p * TWO + device], may[p])
+                    moves += ONE
+                    first[moves] = np.int64(changed)
     together, option = moves, n
     for p in range(n):
         devices = ZERO
@@ -322,7 +339,7 @@ def branches(
             first[moves] = np.int64(changed)
     looked, least, found = np.int64(0), np.inf, ZERO
     for start in range(np.uint64(STARTS)):
-        if start == ONE and not some:
+        if start == ONE and (discrete or not some):
             continue
         ways = p_i64(starts + np.int64(TWO * start * n) * WORD)
         beside = p_i64(starts + np.int64((TWO * start + ONE) * n) * WORD)

@@ -93,8 +93,8 @@ def pricing_scratch(subtasks: int, variants: int) -> int:
 
 def plan_scratch(parts: int, reads: int) -> int:
     """Words that ``choose_plan`` needs room for: the search, the moves of branches, and ``run_beside``."""
-    moves = 11 + parts * (23 + 4 * len(OPTION) + parts + 3 * (parts + 7))
-    return 12 * parts + 11 * reads + 2 + moves + beside_scratch(parts, reads)
+    moves = 11 + parts * (25 + 4 * len(OPTION) + parts + 3 * (parts + 11))
+    return 12 * parts + 25 * reads + 2 + moves + beside_scratch(parts, reads)
 
 
 def beside_scratch(parts: int, reads: int) -> int:
