@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,29 @@ def cuda() -> Any:
         os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
     from numba import cuda
 
+    if simulated():
+        _share_arrays()
     return cuda
+
+
+def _share_arrays() -> None:
+    """Have a block's threads get one shared array. The simulator looks for it and makes it without a lock, so that two
+    threads that come to it at once would get one each."""
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+    make, lock = FakeCUDAShared.array, threading.Lock()
+
+    def array(self: Any, shape: Any, dtype: Any) -> Any:
+        if shape == 0:  # dynamic shared memory, which is there
+            return make(self, shape, dtype)
+        caller = sys._getframe(1)
+        key = caller.f_code.co_filename, caller.f_lineno
+        with lock:
+            if key not in self._allocations:
+                self._allocations[key] = np.empty(shape, np.dtype(dtype))
+            return self._allocations[key]
+
+    FakeCUDAShared.array = array
 
 
 def implementation() -> str:

@@ -556,6 +556,7 @@ def test_plan_cache_can_be_turned_off() -> None:
 
 
 def test_a_cached_query_costs_little_besides_its_execution(con: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By calls, of which a microsecond takes some: no parser, binder or optimizer is among them."""
     from finequery.operators import executor
 
     con.execute("create table t as select 42 as a")
@@ -563,14 +564,19 @@ def test_a_cached_query_costs_little_besides_its_execution(con: Any, monkeypatch
     frame = con.execute(query)._frame
     monkeypatch.setattr(executor, "execute", lambda *_: frame)
 
-    def seconds() -> float:
-        start = time.perf_counter()
-        for _ in range(100):
-            con.execute(query).fetchall()
-        return (time.perf_counter() - start) / 100
+    calls: list[str] = []
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        if event == "call":
+            calls.append(frame.f_code.co_qualname if hasattr(frame.f_code, "co_qualname") else frame.f_code.co_name)
 
     assert con.execute(query).fetchall() == [(42,)]
-    assert min(seconds() for _ in range(10)) < 1e-4
+    sys.setprofile(note)
+    try:
+        con.execute(query).fetchall()
+    finally:
+        sys.setprofile(None)
+    assert 0 < len(calls) < 150, calls
 
 
 # Connections and threads
