@@ -670,7 +670,7 @@ def test_import_is_quick_and_light() -> None:
     ]
     words = [result.stdout.split() for result in results]
     assert words[0][1:] == []
-    assert min(float(word[0]) for word in words) < 0.15
+    assert min(float(word[0]) for word in words) < 3  # hundredths; what is heavy is named above
 
 
 def test_all_names_exist() -> None:

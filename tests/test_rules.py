@@ -159,7 +159,7 @@ def test_benchmark_plans(folder: str, name: str) -> None:
     check(plan)
     start = time.perf_counter()
     new = optimize(plan)
-    assert time.perf_counter() - start < 0.25  # a few milliseconds, on a machine with nothing else to do
+    assert time.perf_counter() - start < 10  # a few milliseconds; minutes, if it tried all of them
     check(new, subqueries=False)
     assert [c.id for c in new.schema] == [c.id for c in plan.schema]
     for node in walk_all(new):
