@@ -21,7 +21,7 @@ import numpy as np
 
 from finequery.operators import native
 from finequery.operators.context import Placement
-from finequery.operators.primitives.price_layout import plan_scratch
+from finequery.operators.primitives.price_layout import RULE, plan_scratch
 from finequery.perfmodel.compose import Price
 from finequery.perfmodel.model import Model
 from finequery.planner.candidates import Asked, Candidate, Offers
@@ -124,7 +124,7 @@ def search(offers: Offers, objective: str = "latency", along: bool = True) -> Fo
 def elapsed(offers: Offers, choice: Sequence[Candidate]) -> tuple[float, float]:
     """Seconds of a plan with branches beside each other, and of its pipelines one after another."""
     chosen, beside = np.array([[c.number for c in choice], [c.along for c in choice]], np.int64)
-    _, numbers = _run(offers, (0.0,) * 7, chosen, beside, given=True)
+    _, numbers = _run(offers, (0.0,) * len(RULE), chosen, beside, given=True)
     return numbers[0][0], numbers[1][0]
 
 
