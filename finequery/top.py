@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,9 +134,23 @@ def _live(telemetry: Any, name: str, every: float) -> int:
     from rich.live import Live
 
     from finequery import top_view
+    from finequery.shell import interrupts
 
     console = Console()
-    with Live(console=console, screen=True, auto_refresh=False) as live:
-        while True:
-            live.update(top_view.view(look(telemetry, name), console.width), refresh=True)
-            time.sleep(every)
+    left = threading.Lock()  # taken until Ctrl-C
+    left.acquire()
+
+    def leave() -> bool:
+        with suppress(RuntimeError):  # pressed again
+            left.release()
+        return True
+
+    def draw() -> None:
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                live.update(top_view.view(look(telemetry, name), console.width), refresh=True)
+                if left.acquire(timeout=every):
+                    return
+
+    interrupts.run(draw, leave)
+    return 0

@@ -126,7 +126,9 @@ class Terminal:
 
     def exit(self) -> int:
         """Until the program ends; its exit code."""
+        end = time.monotonic() + PATIENCE
         while self.pump():
-            pass
+            if time.monotonic() > end:
+                raise AssertionError(f"it does not end:\n{self.text}")
         self.child.close()
         return int(self.child.exitstatus if self.child.exitstatus is not None else 128 + self.child.signalstatus)

@@ -21,6 +21,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from stops import stopping
 
 import finequery
 from finequery import errors
@@ -627,10 +628,8 @@ def test_threads_with_cursors(con: Any) -> None:
 def test_interrupt_leaves_the_session_usable(con: Any) -> None:
     con.execute("create table n as from (values (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)) t(x)")
     long = "select sum(a.x * b.x + c.x) from " + ", ".join(f"n as {name}" for name in "abcdefghi")
-    timer = threading.Timer(0.3, con.interrupt)
-    timer.start()
     start = time.perf_counter()
-    with pytest.raises(errors.InterruptError):
+    with stopping(con.interrupt, 0.3), pytest.raises(errors.InterruptError):
         con.execute(long)
     assert time.perf_counter() - start < 5
     assert con.sql("select 1").fetchall() == [(1,)]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from stops import stopping
 
 import finequery
 from finequery.errors import DataError, InterruptError, NotSupportedError
@@ -152,11 +153,8 @@ def test_an_error_of_the_query_ends_both(con: Any, place: Any, passes: int, monk
 
 def test_interrupt_ends_both(con: Any, place: Any) -> None:
     place(Placement("both", 0.5), Posing(1))
-    timer = threading.Timer(0.2, con.interrupt)
-    timer.start()
-    with pytest.raises(InterruptError):
+    with stopping(con.interrupt, 0.2), pytest.raises(InterruptError):
         answer(con, "select count(*) from t a join t b on a.g = b.g where a.x + b.x = 3")
-    timer.join()
     assert answer(con, "select count(*) from t") == [(ROWS,)]
 
 

@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from stops import stopping
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -160,18 +160,6 @@ def test_interrupts_leave_the_connection_as_it_was() -> None:
     want = con.sql(short).fetchall()
     for n in range(8):
         stop = con.interrupt if n % 2 else lambda: os.kill(os.getpid(), signal.SIGINT)
-        done = threading.Event()
-
-        def stops(first: float = 0.2 + 0.03 * n, stop: Any = stop, done: Any = done) -> None:
-            pause = first  # again, if the first came before the query ran
-            while not done.wait(pause):
-                stop()
-                pause = 0.5
-
-        stopper = threading.Thread(target=stops)
-        stopper.start()
-        with pytest.raises((InterruptError, KeyboardInterrupt)):
+        with stopping(stop, 0.2 + 0.03 * n, 0.5), pytest.raises((InterruptError, KeyboardInterrupt)):
             con.sql(long).fetchall()
-        done.set()
-        stopper.join()
         assert con.sql(short).fetchall() == want

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stops import stopping
 
 import finequery
 from finequery import bar, published, shell, top, top_text
@@ -41,22 +43,18 @@ def con() -> Iterator[Any]:
 def during(con: Any, query: str, look: Callable[[], Any]) -> Any:
     """Run a query that does not end until ``look`` has given something; what it gave."""
     found: list[Any] = []
+    begin = time.monotonic()
 
     def looks() -> None:
-        begin = time.monotonic()
-        while not found and time.monotonic() - begin < BOUND:
-            seen = look()
-            if seen:
-                found.append(seen)
-            time.sleep(0.01)
-        con.interrupt()
+        seen = None if found else look()
+        if seen:
+            found.append(seen)
+        if found or time.monotonic() - begin >= BOUND:
+            con.interrupt()
 
-    helper = threading.Thread(target=looks)
-    helper.start()
-    with pytest.raises(InterruptError):
+    with stopping(looks, 0.01, 0.01), pytest.raises(InterruptError):
         while True:
             con.execute(query)
-    helper.join()
     assert found, "nothing was to be seen"
     return found[0]
 
@@ -169,7 +167,14 @@ con = finequery.connect(threads=1, progress="off")
 con.register("t", {{"g": np.arange(400_000) % 7}})
 con.execute("select count(*) from t a, t b where a.g + b.g < 0 and a.g < 0")  # loads what is loaded once
 con.execute("set progress = '{progress}'")
-threading.Timer({after}, con.interrupt).start()
+
+def stops():
+    time.sleep({after})
+    while True:  # the first may come before the statement begins
+        con.interrupt()
+        time.sleep(0.05)
+
+threading.Thread(target=stops, daemon=True).start()
 try:
     con.execute("select count(*) from t a, t b where a.g <> b.g")
 except finequery.Error as error:
@@ -188,6 +193,16 @@ def until_published() -> None:
     raise AssertionError("nothing was published")
 
 
+def until_closed(terminal: int) -> bytes:
+    """What is written to a terminal until the program at its other end has closed it."""
+    written = b""
+    with contextlib.suppress(OSError):
+        while part := os.read(terminal, 65536):
+            written += part
+    os.close(terminal)
+    return written
+
+
 def in_terminal(progress: str, after: float) -> str:
     """What a program with a long query writes to the terminal."""
     parent, child = pty.openpty()
@@ -195,16 +210,7 @@ def in_terminal(progress: str, after: float) -> str:
     environment = dict(os.environ, PYTHONPATH=str(ROOT), TERM="xterm")
     process = subprocess.Popen([sys.executable, "-c", code], stdout=child, stderr=child, env=environment)
     os.close(child)
-    written = b""
-    while True:
-        try:
-            part = os.read(parent, 65536)
-        except OSError:
-            break
-        if not part:
-            break
-        written += part
-    os.close(parent)
+    written = until_closed(parent)
     process.wait()
     return written.decode()
 
@@ -376,13 +382,7 @@ def test_top_live() -> None:
     while b"Load average" not in written:
         written += os.read(parent, 65536)
     process.send_signal(2)
-    while True:
-        try:
-            part = os.read(parent, 65536)
-        except OSError:
-            break
-        written += part
-    os.close(parent)
+    written += until_closed(parent)
     assert process.wait() == 0
     assert b"\x1b[?1049h" in written and b"\x1b[?1049l" in written  # the alternate screen, and back
 

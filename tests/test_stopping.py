@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from stops import stopping
 
 import finequery
 from finequery.errors import InterfaceError, InterruptError, TimeoutError
@@ -45,25 +46,11 @@ def con() -> Iterator[Any]:
 
 def stopped(con: Any, work: Callable[[], Any], stop: Callable[[], Any] | None = None, after: float = 0.15) -> None:
     """``work`` ends with InterruptError when it is stopped; it is stopped again where the first came too early."""
-    done = threading.Event()
-
-    def stops() -> None:
-        pause = after
-        while not done.wait(pause):
-            (stop or con.interrupt)()
-            pause = 0.5
-
-    helper = threading.Thread(target=stops)
     begin = time.monotonic()
-    helper.start()
-    try:
-        with pytest.raises(InterruptError, match="stopped"):
+    with stopping(stop or con.interrupt, after, 0.5), pytest.raises(InterruptError, match="stopped"):
+        work()
+        while time.monotonic() - begin < BOUND:  # quicker than the stop: again
             work()
-            while time.monotonic() - begin < BOUND:  # quicker than the stop: again
-                work()
-    finally:
-        done.set()
-        helper.join()
     assert time.monotonic() - begin < BOUND
 
 
