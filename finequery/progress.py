@@ -89,9 +89,13 @@ def of_watch(watch: Watch) -> Progress:
         return Progress(watch.text, seconds, stage.share, _rest(seconds, stage.share), stage.label)
     look = watch.look
     if look is None or look.context is not context:
+        from finequery.operators import native
+
         try:
+            if not native.loaded():  # they price, too; who looks does not compile them
+                raise LookupError
             look = watch.look = _Look(watch.owner.settings, plan, context)
-        except Exception:  # the plan changes while it runs (a join by pairs): the next look may find it whole
+        except Exception:  # or the plan changes while it runs (a join by pairs): the next look may find it whole
             return Progress(watch.text, seconds, None, None, stage.label if stage is not None else "")
     made, left = _pipelines(look, stage.share if stage is not None else 0.0)
     share = seconds / (seconds + left) if left or seconds else 1.0
@@ -272,16 +276,21 @@ class _Watcher:
         if not long:
             return
         from finequery import bar, published
+        from finequery.operators import native
 
-        first = long[0]
+        first, due = long[0], published.due()
+        draws = now - first.begin >= DRAWN and native.loaded() and bar.wanted(first.owner.settings["progress"])
+        if not due and not draws:
+            return
+        seen = {id(w): of_watch(w) for w in long}  # may take long: nobody who ends waits for it
         with self.screen:
-            first.drawn = True  # before it is looked for: if it ends from here on, it waits until its bar is gone
-            seen = {id(w): of_watch(w) for w in long if id(w) in self.running}
-            if published.due():
-                published.publish([seen[id(w)] for w in long if id(w) in seen])
-                for w in long:
+            first.drawn |= draws  # before it is looked for: if it ends from here on, it waits until its bar is gone
+            there = [w for w in long if id(w) in self.running]
+            if due and there:
+                published.publish([seen[id(w)] for w in there])
+                for w in there:
                     w.published = True
-            if id(first) in seen and now - first.begin >= DRAWN and bar.wanted(first.owner.settings["progress"]):
+            if draws and first in there:
                 bar.draw(seen[id(first)])
         for watch in long:  # one that ended meanwhile may not have seen that there was something to tidy up
             if id(watch) not in self.running:

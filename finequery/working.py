@@ -60,8 +60,8 @@ class Working:
         if self._handles:
             _signal.signal(_INTERRUPT, default_int_handler)
         watch.current.reset(self._token)
-        progress.leave(mine)
         self._session.running.remove(mine)
+        progress.leave(mine)
         if mine.abandoned:
             self._session.plans.clear()
             if mine.plan is not None:

@@ -21,12 +21,15 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from finequery.operators import watch
 
 HERE = Path(__file__).resolve().parent
 SOURCES = (
@@ -74,6 +77,11 @@ def address(name: str) -> int:
     return _addresses[name]
 
 
+def loaded() -> bool:
+    """Whether this process has the kernels."""
+    return _addresses is not None
+
+
 def names() -> set[str]:
     """The kernels that there are."""
     if _addresses is None:
@@ -99,7 +107,10 @@ def run(name: str, *args: int, t: int = 0, n: int = 0, k: int = 0) -> int:
 def load() -> None:
     """Map the kernels into this process; build them first where the cache has none for this machine."""
     global _addresses, _engine
-    with _lock:
+    with ExitStack() as left:
+        while not _lock.acquire(timeout=watch.TURN):
+            watch.check_asked()
+        left.callback(_lock.release)
         if _addresses is not None:
             return
         import llvmlite.binding as binding
@@ -113,7 +124,8 @@ def load() -> None:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with _alone(folder.with_suffix(".lock")):
                 if not index.exists():  # another process may have built them while this one waited
-                    build(folder)
+                    with watch.stage("compiling kernels for this CPU (once)", 1):
+                        build(folder)
         names: list[str] = json.loads(index.read_text())
         machine = binding.Target.from_default_triple().create_target_machine(
             cpu=binding.get_host_cpu_name(),
@@ -142,7 +154,13 @@ def _alone(path: Path) -> Iterator[None]:
         with suppress(ImportError, OSError):
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX)
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    watch.check_asked()
+                    time.sleep(watch.TURN)
         yield
 
 
@@ -166,16 +184,16 @@ def build(folder: Path) -> None:
             subprocess.Popen(
                 [sys.executable, "-m", "finequery.operators.native", scratch, str(part), str(workers)],
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 text=True,
                 env=environment,
+                start_new_session=True,  # Ctrl-C is for this process, which ends them
             )
             for part in range(workers)
         ]
-        for process in processes:
-            left.callback(process.kill)  # does nothing to one that has ended
         names: list[str] = []
         total = [0] * workers
+        said: list[list[str]] = [[] for _ in processes]
 
         def follow(part: int) -> None:
             stream = processes[part].stdout
@@ -187,17 +205,20 @@ def build(folder: Path) -> None:
                 elif word == "done":
                     names.append(value)
                     _progress(len(names), sum(total))
+                else:
+                    said[part].append(line)
 
         readers = [threading.Thread(target=follow, args=(part,)) for part in range(workers)]
-        for reader in readers:
-            reader.start()
+        left.callback(_progress, 0, 0)
         for process, reader in zip(processes, readers):
-            reader.join()
-            assert process.stderr is not None
-            text = process.stderr.read()
+            reader.start()
+            left.callback(_end, process, reader)
+        for process, reader, text in zip(processes, readers, said):
+            while reader.is_alive():
+                watch.check_asked()
+                reader.join(watch.TURN)
             if process.wait() != 0:
-                raise RuntimeError(f"compiling the kernels failed:\n{text[-3000:]}")
-        _progress(0, 0)
+                raise RuntimeError(f"compiling the kernels failed:\n{''.join(text)[-3000:]}")
         (Path(scratch) / "index.json").write_text(json.dumps(sorted(names)))
         try:
             os.rename(scratch, folder)
@@ -205,6 +226,13 @@ def build(folder: Path) -> None:
         except OSError:
             if not (folder / "index.json").exists():
                 raise
+
+
+def _end(process: subprocess.Popen[str], reader: threading.Thread) -> None:
+    """End a process that compiles, if it has not ended, and who reads what it says."""
+    process.kill()
+    process.wait()
+    reader.join()
 
 
 def _progress(done: int, total: int) -> None:

@@ -100,6 +100,14 @@ def check() -> None:
         watch.check()
 
 
+def check_asked() -> None:
+    """Raise InterruptError if the user wants what runs here to end. Its timeout passes: this is for what is done once,
+    and would never be done if it were ended each time."""
+    watch = current.get()
+    if watch is not None and watch.asked:
+        raise interrupted()
+
+
 def pieces(rows: int, size: int = PIECE) -> Iterator[tuple[int, int]]:
     """Begin and end of stretches of rows, with a check before each."""
     for first in range(0, rows, size):

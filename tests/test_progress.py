@@ -20,7 +20,7 @@ import pytest
 from stops import stopping
 
 import finequery
-from finequery import bar, published, shell, top, top_text
+from finequery import bar, progress, published, shell, top, top_text
 from finequery.errors import InterruptError
 from finequery.jetson.telemetry import Reading
 from finequery.operators.watch import Stage
@@ -249,6 +249,22 @@ def test_long_queries_are_published(place: Path, con: Any) -> None:
     assert isinstance(query.pipelines[0], PipelineProgress)
     assert not list(place.glob("*")) and published.processes() == []
     assert place.stat().st_mode & 0o777 == 0o700
+
+
+def test_who_ends_does_not_wait_for_who_looks(con: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, held = threading.Event(), threading.Event()
+
+    def of_watch(_: Any) -> None:
+        looked.set()
+        held.wait(BOUND)
+
+    monkeypatch.setattr(progress, "of_watch", of_watch)
+    try:
+        with con._session.working("long"):
+            assert looked.wait(BOUND)
+        assert not held.is_set()
+    finally:
+        held.set()
 
 
 def test_short_queries_are_not(place: Path, con: Any) -> None:

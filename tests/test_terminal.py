@@ -216,6 +216,21 @@ def test_ctrl_c_stops_a_query(shell: Open, database: Path) -> None:
     assert t.leave() == 0
 
 
+def test_ctrl_c_stops_compiling(shell: Open, tmp_path: Path) -> None:
+    """On a machine's first start kernels are compiled for a minute; what was begun is ended, and leaves nothing."""
+    t = shell(FINEQUERY_CACHE=str(tmp_path / "cache"))
+    t.prompt()
+    t.send("select sum(range) from range(10);\r")
+    t.wait("Compiling kernels for this CPU (once)")
+    t.pump(1.0)
+    t.send("\x03")
+    t.wait("Interrupted")
+    t.prompt()
+    assert "Compiling" not in t.text
+    assert [path.suffix for path in (tmp_path / "cache" / "kernels").iterdir()] == [".lock"]
+    assert t.leave() == 0
+
+
 def test_ctrl_c_right_behind_enter(shell: Open, database: Path) -> None:
     """It is read together with the Enter, before there is a statement to stop."""
     t = shell(str(database))
