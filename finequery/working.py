@@ -24,9 +24,10 @@ class Working:
     of that. What a stop raises comes out as InterruptError, or TimeoutError where its time was over.
 
     Ctrl-C raises KeyboardInterrupt wherever the main thread is, as always, and also tells the watch: an exception that
-    Python drops because it came upon a destructor is not lost."""
+    Python drops because it came upon a destructor is not lost. While a span begins or ends it raises nothing, which
+    would leave the span half begun or half ended; InterruptError comes then."""
 
-    __slots__ = ("_handles", "_outer", "_seconds", "_session", "_text", "_token", "watch")
+    __slots__ = ("_handles", "_inside", "_late", "_outer", "_seconds", "_session", "_text", "_token", "watch")
 
     def __init__(self, session: Session, text: str, seconds: float | None):
         self._session, self._text, self._seconds = session, text, seconds
@@ -38,36 +39,48 @@ class Working:
         session = self._session
         limit = session.settings["timeout"] if self._seconds is None else self._seconds or None
         self.watch = watch.Watch(self._text, limit, session)
-        self._token = watch.current.set(self.watch)
-        session.running.append(self.watch)
+        self._inside = self._late = False
         self._handles = (
             threading.get_ident() == threading.main_thread().ident
             and _signal.getsignal(_INTERRUPT) is default_int_handler
         )
         if self._handles:
             _signal.signal(_INTERRUPT, self._interrupted)
-        progress.enter(self.watch)
+        self._token = watch.current.set(self.watch)
+        session.running.append(self.watch)
+        try:
+            progress.enter(self.watch)
+        except BaseException:  # no thread is to be had
+            self._end()
+            raise
+        self._inside = True
         return self.watch
 
     def _interrupted(self, number: int, frame: Any) -> None:
         self.watch.stop()
-        raise KeyboardInterrupt
+        if self._inside and frame.f_code is not _EXIT:
+            raise KeyboardInterrupt
+        self._late = True
+
+    def _end(self) -> None:
+        watch.current.reset(self._token)
+        self._session.running.remove(self.watch)
+        progress.leave(self.watch)
+        if self._handles:
+            _signal.signal(_INTERRUPT, default_int_handler)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._outer is not None:
             return
+        self._inside = False
         mine = self.watch
-        if self._handles:
-            _signal.signal(_INTERRUPT, default_int_handler)
-        watch.current.reset(self._token)
-        self._session.running.remove(mine)
-        progress.leave(mine)
+        self._end()
         if mine.abandoned:
             self._session.plans.clear()
             if mine.plan is not None:
                 mine.plan.root.spoiled = True
         mine.plan = mine.context = mine.look = None  # a traceback may keep it
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) or (error is None and self._late):
             raise watch.interrupted() from None
         if isinstance(error, InterruptError):
             error.sql = error.position = None  # the place in the text that was being read has nothing to do with it
@@ -77,3 +90,6 @@ class Working:
                 f"The statement was stopped after {mine.deadline - mine.begin:g} s, its timeout",
                 hint="SET timeout, or timeout= of the call, gives it longer; 0 sets no limit.",
             ) from None
+
+
+_EXIT = Working.__exit__.__code__

@@ -19,6 +19,7 @@ import pytest
 from stops import stopping
 
 import finequery
+from finequery import progress
 from finequery.errors import InterfaceError, InterruptError, TimeoutError
 from finequery.operators import watch
 
@@ -81,6 +82,23 @@ def test_control_c(kind: str, con: Any) -> None:
     stopped(con, lambda: con.sql(KINDS[kind]).execute(), lambda: os.kill(os.getpid(), signal.SIGINT))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert con.sql("select count(*) from t").fetchall() == [(ROWS,)]
+
+
+@pytest.mark.parametrize("when", ["enter", "leave"])
+def test_control_c_while_a_statement_begins_or_ends(when: str, con: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = getattr(progress, when)
+
+    def press(one: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        real(one)
+
+    monkeypatch.setattr(progress, when, press)
+    with pytest.raises(InterruptError):
+        con.execute("select 42")
+    monkeypatch.undo()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not con._session.running and watch.current.get() is None
+    assert con.execute("select 42").fetchall() == [(42,)]
 
 
 @pytest.mark.parametrize("convert", ["df", "arrow", "numpy", "fetchall", "pl"])
