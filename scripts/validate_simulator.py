@@ -45,7 +45,7 @@ WANTED = 0.20
 LONG = 1e-3
 #: Runs of a query on each number of threads: as many as the calibration takes, since the least of more is less.
 RUNS = MOST_RUNS
-#: Times that everything is measured, one after another: what else a machine does in a burst is over by then.
+#: Times that everything is measured, by turns: what else a machine does in a burst is over by then.
 ROUNDS = 3
 RESULTS = ROOT / "benchmarks" / "results"
 VALIDATION = boards.FOLDER / "validation.json"
@@ -69,13 +69,14 @@ class Row:
         return self.predicted / self.measured - 1.0
 
 
-def calibrated(seconds: float) -> list[Sample]:
-    """What the points of ``finequery calibrate`` took at the least in several calibrations of so many seconds, one
-    after another: what else a machine does in a burst may last as long as one. Each is kept and gone on with."""
-    kept = calibration.journal()
-    rounds = [kept, *(Journal(kept.path.with_suffix(f".{number}.jsonl")).load() for number in range(1, ROUNDS))]
-    for journal in rounds:
-        calibration.run(journal, seconds, POINTS)
+def journals() -> list[Journal]:
+    """Of the calibrations, one for each round, as they are kept: the first is that of ``finequery calibrate``."""
+    first = calibration.journal()
+    return [first, *(Journal(first.path.with_suffix(f".{number}.jsonl")).load() for number in range(1, ROUNDS))]
+
+
+def best_of(rounds: list[Journal]) -> list[Sample]:
+    """What each point took in the round in which it took the least."""
     found: dict[str, list[list[Pipeline]]] = {}
     for journal in rounds:
         for key, measured in journal.points.items():
@@ -101,16 +102,20 @@ def pipelines(benchmark: str, folder: Path, threads: list[int]) -> Iterator[tupl
     bench.close()
 
 
-def validate(benchmark: str, folder: Path, threads: list[int], table: costs.Costs, board: Any) -> list[Row]:
-    """Predicted and measured times of all pipelines."""
+def measure(benchmark: str, folder: Path, threads: list[int]) -> list[Row]:
+    """Measured times of all pipelines."""
+    found = pipelines(benchmark, folder, threads)
+    return [Row(benchmark, q, number, count, p.seconds, 0.0, p.samples) for q, number, count, p in found if p.seconds]
+
+
+def predict(rows: list[Row], table: costs.Costs, board: Any) -> list[Row]:
+    """With the times that the simulator gives."""
     simulated = Machine(board, table=table)
-    rows = []
-    for query, number, count, found in pipelines(benchmark, folder, threads):
-        made = [works(s.features, "pageable") for s in found.samples]
-        predicted = simulated.solo(made, "cpu", count).seconds
-        if found.seconds > 0:
-            rows.append(Row(benchmark, query, number, count, found.seconds, predicted, found.samples))
-    return rows
+
+    def solo(row: Row) -> float:
+        return float(simulated.solo([works(s.features, "pageable") for s in row.samples], "cpu", row.threads).seconds)
+
+    return [replace(row, predicted=solo(row)) for row in rows]
 
 
 def quietest(rows: list[Row]) -> list[Row]:
@@ -258,7 +263,15 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     threads = [int(t) for t in options.threads.split(",") if t] or sorted({1, available_cores()})
     board, table = boards.host(), costs.load()
-    samples = calibrated(60.0 * options.minutes)
+    rows: list[Row] = []
+    rounds = journals()
+    for journal in rounds:  # by turns, so that both see the machine's quiet moments
+        calibration.run(journal, 60.0 * options.minutes, POINTS)
+        for place, scale in enumerate(float(s) for s in options.scales.split(",")):
+            for kind, module, given in (("tpch", tpch, options.tpch), ("ssb", ssb, options.ssb)):
+                folder = given[place] if place < len(given) else module.generate(scale)
+                rows += measure(f"{kind} {scale:g}", folder, threads)
+    samples = best_of(rounds)
     fitted = costfit.Fit(table, {}, {}) if options.keep else costfit.fit(samples, board, table)
     for key, error in sorted(fitted.errors.items()):
         print(f"{key:26} {fitted.samples[key]:5} samples, median error {error:.0%}", file=sys.stderr)
@@ -270,12 +283,7 @@ def main(argv: list[str] | None = None) -> int:
         costfit.write(boards.FOLDER / "costs.toml", fitted, f"measured on {machine.processor()}")
         source = f"measured on {machine.processor()}, which has hyper-threads: {pairs} sub-tasks on several threads"
         costfit.write_gain(boards.FOLDER / f"{boards.REFERENCE}.toml", gain, source)
-    rows: list[Row] = []
-    for place, scale in [*enumerate(float(s) for s in options.scales.split(","))] * ROUNDS:
-        for kind, module, given in (("tpch", tpch, options.tpch), ("ssb", ssb, options.ssb)):
-            folder = given[place] if place < len(given) else module.generate(scale)
-            rows += validate(f"{kind} {scale:g}", folder, threads, fitted.table, board)
-    rows = quietest(rows)
+    rows = predict(quietest(rows), fitted.table, board)
     kinds = by_kind(rows, fitted.table, board)
     text = report(rows, kinds, fitted)
     print(text.split("## Pipelines")[0])
