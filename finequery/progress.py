@@ -89,13 +89,8 @@ def of_watch(watch: Watch) -> Progress:
         return Progress(watch.text, seconds, stage.share, _rest(seconds, stage.share), stage.label)
     look = watch.look
     if look is None or look.context is not context:
-        from finequery.operators import native
-
-        try:
-            if not native.loaded():  # they price, too; who looks does not compile them
-                raise LookupError
-            look = watch.look = _Look(watch.owner.settings, plan, context)
-        except Exception:  # or the plan changes while it runs (a join by pairs): the next look may find it whole
+        look = watch.look = _priced(watch, plan, context)
+        if look is None:
             return Progress(watch.text, seconds, None, None, stage.label if stage is not None else "")
     made, left = _pipelines(look, stage.share if stage is not None else 0.0)
     share = seconds / (seconds + left) if left or seconds else 1.0
@@ -105,6 +100,17 @@ def of_watch(watch: Watch) -> Progress:
     else:
         doing = next((f"pipeline {p.number} of {len(made)}: {p.name}" for p in made if p.device and p.done < 1.0), "")
     return Progress(watch.text, seconds, share, _rest(seconds, share), doing, tuple(made))
+
+
+def _priced(watch: Watch, plan: Plan, context: Context) -> _Look | None:
+    """None where the next look may know more: kernels, which price, too, are not there yet (who looks does not compile
+    them), or the plan changes while it runs (a join by pairs)."""
+    from finequery.operators import native
+
+    if native.loaded():
+        with suppress(Exception):
+            return _Look(watch.owner.settings, plan, context)
+    return None
 
 
 def _rest(seconds: float, share: float) -> float | None:
@@ -279,6 +285,7 @@ class _Watcher:
         from finequery.operators import native
 
         first, due = long[0], published.due()
+        # while kernels are compiled, that draws its own line
         draws = now - first.begin >= DRAWN and native.loaded() and bar.wanted(first.owner.settings["progress"])
         if not due and not draws:
             return

@@ -137,7 +137,7 @@ def _live(telemetry: Any, name: str, every: float) -> int:
     from finequery.shell import interrupts
 
     console = Console()
-    left = threading.Lock()  # taken until Ctrl-C
+    left = threading.Lock()  # taken until Ctrl-C; not an Event, in whose own lock a second one might come
     left.acquire()
 
     def leave() -> bool:

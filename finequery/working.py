@@ -58,7 +58,7 @@ class Working:
 
     def _interrupted(self, number: int, frame: Any) -> None:
         self.watch.stop()
-        if self._inside and frame.f_code is not _EXIT:
+        if self._inside and frame.f_code is not Working.__exit__.__code__:
             raise KeyboardInterrupt
         self._late = True
 
@@ -90,6 +90,3 @@ class Working:
                 f"The statement was stopped after {mine.deadline - mine.begin:g} s, its timeout",
                 hint="SET timeout, or timeout= of the call, gives it longer; 0 sets no limit.",
             ) from None
-
-
-_EXIT = Working.__exit__.__code__

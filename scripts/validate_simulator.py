@@ -243,7 +243,7 @@ def report(rows: list[Row], kinds: dict[str, tuple[int, float, float, float]], f
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--minutes", type=float, default=4.0, help="budget of each of three calibrations (default %(default)s)"
+        "--minutes", type=float, default=4.0, help=f"budget of each of {ROUNDS} calibrations (default %(default)s)"
     )
     parser.add_argument("--scales", default="0.1,1", help="scale factors (default %(default)s)")
     parser.add_argument("--threads", default="", help="threads, such as 1,2 (default: one, and all cores)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -43,6 +44,14 @@ def set_morsel(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
 
     for module in (evaluate, phases, program, row_tables, run, sides):
         monkeypatch.setattr(module, "MORSEL", rows)
+
+
+def leave(con: Any, nbytes: int) -> None:
+    """So many bytes more than those that are in use may be taken; what earlier tests left would make room."""
+    from finequery.jetson import accounts
+
+    gc.collect()
+    con.execute(f"set memory_limit = {accounts.live() + nbytes}")
 
 
 def only_gpu(con: Any, duck: Any, statement: str) -> tuple[Any, Any]:

@@ -252,17 +252,18 @@ def test_long_queries_are_published(place: Path, con: Any) -> None:
 
 
 def test_who_ends_does_not_wait_for_who_looks(con: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked, held = threading.Event(), threading.Event()
+    looked, held, seen = threading.Event(), threading.Event(), threading.Event()
 
     def of_watch(_: Any) -> None:
         looked.set()
         held.wait(BOUND)
+        seen.set()
 
     monkeypatch.setattr(progress, "of_watch", of_watch)
     try:
         with con._session.working("long"):
             assert looked.wait(BOUND)
-        assert not held.is_set()
+        assert not seen.is_set()
     finally:
         held.set()
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from compare import assert_same
-from conftest import Engines, connect, connect_duckdb
+from conftest import Engines, connect, connect_duckdb, leave
 
 from finequery.errors import FileError, InterruptError, OutOfMemoryError
 from finequery.jetson import accounts, memory
@@ -69,12 +69,6 @@ def bounded(folder: Path) -> Iterator[Engines]:
     leave(con, size_of(folder) // 10)
     yield Engines(con, duck)
     con.close()
-
-
-def leave(con: Any, nbytes: int) -> None:
-    """So many bytes more than those that are in use may be taken."""
-    gc.collect()
-    con.execute(f"set memory_limit = {accounts.live() + nbytes}")
 
 
 QUERIES = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import leave
 
 import finequery
 from finequery import dbapi
@@ -40,8 +40,7 @@ def con(request: pytest.FixtureRequest, path: Path) -> Iterator[finequery.Connec
     create = "create table" if request.param == "table" else "create view"
     con.execute(f"{create} t as select * from '{path}'")
     if request.param == "streamed":
-        gc.collect()  # what earlier tests left would make room
-        con.execute(f"set memory_limit = {accounts.live() + 4_000_000}")
+        leave(con, 4_000_000)
     yield con
     con.close()
     accounts.set_limit(before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import gc
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from compare import type_names
+from conftest import leave
 from pyarrow import parquet
 
 import finequery
 from finequery import errors
-from finequery.jetson import accounts
 from finequery.operators.column import Stats
 from finequery.operators.export import column_to_arrow
 from finequery.operators.parquet_decode import decode
@@ -249,8 +248,7 @@ def test_parquet_is_decoded_in_place_and_pruned(con: Any, duck: Any, files: Path
     decoded = decode(source.paths, source.metadata, [("z", TIMESTAMPTZ, early)], source.groups)
     assert column_to_arrow(decoded["z"]).equals(events()["z"].combine_chunks().cast(pa.timestamp("us", "UTC")))
     sql = f"select k, max(z) from '{files}/{file}.parquet' where z >= '2020-01-01 00:00:00+05' group by k order by k"
-    gc.collect()  # what earlier tests left would make room
-    con.execute(f"set memory_limit = {accounts.live() + 100_000}")
+    leave(con, 100_000)
     text = " ".join(con.sql("explain " + sql).fetchall()[0][1].replace("│", " ").split())
     assert "9 of 10 row groups left out" in text and "timestamptz '2019-12-31 19:00:00+00'" in text
     assert_same(con, duck, sql)

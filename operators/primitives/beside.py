@@ -116,7 +116,7 @@ def elapsed(tasks, n, start, after, cores, peak, most, scratch):
         for r in range(count):
             i = np.uint64(running[r])
             left[i] -= pace[r] * step
-            if left[i] > 1e-9 * max(tasks[i * TASKS + SECONDS], 0.0) + 1e-13:
+            if left[i] > 1e-9 * tasks[i * TASKS + SECONDS] + 1e-13:
                 running[on] = np.int64(i)
                 on += ONE
                 continue
